@@ -1,0 +1,1 @@
+//! Emulated RouterOS and links, parity checks and the demo for wanctl.
