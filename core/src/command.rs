@@ -1,0 +1,99 @@
+//! What was wanted, commanded and confirmed: the dialogue with the router about one shaper rate.
+
+use embassy_time::{Duration, Instant};
+
+use crate::tick::Outcome;
+use crate::units::{BitsPerSecond, CommandId};
+
+/// A command without an answer for this long is given up and decided again.
+///
+/// RouterOS itself ends every REST request after 60 s at the latest; the shell gives up sooner.
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A command that has not been answered yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct InFlight {
+    id: CommandId,
+    rate: BitsPerSecond,
+    since: Instant,
+}
+
+/// How a reply or the passing of time changed a [`RateCommand`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The router holds this rate.
+    Confirmed(BitsPerSecond),
+    /// This rate may or may not have arrived.
+    Failed(BitsPerSecond),
+    /// Nothing changed: the reply belongs to a command that was replaced meanwhile.
+    Ignored,
+}
+
+/// The commands of one direction of one WAN. Only the latest one counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RateCommand {
+    /// The rate last handed to the shell; `None` when what the router holds is unknown.
+    commanded: Option<BitsPerSecond>,
+    confirmed: Option<BitsPerSecond>,
+    in_flight: Option<InFlight>,
+    ever_issued: bool,
+}
+
+impl RateCommand {
+    /// Returns the rate last commanded, unless its fate is unknown.
+    pub(crate) const fn commanded(&self) -> Option<BitsPerSecond> {
+        self.commanded
+    }
+
+    /// Returns the rate the router last confirmed.
+    pub(crate) const fn confirmed(&self) -> Option<BitsPerSecond> {
+        self.confirmed
+    }
+
+    /// Returns whether a command waits for its answer.
+    pub(crate) const fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Returns whether any command was ever issued.
+    pub(crate) const fn was_ever_issued(&self) -> bool {
+        self.ever_issued
+    }
+
+    /// Notes a command that leaves now.
+    pub(crate) const fn issue(&mut self, id: CommandId, rate: BitsPerSecond, now: Instant) {
+        self.commanded = Some(rate);
+        self.in_flight = Some(InFlight { id, rate, since: now });
+        self.ever_issued = true;
+    }
+
+    /// Notes an answer.
+    pub(crate) fn answer(&mut self, id: CommandId, outcome: Outcome) -> Ended {
+        if let Outcome::Applied(rate) = outcome {
+            self.confirmed = Some(rate);
+        }
+        let Some(command) = self.in_flight.filter(|command| command.id == id) else {
+            return Ended::Ignored;
+        };
+        self.in_flight = None;
+        match outcome {
+            Outcome::Applied(rate) => Ended::Confirmed(rate),
+            Outcome::Failed | Outcome::Superseded => {
+                self.commanded = None;
+                Ended::Failed(command.rate)
+            }
+        }
+    }
+
+    /// Gives up a command that has been waiting for [`COMMAND_TIMEOUT`]; returns its rate.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<BitsPerSecond> {
+        let command = self.in_flight?;
+        let waited = now.checked_duration_since(command.since)?;
+        if waited < COMMAND_TIMEOUT {
+            return None;
+        }
+        self.in_flight = None;
+        self.commanded = None;
+        Some(command.rate)
+    }
+}

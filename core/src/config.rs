@@ -1,0 +1,285 @@
+//! What the controller is told once, before the first tick.
+//!
+//! Plain data. The shell checks it while reading a file and explains what is wrong; the core checks
+//! every invariant again ([`Config::check`]) because it relies on them.
+
+use embassy_time::Duration;
+use heapless::Vec;
+
+use crate::fixed::Ratio;
+use crate::tick::{MAX_REFLECTORS, MAX_WANS};
+use crate::units::{BitsPerSecond, Direction, TimeConstant, WanId};
+
+/// The shortest tick.
+pub const TICK_MIN: Duration = Duration::from_millis(10);
+/// The longest tick.
+pub const TICK_MAX: Duration = Duration::from_millis(1000);
+/// The most writes the limiter can be told to allow per window.
+pub const MAX_WRITES_PER_WINDOW: usize = 64;
+
+/// Everything a [`crate::controller::Controller`] needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Time between two ticks, [`TICK_MIN`] ..= [`TICK_MAX`].
+    pub tick: Duration,
+    /// The WANs, at least one.
+    pub wans: Vec<WanConfig, MAX_WANS>,
+}
+
+/// One WAN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WanConfig {
+    /// How many reflectors the shell knows for this WAN, 1 ..= [`MAX_REFLECTORS`].
+    pub reflectors: u8,
+    /// The parameters of the classic law.
+    pub classic: ClassicConfig,
+}
+
+/// The parameters of the classic law, see [`crate::law::classic`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassicConfig {
+    /// The download shaper.
+    pub download: ShaperConfig,
+    /// The upload shaper. The zone floors above `red` are not used by the three-zone upload.
+    pub upload: ShaperConfig,
+    /// Delay above the baseline at which GREEN ends.
+    pub target_delay: Duration,
+    /// Delay above the baseline at which YELLOW ends.
+    pub warn_delay: Duration,
+    /// Delay above the baseline at which SOFT_RED ends (download only).
+    pub hard_red_delay: Duration,
+    /// Time constant of the load filter.
+    pub load_time_constant: TimeConstant,
+    /// Time constant of the baseline filter.
+    pub baseline_time_constant: TimeConstant,
+    /// Where both filters start.
+    pub baseline_initial: Duration,
+    /// The lowest believable baseline.
+    pub baseline_min: Duration,
+    /// The highest believable baseline.
+    pub baseline_max: Duration,
+    /// Filtered delay from which on the baseline is frozen.
+    pub baseline_freeze_delay: Duration,
+    /// How long the baseline stays frozen before the path counts as changed. At most
+    /// [`crate::history::HISTORY_SAMPLES`] ticks.
+    pub baseline_freeze_max: Duration,
+    /// How long a direction must be GREEN before its rate rises.
+    pub green_hold: Duration,
+    /// How long the delay must be above `warn_delay` before the download counts as SOFT_RED.
+    pub soft_red_confirm: Duration,
+    /// What to do when no reflector answers.
+    pub blind: BlindConfig,
+    /// The limit on router writes.
+    pub write_limit: WriteLimit,
+    /// Known defects of the reference to reproduce. None by default.
+    pub quirks: Quirks,
+}
+
+/// One direction's shaper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShaperConfig {
+    /// The rate is never cut below the floor of the zone it is cut in.
+    pub floors: ZoneFloors,
+    /// The rate never exceeds this.
+    pub ceiling: BitsPerSecond,
+    /// Added per tick once GREEN has lasted.
+    pub step_up: BitsPerSecond,
+    /// The rate is multiplied by this per tick in RED (and in SOFT_RED).
+    pub factor_down: Ratio,
+    /// The rate is multiplied by this per tick in YELLOW; 1 holds it.
+    pub factor_down_yellow: Ratio,
+}
+
+/// The lowest rate per zone: `red <= soft_red <= yellow <= green <= ceiling`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ZoneFloors {
+    /// In GREEN.
+    pub green: BitsPerSecond,
+    /// In YELLOW.
+    pub yellow: BitsPerSecond,
+    /// In SOFT_RED.
+    pub soft_red: BitsPerSecond,
+    /// In RED.
+    pub red: BitsPerSecond,
+}
+
+impl ZoneFloors {
+    /// Makes one floor for all zones.
+    #[must_use]
+    pub const fn all(floor: BitsPerSecond) -> Self {
+        Self { green: floor, yellow: floor, soft_red: floor, red: floor }
+    }
+
+    fn are_ordered(&self) -> bool {
+        self.red <= self.soft_red && self.soft_red <= self.yellow && self.yellow <= self.green
+    }
+}
+
+/// What to do when no reflector answers although the line works otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlindMode {
+    /// The first blind tick reuses the load filter's value, then the rates are frozen until
+    /// [`BlindConfig::limit`], then the tick counts as failed.
+    Graceful,
+    /// The rates are frozen for as long as it lasts.
+    Freeze,
+    /// Every blind tick reuses the load filter's value.
+    UseLastRtt,
+}
+
+/// Behaviour without answers from reflectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlindConfig {
+    /// The mode.
+    pub mode: BlindMode,
+    /// How long [`BlindMode::Graceful`] lasts.
+    pub limit: Duration,
+}
+
+/// At most `writes` router writes within `window`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteLimit {
+    /// Number of writes, 1 ..= [`MAX_WRITES_PER_WINDOW`]. Both directions of a WAN written in
+    /// one tick count as one.
+    pub writes: u8,
+    /// Length of the sliding window.
+    pub window: Duration,
+}
+
+/// Defects of the reference controller (v1.1) that golden parity needs, each by name.
+///
+/// All are off unless asked for; `wanctl-sim parity` switches all of them on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quirks {
+    /// A zone's floor lifts a lower rate at once, so leaving RED jumps the rate up. Without the
+    /// quirk floors only bound cuts.
+    pub floors_lift_rate: bool,
+    /// SOFT_RED never cuts. Without the quirk it cuts like RED, down to its own floor.
+    pub soft_red_holds: bool,
+    /// The reference's write path: the limiter counts and delays cuts and raises alike, and nothing
+    /// is written in a tick without a sample. Without the quirk a cut is never delayed, and raises
+    /// keep `window / writes` of distance and wait for the answer to the last command.
+    pub limiter_delays_cuts: bool,
+    /// A frozen baseline stays frozen for as long as the delay lasts, even after a path change.
+    /// Without the quirk it re-anchors after [`ClassicConfig::baseline_freeze_max`].
+    pub baseline_freezes_for_ever: bool,
+}
+
+impl Quirks {
+    /// Everything as the reference does it.
+    pub const REFERENCE: Self = Self {
+        floors_lift_rate: true,
+        soft_red_holds: true,
+        limiter_delays_cuts: true,
+        baseline_freezes_for_ever: true,
+    };
+}
+
+/// Why a configuration cannot work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigError {
+    /// No WAN at all.
+    NoWan,
+    /// More WANs than the controller has room for.
+    TooManyWans,
+    /// The tick is outside [`TICK_MIN`] ..= [`TICK_MAX`].
+    Tick,
+    /// The number of reflectors is not 1 ..= [`MAX_REFLECTORS`].
+    Reflectors(WanId),
+    /// A floor is zero, above the floor of a milder zone, or above the ceiling.
+    Floors(WanId, Direction),
+    /// Not `target < warn < hard red`.
+    Thresholds(WanId),
+    /// Not `min <= max` for the baseline, or a zero time constant.
+    Baseline(WanId),
+    /// The write limit is zero or above [`MAX_WRITES_PER_WINDOW`].
+    WriteLimit(WanId),
+}
+
+impl core::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NoWan => write!(f, "no WAN is configured"),
+            Self::TooManyWans => write!(f, "more WANs are configured than this build serves"),
+            Self::Tick => write!(f, "the tick must be 10 ms to 1 s"),
+            Self::Reflectors(wan) => {
+                write!(f, "WAN {}: it needs 1 to {MAX_REFLECTORS} reflectors", wan.0)
+            }
+            Self::Floors(wan, direction) => write!(
+                f,
+                "WAN {}, {}: floors must rise from RED to GREEN, be above zero and not above \
+                 the ceiling",
+                wan.0,
+                direction.name()
+            ),
+            Self::Thresholds(wan) => {
+                write!(f, "WAN {}: delays must rise from target to warn to hard red", wan.0)
+            }
+            Self::Baseline(wan) => write!(
+                f,
+                "WAN {}: the baseline's bounds must be ordered and time constants be above zero",
+                wan.0
+            ),
+            Self::WriteLimit(wan) => write!(
+                f,
+                "WAN {}: the write limit must be 1 to {MAX_WRITES_PER_WINDOW} per window",
+                wan.0
+            ),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// Checks every invariant the core relies on.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first violation.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.wans.is_empty() {
+            return Err(ConfigError::NoWan);
+        }
+        if self.tick < TICK_MIN || self.tick > TICK_MAX {
+            return Err(ConfigError::Tick);
+        }
+        let ids = (0..).map(WanId);
+        ids.zip(&self.wans).try_for_each(|(id, wan)| wan.check(id))
+    }
+}
+
+impl WanConfig {
+    fn check(&self, id: WanId) -> Result<(), ConfigError> {
+        let classic = &self.classic;
+        if self.reflectors == 0 || usize::from(self.reflectors) > MAX_REFLECTORS {
+            return Err(ConfigError::Reflectors(id));
+        }
+        for (direction, shaper) in
+            [(Direction::Download, &classic.download), (Direction::Upload, &classic.upload)]
+        {
+            let floors = &shaper.floors;
+            let positive = floors.red > BitsPerSecond::ZERO;
+            if !positive || !floors.are_ordered() || floors.green > shaper.ceiling {
+                return Err(ConfigError::Floors(id, direction));
+            }
+        }
+        if classic.target_delay >= classic.warn_delay
+            || classic.warn_delay >= classic.hard_red_delay
+        {
+            return Err(ConfigError::Thresholds(id));
+        }
+        let within = classic.baseline_min <= classic.baseline_max;
+        let filters = classic.load_time_constant > TimeConstant::from_nanos(0)
+            && classic.baseline_time_constant > TimeConstant::from_nanos(0);
+        if !within || !filters {
+            return Err(ConfigError::Baseline(id));
+        }
+        let limit = &classic.write_limit;
+        let counted = limit.writes > 0 && usize::from(limit.writes) <= MAX_WRITES_PER_WINDOW;
+        if !counted || limit.window == Duration::MIN {
+            return Err(ConfigError::WriteLimit(id));
+        }
+        Ok(())
+    }
+}

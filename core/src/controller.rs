@@ -1,0 +1,101 @@
+//! The whole controller: all WANs, one step per tick.
+
+use embassy_time::{Duration, Instant};
+use heapless::Vec;
+
+use crate::config::{Config, ConfigError};
+use crate::outputs::{Event, Outputs, SampleRejection};
+use crate::snapshot::Snapshot;
+use crate::tick::{MAX_WANS, Tick};
+use crate::units::{CommandId, WanId};
+use crate::wan::Wan;
+
+/// Decides, tick by tick, what the shapers of up to `WANS` lines should carry.
+///
+/// It owns no clock and does no I/O: everything it knows is in the [`Tick`], everything it wants
+/// is in the [`Outputs`]. The same ticks give the same outputs, bit for bit, on every machine.
+#[derive(Debug, Clone)]
+pub struct Controller<const WANS: usize = MAX_WANS> {
+    tick: Duration,
+    wans: Vec<Wan, WANS>,
+    last_now: Option<Instant>,
+    next_id: CommandId,
+    ticks: u64,
+    outputs_dropped: u64,
+}
+
+impl<const WANS: usize> Controller<WANS> {
+    /// Makes a controller that has not seen a tick yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns what [`Config::check`] finds, or [`ConfigError::TooManyWans`].
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        let mut wans = Vec::new();
+        for (id, wan) in (0..).map(WanId).zip(&config.wans) {
+            wans.push(Wan::new(id, wan, config.tick)).map_err(|_| ConfigError::TooManyWans)?;
+        }
+        Ok(Self {
+            tick: config.tick,
+            wans,
+            last_now: None,
+            next_id: CommandId(0),
+            ticks: 0,
+            outputs_dropped: 0,
+        })
+    }
+
+    /// Runs one tick. `out` is emptied first.
+    ///
+    /// It cannot fail: what is wrong with an input is told as an [`Event`].
+    pub fn step(&mut self, tick: &Tick, out: &mut Outputs) {
+        out.clear();
+        let now = self.advance_time(tick, out);
+        if tick.inputs_dropped > 0 {
+            out.tell(Event::InputsDropped { count: tick.inputs_dropped });
+        }
+        self.reject_strangers(tick, out);
+        for wan in &mut self.wans {
+            wan.step(tick, now, &mut self.next_id, out);
+        }
+        self.ticks = self.ticks.saturating_add(1);
+        self.outputs_dropped = self.outputs_dropped.saturating_add(out.outputs_dropped.into());
+    }
+
+    /// Returns the time of this tick, which never goes back.
+    fn advance_time(&mut self, tick: &Tick, out: &mut Outputs) -> Instant {
+        let Some(last) = self.last_now else {
+            self.last_now = Some(tick.now);
+            return tick.now;
+        };
+        let gap = tick.now.checked_duration_since(last);
+        let late = gap.is_some_and(|gap| gap.as_ticks() > self.tick.as_ticks().saturating_mul(2));
+        if gap.is_none() || late {
+            out.tell(Event::TickGap { gap: gap.unwrap_or(Duration::MIN) });
+        }
+        let now = tick.now.max(last);
+        self.last_now = Some(now);
+        now
+    }
+
+    fn reject_strangers(&self, tick: &Tick, out: &mut Outputs) {
+        for sample in &tick.samples {
+            if usize::from(sample.wan.0) >= self.wans.len() {
+                let (wan, reflector) = (sample.wan, sample.reflector);
+                let why = SampleRejection::UnknownSource;
+                out.tell(Event::SampleRejected { wan, reflector, why });
+            }
+        }
+    }
+
+    /// Returns a read-only mirror of the controller for observers.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::new(self.last_now, self.ticks, self.outputs_dropped);
+        for wan in &self.wans {
+            snapshot.push(wan.snapshot());
+        }
+        snapshot
+    }
+}

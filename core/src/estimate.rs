@@ -1,0 +1,122 @@
+//! From round-trip times to a delay above the baseline.
+//!
+//! Two filters run on the same samples. *Load* follows every sample within a fraction of a
+//! second. *Baseline* is the idle round-trip time: it follows slowly, and only while the line
+//! looks unloaded; otherwise it is frozen. The delay that zones are made of is load minus baseline.
+
+use embassy_time::Duration;
+
+use crate::config::ClassicConfig;
+use crate::ewma::Ewma;
+use crate::fixed::{Alpha, MicrosQ32, ticks_covering};
+use crate::history::History;
+use crate::outputs::{Event, Outputs};
+use crate::units::WanId;
+
+/// The filters of one WAN.
+#[derive(Debug, Clone)]
+pub(crate) struct DelayEstimate {
+    load: Ewma,
+    baseline: Ewma,
+    baseline_min: MicrosQ32,
+    baseline_max: MicrosQ32,
+    freeze_delay: MicrosQ32,
+    /// `None` reproduces the reference: frozen without limit.
+    freeze_max_ticks: Option<u32>,
+    frozen_ticks: u32,
+    out_of_bounds: bool,
+    /// Samples in whole µs.
+    history: History<u32>,
+}
+
+impl DelayEstimate {
+    pub(crate) fn new(config: &ClassicConfig, tick: Duration) -> Self {
+        let initial = MicrosQ32::from(config.baseline_initial);
+        let limit = ticks_covering(config.baseline_freeze_max, tick);
+        Self {
+            load: Ewma::new(initial, Alpha::per_tick(tick, config.load_time_constant)),
+            baseline: Ewma::new(initial, Alpha::per_tick(tick, config.baseline_time_constant)),
+            baseline_min: config.baseline_min.into(),
+            baseline_max: config.baseline_max.into(),
+            freeze_delay: config.baseline_freeze_delay.into(),
+            freeze_max_ticks: (!config.quirks.baseline_freezes_for_ever).then_some(limit),
+            frozen_ticks: 0,
+            out_of_bounds: false,
+            history: History::new(),
+        }
+    }
+
+    /// Returns the load filter's value.
+    pub(crate) const fn load(&self) -> MicrosQ32 {
+        self.load.value()
+    }
+
+    /// Returns the baseline.
+    pub(crate) const fn baseline(&self) -> MicrosQ32 {
+        self.baseline.value()
+    }
+
+    /// Returns load minus baseline; below zero when the line got faster.
+    pub(crate) const fn delay(&self) -> MicrosQ32 {
+        self.load().saturating_sub(self.baseline())
+    }
+
+    /// Returns the latest sample, in whole µs.
+    pub(crate) fn latest_sample_us(&self) -> Option<u32> {
+        self.history.latest()
+    }
+
+    /// Feeds one sample to both filters.
+    ///
+    /// The load moves first; whether the baseline may follow is decided on the new load and the
+    /// old baseline; the baseline is fed with the raw sample.
+    pub(crate) fn update(&mut self, wan: WanId, sample: MicrosQ32, out: &mut Outputs) {
+        self.history.push(u32::try_from(sample.as_micros_rounded()).unwrap_or(u32::MAX));
+        self.load.update(sample);
+        if self.delay() < self.freeze_delay {
+            self.follow(wan, sample, out);
+        } else {
+            self.freeze(wan, out);
+        }
+    }
+
+    fn follow(&mut self, wan: WanId, sample: MicrosQ32, out: &mut Outputs) {
+        if self.frozen_ticks > 0 {
+            self.frozen_ticks = 0;
+            out.tell(Event::BaselineReleased { wan, baseline: self.baseline() });
+        }
+        let candidate = self.baseline.candidate(sample);
+        if candidate >= self.baseline_min && candidate <= self.baseline_max {
+            self.baseline.set(candidate);
+            self.out_of_bounds = false;
+        } else if !self.out_of_bounds {
+            self.out_of_bounds = true;
+            out.tell(Event::BaselineOutOfBounds { wan, candidate });
+        }
+    }
+
+    fn freeze(&mut self, wan: WanId, out: &mut Outputs) {
+        if self.frozen_ticks == 0 {
+            let (baseline, delay) = (self.baseline(), self.delay());
+            out.tell(Event::BaselineFrozen { wan, baseline, delay });
+        }
+        self.frozen_ticks = self.frozen_ticks.saturating_add(1);
+        if self.freeze_max_ticks.is_some_and(|limit| self.frozen_ticks >= limit) {
+            self.reanchor(wan, out);
+        }
+    }
+
+    /// Ends a freeze that has lasted too long. A queue would have drained at least once in all
+    /// that time, so the lowest sample of the period is the idle time of a changed path.
+    fn reanchor(&mut self, wan: WanId, out: &mut Outputs) {
+        let frozen = usize::try_from(self.frozen_ticks).unwrap_or(usize::MAX);
+        self.frozen_ticks = 0;
+        let Some(lowest_us) = self.history.min_of_recent(frozen) else { return };
+        let lowest = MicrosQ32::from_micros(u64::from(lowest_us));
+        let (from, to) = (self.baseline(), lowest.min(self.baseline_max));
+        if to > from {
+            self.baseline.set(to);
+            out.tell(Event::BaselineReanchored { wan, from, to });
+        }
+    }
+}

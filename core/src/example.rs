@@ -1,0 +1,68 @@
+//! A complete configuration to start from, in tests and examples: a cable line of 940/38 Mbit/s.
+//!
+//! The figures are the reference's production profile (see `docs/ARCHITECTURE.md`).
+
+use embassy_time::Duration;
+use heapless::Vec;
+
+use crate::config::{
+    BlindConfig, BlindMode, ClassicConfig, Config, Quirks, ShaperConfig, WanConfig, WriteLimit,
+    ZoneFloors,
+};
+use crate::fixed::Ratio;
+use crate::units::{BitsPerSecond, TimeConstant};
+
+/// Returns a configuration with one WAN and a 50 ms tick.
+#[must_use]
+pub fn config() -> Config {
+    let mut wans = Vec::new();
+    // One WAN always fits.
+    let _full = wans.push(WanConfig { reflectors: 3, classic: classic() });
+    Config { tick: Duration::from_millis(50), wans }
+}
+
+/// Returns the classic law's parameters of that WAN.
+#[must_use]
+pub const fn classic() -> ClassicConfig {
+    ClassicConfig {
+        download: ShaperConfig {
+            floors: ZoneFloors {
+                green: BitsPerSecond::from_mbps(550),
+                yellow: BitsPerSecond::from_mbps(350),
+                soft_red: BitsPerSecond::from_mbps(275),
+                red: BitsPerSecond::from_mbps(200),
+            },
+            ceiling: BitsPerSecond::from_mbps(940),
+            step_up: BitsPerSecond::from_mbps(10),
+            factor_down: Ratio::from_ppm(850_000),
+            factor_down_yellow: Ratio::from_ppm(960_000),
+        },
+        upload: ShaperConfig {
+            floors: ZoneFloors::all(BitsPerSecond::from_mbps(8)),
+            ceiling: BitsPerSecond::from_mbps(38),
+            step_up: BitsPerSecond::from_mbps(1),
+            factor_down: Ratio::from_ppm(900_000),
+            factor_down_yellow: Ratio::ONE,
+        },
+        target_delay: Duration::from_millis(15),
+        warn_delay: Duration::from_millis(45),
+        hard_red_delay: Duration::from_millis(80),
+        load_time_constant: TimeConstant::from_millis(250),
+        baseline_time_constant: TimeConstant::from_millis(2500),
+        baseline_initial: Duration::from_millis(25),
+        baseline_min: Duration::from_millis(10),
+        baseline_max: Duration::from_millis(60),
+        baseline_freeze_delay: Duration::from_millis(3),
+        baseline_freeze_max: Duration::from_secs(120),
+        green_hold: Duration::from_millis(250),
+        soft_red_confirm: Duration::from_millis(150),
+        blind: BlindConfig { mode: BlindMode::Graceful, limit: Duration::from_millis(150) },
+        write_limit: WriteLimit { writes: 20, window: Duration::from_secs(10) },
+        quirks: Quirks {
+            floors_lift_rate: false,
+            soft_red_holds: false,
+            limiter_delays_cuts: false,
+            baseline_freezes_for_ever: false,
+        },
+    }
+}

@@ -1,0 +1,280 @@
+//! Deterministic fixed-point numbers: the same bits on every machine.
+//!
+//! | type | format | range | resolution |
+//! |---|---|---|---|
+//! | [`MicrosQ32`] | Q32.32 µs in `i64` | ±2147 s | 0.23 fs |
+//! | [`Alpha`] | Q0.32 in `u64` | 2^-32 ..= 1 | 2.3e-10 |
+//! | [`Ratio`] | Q0.32 in `u64` | 0 ..= 1 | 2.3e-10 |
+//!
+//! Rounding is part of the contract and stated at each operation. Nothing here overflows: every
+//! operation saturates at the ends of its type.
+
+use embassy_time::Duration;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{BitsPerSecond, RttNanos, TimeConstant};
+
+/// 1.0 in Q0.32.
+const ONE_Q32: u64 = 1 << 32;
+
+/// A time or time difference in microseconds with 32 fraction bits.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct MicrosQ32(i64);
+
+impl MicrosQ32 {
+    /// Zero.
+    pub const ZERO: Self = Self(0);
+    /// The largest value, about 2147 s.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// Makes a value from its raw Q32.32 bits.
+    #[must_use]
+    pub const fn from_bits(bits: i64) -> Self {
+        Self(bits)
+    }
+
+    /// Returns the raw Q32.32 bits.
+    #[must_use]
+    pub const fn to_bits(self) -> i64 {
+        self.0
+    }
+
+    /// Makes a value from whole microseconds; exact up to 2147 s, then [`Self::MAX`].
+    #[must_use]
+    pub const fn from_micros(micros: u64) -> Self {
+        if micros >= 1 << 31 { Self::MAX } else { Self((micros << 32).cast_signed()) }
+    }
+
+    /// Makes a value from nanoseconds, rounded half up to 2^-32 µs; at most [`Self::MAX`].
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        let micros = nanos / 1000;
+        if micros >= 1 << 31 {
+            return Self::MAX;
+        }
+        let fraction = (((nanos % 1000) << 32).saturating_add(500)) / 1000;
+        Self(((micros << 32).saturating_add(fraction)).cast_signed())
+    }
+
+    /// Returns the nearest whole microseconds, half up; negative values become 0.
+    #[must_use]
+    pub const fn as_micros_rounded(self) -> u64 {
+        if self.0 <= 0 { 0 } else { (self.0.cast_unsigned().saturating_add(1 << 31)) >> 32 }
+    }
+
+    /// Returns the value in microseconds, rounded down (towards minus infinity).
+    #[must_use]
+    pub const fn as_micros_floor(self) -> i64 {
+        self.0 >> 32
+    }
+
+    /// Subtracts, stopping at the ends of the range.
+    #[must_use]
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
+    /// Adds, stopping at the ends of the range.
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// Returns the mean of two values, rounded half up.
+    #[must_use]
+    pub const fn midpoint(self, other: Self) -> Self {
+        let sum = (self.0 as i128).saturating_add(other.0 as i128).saturating_add(1);
+        Self::from_wide(sum >> 1)
+    }
+
+    /// Moves this value towards `target` by the fraction `alpha`:
+    /// `self + round_half_up((target - self) * alpha)`.
+    ///
+    /// This is the only place of the filter formula. One step is off by at most 2^-33 µs.
+    #[must_use]
+    pub const fn step_towards(self, target: Self, alpha: Alpha) -> Self {
+        // 65 bits times 33 bits fits 128 bits: the saturating forms never saturate here.
+        let distance = (target.0 as i128).saturating_sub(self.0 as i128);
+        let scaled = distance.saturating_mul(alpha.0 as i128).saturating_add(1 << 31) >> 32;
+        Self::from_wide((self.0 as i128).saturating_add(scaled))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the value is clamped to i64 first")]
+    const fn from_wide(bits: i128) -> Self {
+        if bits > i64::MAX as i128 {
+            Self(i64::MAX)
+        } else if bits < i64::MIN as i128 {
+            Self(i64::MIN)
+        } else {
+            Self(bits as i64)
+        }
+    }
+}
+
+impl From<RttNanos> for MicrosQ32 {
+    fn from(rtt: RttNanos) -> Self {
+        Self::from_nanos(rtt.get())
+    }
+}
+
+impl From<Duration> for MicrosQ32 {
+    fn from(duration: Duration) -> Self {
+        Self::from_micros(duration.as_micros())
+    }
+}
+
+/// The coefficient of an exponential filter, 2^-32 ..= 1.
+///
+/// Kept in 33 bits because 1 (no filtering) must be exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Alpha(u64);
+
+impl Alpha {
+    /// No filtering: the output is the input.
+    pub const ONE: Self = Self(ONE_Q32);
+
+    /// Derives the coefficient `tick / time_constant`, rounded half up, limited to 2^-32 ..= 1.
+    ///
+    /// This linear form (not `1 - exp(-tick/tau)`) is the reference's definition of a time
+    /// constant; the two differ by half of `tick / tau`.
+    #[must_use]
+    pub const fn per_tick(tick: Duration, time_constant: TimeConstant) -> Self {
+        let tau_nanos = time_constant.as_nanos() as u128;
+        let tick_nanos = (tick.as_micros() as u128).saturating_mul(1000);
+        let Some(bits) = (tick_nanos << 32).saturating_add(tau_nanos / 2).checked_div(tau_nanos)
+        else {
+            return Self::ONE;
+        };
+        if bits >= ONE_Q32 as u128 { Self::ONE } else { Self::from_small(bits) }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "callers pass less than 2^32")]
+    const fn from_small(bits: u128) -> Self {
+        if bits == 0 { Self(1) } else { Self(bits as u64) }
+    }
+
+    /// Returns the raw Q0.32 bits, 1 ..= 2^32.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+}
+
+/// A factor between 0 and 1 that a rate is multiplied with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Ratio(u64);
+
+impl Ratio {
+    /// The factor 1: nothing changes.
+    pub const ONE: Self = Self(ONE_Q32);
+
+    /// Makes a ratio from parts per million, at most 1.
+    ///
+    /// The coefficient is rounded *up* to the next 2^-32, so that [`Self::mul_floor`] of a product
+    /// that is a whole number of bit/s gives that number for every rate below 4.29 Gbit/s
+    /// (90 % of 38 Mbit/s is 34 200 000, not 34 199 999).
+    #[must_use]
+    pub const fn from_ppm(parts_per_million: u32) -> Self {
+        if parts_per_million >= 1_000_000 {
+            Self::ONE
+        } else {
+            Self(((parts_per_million as u64) << 32).div_ceil(1_000_000))
+        }
+    }
+
+    /// Multiplies a rate by this ratio and rounds down to whole bit/s.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a ratio of at most 1 cannot widen a u64")]
+    pub const fn mul_floor(self, rate: BitsPerSecond) -> BitsPerSecond {
+        let product = (rate.get() as u128).saturating_mul(self.0 as u128) >> 32;
+        BitsPerSecond::new(product as u64)
+    }
+}
+
+/// Returns how many ticks cover a duration: rounded up, at least 1.
+#[must_use]
+pub const fn ticks_covering(duration: Duration, tick: Duration) -> u32 {
+    let tick_micros = if tick.as_micros() == 0 { 1 } else { tick.as_micros() };
+    let ticks = duration.as_micros().div_ceil(tick_micros);
+    if ticks == 0 {
+        1
+    } else if ticks > u32::MAX as u64 {
+        u32::MAX
+    } else {
+        #[expect(clippy::cast_possible_truncation, reason = "compared with u32::MAX above")]
+        {
+            ticks as u32
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nanoseconds_become_the_nearest_fraction() {
+        assert_eq!(MicrosQ32::from_nanos(1_500).to_bits(), 3 << 31);
+        // 1/1000 µs is 4294967.296 / 2^32.
+        assert_eq!(MicrosQ32::from_nanos(1).to_bits(), 4_294_967);
+        assert_eq!(MicrosQ32::from_nanos(999).to_bits(), 4_290_672_329);
+        assert_eq!(MicrosQ32::from_nanos(u64::MAX), MicrosQ32::MAX);
+    }
+
+    #[test]
+    fn alpha_is_tick_over_time_constant() {
+        let tick = Duration::from_millis(50);
+        assert_eq!(Alpha::per_tick(tick, TimeConstant::from_millis(100)).to_bits(), 1 << 31);
+        assert_eq!(Alpha::per_tick(tick, TimeConstant::from_millis(50)), Alpha::ONE);
+        assert_eq!(Alpha::per_tick(tick, TimeConstant::from_millis(1)), Alpha::ONE);
+        assert_eq!(Alpha::per_tick(tick, TimeConstant::from_nanos(0)), Alpha::ONE);
+        assert_eq!(Alpha::per_tick(tick, TimeConstant::from_nanos(u64::MAX)).to_bits(), 1);
+    }
+
+    #[test]
+    fn alpha_one_copies_the_input_exactly() {
+        let old = MicrosQ32::from_bits(-123_456_789_012_345);
+        let new = MicrosQ32::from_bits(98_765_432_109_876);
+        assert_eq!(old.step_towards(new, Alpha::ONE), new);
+    }
+
+    #[test]
+    fn a_step_rounds_half_up_in_both_directions() {
+        let half = Alpha::per_tick(Duration::from_millis(1), TimeConstant::from_millis(2));
+        let up = MicrosQ32::from_bits(0).step_towards(MicrosQ32::from_bits(1), half);
+        let down = MicrosQ32::from_bits(0).step_towards(MicrosQ32::from_bits(-1), half);
+        assert_eq!(up.to_bits(), 1);
+        assert_eq!(down.to_bits(), 0);
+    }
+
+    #[test]
+    fn the_ends_of_the_range_saturate() {
+        let low = MicrosQ32::from_bits(i64::MIN);
+        assert_eq!(low.step_towards(MicrosQ32::MAX, Alpha::ONE), MicrosQ32::MAX);
+        assert_eq!(MicrosQ32::MAX.saturating_sub(low), MicrosQ32::MAX);
+        assert_eq!(MicrosQ32::MAX.midpoint(MicrosQ32::MAX), MicrosQ32::MAX);
+    }
+
+    #[test]
+    fn decimal_products_keep_their_whole_bits() {
+        let cut = |ppm, rate| Ratio::from_ppm(ppm).mul_floor(BitsPerSecond::new(rate)).get();
+        assert_eq!(cut(900_000, 38_000_000), 34_200_000);
+        assert_eq!(cut(850_000, 490_685_875), 417_082_993); // 417 082 993.75
+        assert_eq!(cut(1_000_000, u64::MAX), u64::MAX);
+        assert_eq!(cut(0, 940_000_000), 0);
+    }
+
+    #[test]
+    fn a_duration_is_covered_by_whole_ticks() {
+        let tick = Duration::from_millis(50);
+        assert_eq!(ticks_covering(Duration::from_millis(250), tick), 5);
+        assert_eq!(ticks_covering(Duration::from_millis(251), tick), 6);
+        assert_eq!(ticks_covering(Duration::from_millis(0), tick), 1);
+        assert_eq!(ticks_covering(Duration::MAX, Duration::from_micros(0)), u32::MAX);
+    }
+}

@@ -1,0 +1,90 @@
+//! A ring of the latest 2400 samples: two minutes at a 50 ms tick.
+
+use heapless::HistoryBuf;
+
+/// How many samples a [`History`] keeps.
+pub const HISTORY_SAMPLES: usize = 2400;
+
+/// The latest [`HISTORY_SAMPLES`] values, in fixed memory; a new value replaces the oldest.
+#[derive(Debug, Clone)]
+pub struct History<T> {
+    ring: HistoryBuf<T, HISTORY_SAMPLES>,
+}
+
+impl<T: Copy + Ord> History<T> {
+    /// Makes an empty history.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { ring: HistoryBuf::new() }
+    }
+
+    /// Adds a value.
+    pub fn push(&mut self, value: T) {
+        self.ring.write(value);
+    }
+
+    /// Returns the number of values, at most [`HISTORY_SAMPLES`].
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Returns whether nothing has been added yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    /// Returns the newest value.
+    #[must_use]
+    pub fn latest(&self) -> Option<T> {
+        self.ring.recent().copied()
+    }
+
+    /// Returns the latest `count` values (fewer if there are fewer), oldest first.
+    pub fn recent(&self, count: usize) -> impl Iterator<Item = T> + '_ {
+        self.ring.oldest_ordered().skip(self.len().saturating_sub(count)).copied()
+    }
+
+    /// Returns the smallest of the latest `count` values.
+    #[must_use]
+    pub fn min_of_recent(&self, count: usize) -> Option<T> {
+        self.recent(count).min()
+    }
+}
+
+impl<T: Copy + Ord> Default for History<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_value_leaves_when_the_ring_is_full() {
+        let mut history = History::new();
+        assert!(history.is_empty());
+        assert_eq!(history.latest(), None);
+        for value in 0..2405_u32 {
+            history.push(value);
+        }
+        assert_eq!(history.len(), HISTORY_SAMPLES);
+        assert_eq!(history.latest(), Some(2404));
+        assert_eq!(history.min_of_recent(usize::MAX), Some(5));
+    }
+
+    #[test]
+    fn the_minimum_looks_only_at_the_values_asked_for() {
+        let mut history = History::new();
+        for value in [3_u32, 1, 4, 9, 5] {
+            history.push(value);
+        }
+        assert_eq!(history.min_of_recent(3), Some(4));
+        assert_eq!(history.min_of_recent(4), Some(1));
+        assert_eq!(history.min_of_recent(0), None);
+        assert!(history.recent(2).eq([9, 5]));
+    }
+}

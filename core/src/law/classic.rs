@@ -1,0 +1,167 @@
+//! The classic law: wanctl v1.1's zones, streaks, floors, steps and factors.
+//!
+//! Per tick and direction, with the delay above the baseline:
+//!
+//! | zone | wanted rate | not below |
+//! |---|---|---|
+//! | RED, at once | rate × `factor_down` | `floors.red` |
+//! | SOFT_RED, after `soft_red_confirm` (download) | rate × `factor_down` | `floors.soft_red` |
+//! | YELLOW | rate × `factor_down_yellow` | `floors.yellow` |
+//! | GREEN for `green_hold` or longer | rate + `step_up`, every tick | |
+//! | GREEN, shorter | rate | |
+//!
+//! The upload has no SOFT_RED (its RED begins at the warn threshold) and one floor,
+//! `floors.red`. The reference's own floors and its SOFT_RED differ; they are behind
+//! [`crate::config::Quirks`].
+
+use embassy_time::Duration;
+
+use crate::config::{ClassicConfig, ShaperConfig};
+use crate::fixed::{MicrosQ32, ticks_covering};
+use crate::outputs::RateReason;
+use crate::units::{BitsPerSecond, Direction};
+use crate::zone::{Thresholds, Zone};
+
+/// How long a direction has been in its zone, in ticks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Streaks {
+    /// GREEN in a row.
+    pub green: u32,
+    /// Above the warn threshold, not RED, in a row (download only).
+    pub soft_red: u32,
+    /// RED in a row.
+    pub red: u32,
+}
+
+/// One direction under the classic law.
+#[derive(Debug, Clone)]
+pub(crate) struct ClassicShaper {
+    direction: Direction,
+    config: ShaperConfig,
+    thresholds: Thresholds,
+    green_ticks: u32,
+    soft_red_ticks: u32,
+    floors_lift_rate: bool,
+    soft_red_holds: bool,
+    streaks: Streaks,
+    zone: Zone,
+    rate: BitsPerSecond,
+    reason: RateReason,
+}
+
+impl ClassicShaper {
+    /// Starts at the ceiling, in GREEN.
+    pub(crate) fn new(direction: Direction, config: &ClassicConfig, tick: Duration) -> Self {
+        let shaper = match direction {
+            Direction::Download => config.download,
+            Direction::Upload => config.upload,
+        };
+        Self {
+            direction,
+            config: shaper,
+            thresholds: Thresholds {
+                target: config.target_delay.into(),
+                warn: config.warn_delay.into(),
+                hard_red: config.hard_red_delay.into(),
+            },
+            green_ticks: ticks_covering(config.green_hold, tick),
+            soft_red_ticks: ticks_covering(config.soft_red_confirm, tick),
+            floors_lift_rate: config.quirks.floors_lift_rate,
+            soft_red_holds: config.quirks.soft_red_holds,
+            streaks: Streaks::default(),
+            zone: Zone::Green,
+            rate: shaper.ceiling,
+            reason: RateReason::Start,
+        }
+    }
+
+    /// Returns the zone of the last step.
+    pub(crate) const fn zone(&self) -> Zone {
+        self.zone
+    }
+
+    /// Returns the wanted rate.
+    pub(crate) const fn rate(&self) -> BitsPerSecond {
+        self.rate
+    }
+
+    /// Returns why the wanted rate last changed.
+    pub(crate) const fn reason(&self) -> RateReason {
+        self.reason
+    }
+
+    /// Returns the current streaks.
+    pub(crate) const fn streaks(&self) -> Streaks {
+        self.streaks
+    }
+
+    /// Decides zone and wanted rate from the delay above the baseline.
+    pub(crate) fn step(&mut self, delay: MicrosQ32) {
+        self.zone = match self.direction {
+            Direction::Download => self.classify_download(delay),
+            Direction::Upload => self.classify_upload(delay),
+        };
+        let (proposed, reason) = self.propose();
+        let bounded = self.bound(proposed);
+        if bounded != self.rate {
+            let lifted = bounded > proposed && bounded > self.rate;
+            self.reason = if lifted { RateReason::FloorLift } else { reason };
+            self.rate = bounded;
+        }
+    }
+
+    fn classify_download(&mut self, delay: MicrosQ32) -> Zone {
+        let streaks = self.streaks;
+        let raw = self.thresholds.four_zones(delay);
+        self.streaks = match raw {
+            Zone::Green => Streaks { green: streaks.green.saturating_add(1), ..Streaks::default() },
+            Zone::Yellow => Streaks::default(),
+            Zone::SoftRed => {
+                Streaks { soft_red: streaks.soft_red.saturating_add(1), ..Streaks::default() }
+            }
+            Zone::Red => Streaks { red: streaks.red.saturating_add(1), ..Streaks::default() },
+        };
+        let confirmed = self.streaks.soft_red >= self.soft_red_ticks;
+        if raw == Zone::SoftRed && !confirmed { Zone::Yellow } else { raw }
+    }
+
+    fn classify_upload(&mut self, delay: MicrosQ32) -> Zone {
+        let streaks = self.streaks;
+        let zone = self.thresholds.three_zones(delay);
+        let (green, red) = match zone {
+            Zone::Green => (streaks.green.saturating_add(1), 0),
+            Zone::Yellow | Zone::SoftRed => (0, 0),
+            Zone::Red => (0, streaks.red.saturating_add(1)),
+        };
+        self.streaks = Streaks { green, red, ..streaks };
+        zone
+    }
+
+    fn propose(&self) -> (BitsPerSecond, RateReason) {
+        let (rate, config) = (self.rate, &self.config);
+        match self.zone {
+            Zone::Red => (config.factor_down.mul_floor(rate), RateReason::Red),
+            Zone::SoftRed if self.soft_red_holds => (rate, RateReason::SoftRed),
+            Zone::SoftRed => (config.factor_down.mul_floor(rate), RateReason::SoftRed),
+            Zone::Yellow => (config.factor_down_yellow.mul_floor(rate), RateReason::Yellow),
+            Zone::Green if self.streaks.green >= self.green_ticks => {
+                (rate.saturating_add(config.step_up), RateReason::Green)
+            }
+            Zone::Green => (rate, RateReason::Green),
+        }
+    }
+
+    /// Applies the floor of the zone and the ceiling; the ceiling wins.
+    fn bound(&self, proposed: BitsPerSecond) -> BitsPerSecond {
+        let floors = &self.config.floors;
+        let zone_floor = match (self.direction, self.zone) {
+            (Direction::Upload, _) | (Direction::Download, Zone::Red) => floors.red,
+            (Direction::Download, Zone::SoftRed) => floors.soft_red,
+            (Direction::Download, Zone::Yellow) => floors.yellow,
+            (Direction::Download, Zone::Green) => floors.green,
+        };
+        // A rate that already lies below the zone's floor is not lifted, it is only not cut.
+        let floor = if self.floors_lift_rate { zone_floor } else { zone_floor.min(self.rate) };
+        proposed.max(floor).min(self.config.ceiling)
+    }
+}

@@ -1,0 +1,3 @@
+//! Control laws: from a delay to a wanted shaper rate.
+
+pub mod classic;

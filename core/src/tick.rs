@@ -1,0 +1,158 @@
+//! What goes into the core: everything it may know, once per tick.
+
+use embassy_time::{Duration, Instant};
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{BitsPerSecond, CommandId, Direction, ReflectorId, RttNanos, WanId};
+
+/// The most WANs one controller serves.
+pub const MAX_WANS: usize = 4;
+/// The most reflectors of a WAN; each is probed once per tick.
+pub const MAX_REFLECTORS: usize = 3;
+/// The most round-trip times one tick carries, over all WANs.
+pub const MAX_SAMPLES: usize = 64;
+/// The most lost probes one tick carries, over all WANs.
+pub const MAX_LOSSES: usize = 64;
+/// The most command replies one tick carries.
+pub const MAX_REPLIES: usize = 16;
+
+/// One answered probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct RttSample {
+    /// The WAN the probe left by.
+    pub wan: WanId,
+    /// The reflector that answered.
+    pub reflector: ReflectorId,
+    /// How long the answer took.
+    pub rtt: RttNanos,
+    /// How long before this tick's `now` the answer arrived, in µs.
+    pub age_us: u32,
+}
+
+/// One probe that will not be answered any more: the time limit passed, or it could not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ProbeLoss {
+    /// The WAN the probe left by.
+    pub wan: WanId,
+    /// The reflector that stayed silent.
+    pub reflector: ReflectorId,
+}
+
+/// What a check of the line other than the usual probes has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ConnectivityReport {
+    /// The WAN that was checked.
+    pub wan: WanId,
+    /// Whether anything answered.
+    pub connected: bool,
+}
+
+/// How a command to the router ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Outcome {
+    /// The router holds this rate now: it was read back from its reply.
+    Applied(BitsPerSecond),
+    /// The router refused, or its answer never came; what it holds is not known.
+    Failed,
+    /// A newer command of the same direction took its place before it was sent.
+    Superseded,
+}
+
+/// The answer to one [`crate::outputs::Action::SetRate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Reply {
+    /// The WAN of the command.
+    pub wan: WanId,
+    /// The direction of the command.
+    pub direction: Direction,
+    /// The command that is answered.
+    pub id: CommandId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// From handing the command over to its end, in µs.
+    pub took_us: u32,
+}
+
+/// Everything the core learns in one tick.
+///
+/// A sample, a loss and a reply each appear in exactly one tick. Lists are bounded; what did not
+/// fit is counted in [`Tick::inputs_dropped`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tick {
+    /// Monotonic time of this tick, from an arbitrary origin. Never wall-clock time.
+    pub now: Instant,
+    /// Probes answered since the last tick, oldest first.
+    pub samples: Vec<RttSample, MAX_SAMPLES>,
+    /// Probes given up since the last tick.
+    pub losses: Vec<ProbeLoss, MAX_LOSSES>,
+    /// Results of connectivity checks since the last tick, at most one per WAN.
+    pub connectivity: Vec<ConnectivityReport, MAX_WANS>,
+    /// Commands that ended since the last tick.
+    pub replies: Vec<Reply, MAX_REPLIES>,
+    /// Inputs that did not fit into the lists above.
+    pub inputs_dropped: u16,
+}
+
+impl Tick {
+    /// Makes a tick without any input.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        Self {
+            now,
+            samples: Vec::new(),
+            losses: Vec::new(),
+            connectivity: Vec::new(),
+            replies: Vec::new(),
+            inputs_dropped: 0,
+        }
+    }
+
+    /// Empties all lists and sets the time, to reuse the memory for the next tick.
+    pub fn reset(&mut self, now: Instant) {
+        self.now = now;
+        self.samples.clear();
+        self.losses.clear();
+        self.connectivity.clear();
+        self.replies.clear();
+        self.inputs_dropped = 0;
+    }
+
+    /// Adds an answered probe, or counts it as dropped.
+    pub fn push_sample(&mut self, sample: RttSample) {
+        let full = self.samples.push(sample).is_err();
+        self.count_dropped(full);
+    }
+
+    /// Adds a lost probe, or counts it as dropped.
+    pub fn push_loss(&mut self, loss: ProbeLoss) {
+        let full = self.losses.push(loss).is_err();
+        self.count_dropped(full);
+    }
+
+    /// Adds a command's end, or counts it as dropped.
+    pub fn push_reply(&mut self, reply: Reply) {
+        let full = self.replies.push(reply).is_err();
+        self.count_dropped(full);
+    }
+
+    /// Adds the result of a connectivity check, or counts it as dropped.
+    pub fn push_connectivity(&mut self, report: ConnectivityReport) {
+        let full = self.connectivity.push(report).is_err();
+        self.count_dropped(full);
+    }
+
+    const fn count_dropped(&mut self, full: bool) {
+        if full {
+            self.inputs_dropped = self.inputs_dropped.saturating_add(1);
+        }
+    }
+}
+
+/// A sample older than this when its tick runs says nothing about the queue of now and is refused.
+pub const SAMPLE_AGE_MAX: Duration = Duration::from_millis(500);

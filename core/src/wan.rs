@@ -1,0 +1,314 @@
+//! One WAN: first look at everything that came in, then decide once.
+
+use embassy_time::{Duration, Instant};
+use heapless::Vec;
+
+use crate::command::{Ended, RateCommand};
+use crate::config::WanConfig;
+use crate::estimate::DelayEstimate;
+use crate::fallback::{BlindVerdict, Fallback};
+use crate::fixed::MicrosQ32;
+use crate::governor::WriteLimiter;
+use crate::law::classic::ClassicShaper;
+use crate::outputs::{Action, Event, Outputs, RateReason, SampleRejection};
+use crate::snapshot::{DirectionSnapshot, TickResult, WanCounters, WanSnapshot};
+use crate::tick::{MAX_REFLECTORS, RttSample, SAMPLE_AGE_MAX, Tick};
+use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, WanId};
+
+/// What one tick says about the line.
+enum Evidence {
+    /// At least one reflector answered.
+    Sample(MicrosQ32),
+    /// Probes ended, and all of them were lost.
+    Lost { connected: bool },
+    /// Nothing came in: probes are still on their way.
+    Nothing,
+}
+
+/// The state of one WAN.
+#[derive(Debug, Clone)]
+pub(crate) struct Wan {
+    id: WanId,
+    reflectors: u8,
+    limiter_delays_cuts: bool,
+    estimate: DelayEstimate,
+    fallback: Fallback,
+    blind_since_told: bool,
+    shapers: PerDirection<ClassicShaper>,
+    commands: PerDirection<RateCommand>,
+    held: PerDirection<bool>,
+    limiter: WriteLimiter,
+    has_decided: bool,
+    result: TickResult,
+    counters: WanCounters,
+}
+
+impl Wan {
+    pub(crate) fn new(id: WanId, config: &WanConfig, tick: Duration) -> Self {
+        let classic = &config.classic;
+        Self {
+            id,
+            reflectors: config.reflectors,
+            limiter_delays_cuts: classic.quirks.limiter_delays_cuts,
+            estimate: DelayEstimate::new(classic, tick),
+            fallback: Fallback::new(&classic.blind, tick),
+            blind_since_told: false,
+            shapers: PerDirection {
+                download: ClassicShaper::new(Direction::Download, classic, tick),
+                upload: ClassicShaper::new(Direction::Upload, classic, tick),
+            },
+            commands: PerDirection::default(),
+            held: PerDirection::default(),
+            limiter: WriteLimiter::new(classic.write_limit),
+            has_decided: false,
+            result: TickResult::Waiting,
+            counters: WanCounters::default(),
+        }
+    }
+
+    /// Runs one tick of this WAN.
+    pub(crate) fn step(
+        &mut self,
+        tick: &Tick,
+        now: Instant,
+        next_id: &mut CommandId,
+        out: &mut Outputs,
+    ) {
+        self.take_replies(tick, now, out);
+        let evidence = self.gather(tick, out);
+        match evidence {
+            Evidence::Sample(sample) => {
+                self.leave_blindness(out);
+                self.control(sample, out);
+                self.result = TickResult::Controlled;
+            }
+            Evidence::Lost { connected } => self.go_on_blind(connected, out),
+            Evidence::Nothing => self.result = TickResult::Waiting,
+        }
+        let controlled = self.result == TickResult::Controlled;
+        if controlled || (self.has_decided && !self.limiter_delays_cuts) {
+            self.govern(now, next_id, out);
+        }
+        for reflector in 0..self.reflectors {
+            out.act(Action::SendProbe { wan: self.id, reflector: ReflectorId(reflector) });
+        }
+    }
+
+    fn take_replies(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) {
+        let wan = self.id;
+        for reply in tick.replies.iter().filter(|reply| reply.wan == wan) {
+            let direction = reply.direction;
+            match self.commands.get_mut(direction).answer(reply.id, reply.outcome) {
+                Ended::Confirmed(rate) => {
+                    let took_us = reply.took_us;
+                    out.tell(Event::RateConfirmed { wan, direction, rate, took_us });
+                }
+                Ended::Failed(rate) => {
+                    self.counters.writes_failed = self.counters.writes_failed.saturating_add(1);
+                    out.tell(Event::WriteFailed { wan, direction, rate });
+                }
+                Ended::Ignored => {}
+            }
+        }
+        for direction in Direction::BOTH {
+            if let Some(rate) = self.commands.get_mut(direction).expire(now) {
+                self.counters.writes_failed = self.counters.writes_failed.saturating_add(1);
+                out.tell(Event::WriteTimedOut { wan, direction, rate });
+            }
+        }
+    }
+
+    fn gather(&mut self, tick: &Tick, out: &mut Outputs) -> Evidence {
+        let mut latest: [Option<MicrosQ32>; MAX_REFLECTORS] = [None; MAX_REFLECTORS];
+        for sample in tick.samples.iter().filter(|sample| sample.wan == self.id) {
+            match self.accept(sample) {
+                Ok(()) => {
+                    self.counters.samples = self.counters.samples.saturating_add(1);
+                    if let Some(slot) = latest.get_mut(usize::from(sample.reflector.0)) {
+                        *slot = Some(sample.rtt.into());
+                    }
+                }
+                Err(why) => {
+                    let reflector = sample.reflector;
+                    out.tell(Event::SampleRejected { wan: self.id, reflector, why });
+                }
+            }
+        }
+        let lost = tick.losses.iter().filter(|loss| loss.wan == self.id).count();
+        let lost = u64::try_from(lost).unwrap_or(u64::MAX);
+        self.counters.losses = self.counters.losses.saturating_add(lost);
+        if let Some(sample) = median(&latest) {
+            Evidence::Sample(sample)
+        } else if lost > 0 {
+            let report = tick.connectivity.iter().find(|report| report.wan == self.id);
+            Evidence::Lost { connected: report.is_some_and(|report| report.connected) }
+        } else {
+            Evidence::Nothing
+        }
+    }
+
+    fn accept(&self, sample: &RttSample) -> Result<(), SampleRejection> {
+        if sample.reflector.0 >= self.reflectors {
+            Err(SampleRejection::UnknownSource)
+        } else if u64::from(sample.age_us) > SAMPLE_AGE_MAX.as_micros() {
+            Err(SampleRejection::Stale)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn go_on_blind(&mut self, connected: bool, out: &mut Outputs) {
+        let wan = self.id;
+        if !self.blind_since_told {
+            self.blind_since_told = true;
+            out.tell(Event::BlindBegan { wan, connected });
+        }
+        let verdict = self.fallback.judge(connected);
+        if connected && self.fallback.just_passed_limit() {
+            out.tell(Event::BlindLimitReached { wan, ticks: self.fallback.ticks() });
+        }
+        self.result = match verdict {
+            BlindVerdict::ReuseLoad => {
+                self.control(self.estimate.load(), out);
+                TickResult::Controlled
+            }
+            BlindVerdict::Freeze => TickResult::Frozen,
+            BlindVerdict::Fail => TickResult::Failed,
+        };
+    }
+
+    fn leave_blindness(&mut self, out: &mut Outputs) {
+        let ticks = self.fallback.end();
+        if self.blind_since_told {
+            self.blind_since_told = false;
+            out.tell(Event::BlindEnded { wan: self.id, ticks });
+        }
+    }
+
+    /// Feeds the estimate and lets the law decide on both directions.
+    fn control(&mut self, sample: MicrosQ32, out: &mut Outputs) {
+        let wan = self.id;
+        self.estimate.update(wan, sample, out);
+        let delay = self.estimate.delay();
+        for direction in Direction::BOTH {
+            let shaper = self.shapers.get_mut(direction);
+            let from = shaper.zone();
+            shaper.step(delay);
+            let to = shaper.zone();
+            if from != to {
+                out.tell(Event::ZoneChanged { wan, direction, from, to, delay });
+            }
+        }
+        self.has_decided = true;
+    }
+
+    /// Turns wanted rates into writes, as far as the limiter lets them through. Cuts go first.
+    fn govern(&mut self, now: Instant, next_id: &mut CommandId, out: &mut Outputs) {
+        let room = self.limiter.wait_for_room(now);
+        let raise_wait = room.max(self.limiter.wait_for_spacing(now));
+        let mut written = false;
+        for want_cut in [true, false] {
+            for direction in Direction::BOTH {
+                let wanted = self.shapers.get(direction).rate();
+                let command = self.commands.get(direction);
+                let is_cut = command.commanded().is_none_or(|commanded| wanted < commanded);
+                if command.commanded() == Some(wanted) {
+                    *self.held.get_mut(direction) = false;
+                    continue;
+                }
+                if is_cut != want_cut {
+                    continue;
+                }
+                let answer_due = command.is_in_flight() && !is_cut;
+                let wait = match (self.limiter_delays_cuts, is_cut) {
+                    (true, _) => room,
+                    (false, true) => Duration::MIN,
+                    (false, false) => raise_wait,
+                };
+                if wait > Duration::MIN {
+                    self.hold(direction, wanted, wait, out);
+                } else if self.limiter_delays_cuts || !answer_due {
+                    self.write(direction, wanted, is_cut, now, next_id, out);
+                    written = true;
+                }
+            }
+        }
+        if written {
+            self.limiter.record(now);
+        }
+    }
+
+    fn hold(
+        &mut self,
+        direction: Direction,
+        wanted: BitsPerSecond,
+        wait: Duration,
+        out: &mut Outputs,
+    ) {
+        if !core::mem::replace(self.held.get_mut(direction), true) {
+            out.tell(Event::WriteHeld { wan: self.id, direction, wanted, wait });
+        }
+    }
+
+    fn write(
+        &mut self,
+        direction: Direction,
+        to: BitsPerSecond,
+        is_cut: bool,
+        now: Instant,
+        next_id: &mut CommandId,
+        out: &mut Outputs,
+    ) {
+        let (wan, id) = (self.id, *next_id);
+        next_id.0 = next_id.0.wrapping_add(1);
+        let command = self.commands.get_mut(direction);
+        let from = command.commanded();
+        let reason = match from {
+            Some(_) => self.shapers.get(direction).reason(),
+            None if command.was_ever_issued() => RateReason::Again,
+            None => RateReason::Start,
+        };
+        command.issue(id, to, now);
+        *self.held.get_mut(direction) = false;
+        self.counters.count_write(from, to);
+        let (delay, baseline) = (self.estimate.delay(), self.estimate.baseline());
+        out.act(Action::SetRate { id, wan, direction, rate: to, is_cut });
+        out.tell(Event::RateChanged { wan, direction, from, to, reason, delay, baseline });
+    }
+
+    /// Returns the read-only mirror of this WAN.
+    pub(crate) fn snapshot(&self) -> WanSnapshot {
+        let direction = |direction: Direction| DirectionSnapshot {
+            zone: self.shapers.get(direction).zone(),
+            streaks: self.shapers.get(direction).streaks(),
+            wanted: self.shapers.get(direction).rate(),
+            commanded: self.commands.get(direction).commanded(),
+            confirmed: self.commands.get(direction).confirmed(),
+        };
+        WanSnapshot {
+            result: self.result,
+            latest_rtt_us: self.estimate.latest_sample_us(),
+            load: self.estimate.load(),
+            baseline: self.estimate.baseline(),
+            delay: self.estimate.delay(),
+            blind_ticks: self.fallback.ticks(),
+            directions: PerDirection {
+                download: direction(Direction::Download),
+                upload: direction(Direction::Upload),
+            },
+            counters: self.counters,
+        }
+    }
+}
+
+/// Returns the median of one value per reflector: the middle of three, the mean of two, or the one.
+fn median(values: &[Option<MicrosQ32>]) -> Option<MicrosQ32> {
+    let mut sorted: Vec<MicrosQ32, MAX_REFLECTORS> = values.iter().flatten().copied().collect();
+    sorted.sort_unstable();
+    match sorted.as_slice() {
+        [] => None,
+        [one] => Some(*one),
+        [low, high] => Some(low.midpoint(*high)),
+        [_, middle, ..] => Some(*middle),
+    }
+}
