@@ -1,0 +1,127 @@
+//! Golden parity: the core against recorded runs of the reference controller.
+//!
+//! The core is fed a trace row by row and every value the reference wrote down is compared:
+//! zones must be equal unless the delay is within 2 µs of a threshold, filters may differ by
+//! 1 µs, rates by 10 bit/s, everything else not at all. An empty cell in the expected file is not
+//! compared.
+
+mod columns;
+mod settings;
+mod table;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use embassy_time::{Duration, Instant};
+use wanctl_core::controller::Controller;
+use wanctl_core::outputs::{Action, Outputs};
+use wanctl_core::snapshot::Snapshot;
+use wanctl_core::tick::{ConnectivityReport, Outcome, ProbeLoss, Reply, RttSample, Tick};
+use wanctl_core::units::{ReflectorId, WanId};
+
+use self::columns::Report;
+pub use self::settings::{KEYS, Settings};
+use self::table::{Table, TraceRow};
+
+/// Options of `wanctl-sim parity`.
+#[derive(Debug, clap::Args)]
+pub struct ParityArgs {
+    /// Input: columns seq, rtt_ms (empty: no reply) and conn (0: the line is down)
+    trace: PathBuf,
+    /// What the reference did with it, one row per input row
+    expected: PathBuf,
+    /// A setting of the reference that differs from the golden profile, such as alpha_load=0.005
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+/// Compares and prints one line per column; returns whether everything agrees.
+///
+/// # Errors
+///
+/// A file that cannot be read or a setting that does not exist.
+pub fn run(args: &ParityArgs, out: &mut impl Write) -> Result<bool> {
+    let mut settings = Settings::default();
+    for assignment in &args.settings {
+        settings.set(assignment)?;
+    }
+    let report = compare(&args.trace, &args.expected, &settings)?;
+    report.print(out)?;
+    Ok(report.agrees())
+}
+
+/// Runs the core over a trace and compares each row with the expected one.
+///
+/// # Errors
+///
+/// A file that cannot be read, or settings the core refuses.
+pub fn compare(trace: &Path, expected: &Path, settings: &Settings) -> Result<Report> {
+    let trace = Table::read(trace)?;
+    let expected = Table::read(expected)?;
+    let mut run = Run::new(settings)?;
+    let mut report = Report::new(&expected, settings.classic())?;
+    report.count_rows(trace.len(), expected.len());
+    for index in 0..trace.len().min(expected.len()) {
+        let row = trace.trace_row(index)?;
+        let actual = run.row(&row);
+        report.compare(&expected, index, &actual)?;
+    }
+    Ok(report)
+}
+
+/// What the core did in one row.
+struct Actual {
+    snapshot: Snapshot,
+    wrote: bool,
+}
+
+/// The core with a line and a router that answers at once.
+struct Run {
+    controller: Controller<1>,
+    tick: Tick,
+    outputs: Outputs,
+    interval: Duration,
+    fallback_enabled: bool,
+}
+
+impl Run {
+    fn new(settings: &Settings) -> Result<Self> {
+        let config = settings.config();
+        let controller =
+            Controller::new(&config).context("these settings contradict each other")?;
+        Ok(Self {
+            controller,
+            tick: Tick::new(Instant::from_ticks(0)),
+            outputs: Outputs::new(),
+            interval: config.tick,
+            fallback_enabled: settings.fallback_enabled,
+        })
+    }
+
+    fn row(&mut self, row: &TraceRow) -> Actual {
+        let (wan, reflector) = (WanId(0), ReflectorId(0));
+        self.tick.reset(self.tick.now + self.interval);
+        self.answer_commands();
+        if let Some(rtt) = row.rtt {
+            self.tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0 });
+        } else {
+            self.tick.push_loss(ProbeLoss { wan, reflector });
+            let connected = row.connected && self.fallback_enabled;
+            self.tick.push_connectivity(ConnectivityReport { wan, connected });
+        }
+        self.controller.step(&self.tick, &mut self.outputs);
+        let wrote = self.outputs.actions.iter().any(|a| matches!(a, Action::SetRate { .. }));
+        Actual { snapshot: self.controller.snapshot(), wrote }
+    }
+
+    /// Confirms what the last row commanded: the reference's router calls return at once.
+    fn answer_commands(&mut self) {
+        for action in &self.outputs.actions {
+            if let Action::SetRate { id, wan, direction, rate, .. } = *action {
+                let outcome = Outcome::Applied(rate);
+                self.tick.push_reply(Reply { wan, direction, id, outcome, took_us: 0 });
+            }
+        }
+    }
+}
