@@ -52,8 +52,8 @@ pub struct ClassicConfig {
     pub load_time_constant: TimeConstant,
     /// Time constant of the baseline filter.
     pub baseline_time_constant: TimeConstant,
-    /// Where both filters start.
-    pub baseline_initial: Duration,
+    /// Where both filters start; `None` starts them at the first sample.
+    pub baseline_initial: Option<Duration>,
     /// The lowest believable baseline.
     pub baseline_min: Duration,
     /// The highest believable baseline.

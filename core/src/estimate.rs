@@ -23,6 +23,7 @@ pub(crate) struct DelayEstimate {
     freeze_delay: MicrosQ32,
     /// `None` reproduces the reference: frozen without limit.
     freeze_max_ticks: Option<u32>,
+    is_seeded: bool,
     frozen_ticks: u32,
     out_of_bounds: bool,
     /// Samples in whole µs.
@@ -31,7 +32,7 @@ pub(crate) struct DelayEstimate {
 
 impl DelayEstimate {
     pub(crate) fn new(config: &ClassicConfig, tick: Duration) -> Self {
-        let initial = MicrosQ32::from(config.baseline_initial);
+        let initial = config.baseline_initial.map_or(MicrosQ32::ZERO, MicrosQ32::from);
         let limit = ticks_covering(config.baseline_freeze_max, tick);
         Self {
             load: Ewma::new(initial, Alpha::per_tick(tick, config.load_time_constant)),
@@ -40,10 +41,16 @@ impl DelayEstimate {
             baseline_max: config.baseline_max.into(),
             freeze_delay: config.baseline_freeze_delay.into(),
             freeze_max_ticks: (!config.quirks.baseline_freezes_for_ever).then_some(limit),
+            is_seeded: config.baseline_initial.is_some(),
             frozen_ticks: 0,
             out_of_bounds: false,
             history: History::new(),
         }
+    }
+
+    /// Returns whether the filters hold anything yet.
+    pub(crate) const fn is_seeded(&self) -> bool {
+        self.is_seeded
     }
 
     /// Returns the load filter's value.
@@ -72,6 +79,11 @@ impl DelayEstimate {
     /// old baseline; the baseline is fed with the raw sample.
     pub(crate) fn update(&mut self, wan: WanId, sample: MicrosQ32, out: &mut Outputs) {
         self.history.push(u32::try_from(sample.as_micros_rounded()).unwrap_or(u32::MAX));
+        if !self.is_seeded {
+            self.is_seeded = true;
+            self.load.set(sample);
+            self.baseline.set(sample.max(self.baseline_min).min(self.baseline_max));
+        }
         self.load.update(sample);
         if self.delay() < self.freeze_delay {
             self.follow(wan, sample, out);

@@ -49,7 +49,7 @@ pub const fn classic() -> ClassicConfig {
         hard_red_delay: Duration::from_millis(80),
         load_time_constant: TimeConstant::from_millis(250),
         baseline_time_constant: TimeConstant::from_millis(2500),
-        baseline_initial: Duration::from_millis(25),
+        baseline_initial: Some(Duration::from_millis(25)),
         baseline_min: Duration::from_millis(10),
         baseline_max: Duration::from_millis(60),
         baseline_freeze_delay: Duration::from_millis(3),

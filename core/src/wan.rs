@@ -168,12 +168,13 @@ impl Wan {
             out.tell(Event::BlindLimitReached { wan, ticks: self.fallback.ticks() });
         }
         self.result = match verdict {
-            BlindVerdict::ReuseLoad => {
+            // Before the first sample there is nothing to reuse.
+            BlindVerdict::ReuseLoad if self.estimate.is_seeded() => {
                 self.control(self.estimate.load(), out);
                 TickResult::Controlled
             }
             BlindVerdict::Freeze => TickResult::Frozen,
-            BlindVerdict::Fail => TickResult::Failed,
+            BlindVerdict::ReuseLoad | BlindVerdict::Fail => TickResult::Failed,
         };
     }
 

@@ -89,7 +89,7 @@ impl Settings {
             }
             "load_time_constant_sec" => classic.load_time_constant = seconds(value)?,
             "baseline_time_constant_sec" => classic.baseline_time_constant = seconds(value)?,
-            "baseline_rtt_initial" => classic.baseline_initial = millis(value)?,
+            "baseline_rtt_initial" => classic.baseline_initial = Some(millis(value)?),
             "baseline_update_threshold_ms" => classic.baseline_freeze_delay = millis(value)?,
             "target_bloat_ms" => classic.target_delay = millis(value)?,
             "warn_bloat_ms" => classic.warn_delay = millis(value)?,

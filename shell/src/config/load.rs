@@ -1,0 +1,244 @@
+//! The top of the document and the router's table.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+use wanctl_core::config::{Config, TICK_MAX, TICK_MIN};
+use wanctl_core::tick::MAX_WANS;
+
+use super::reader::{Placed, Problems, Section};
+use super::{DaemonConfig, OnExit, ReadFiles, RouterConfig, quantity, wan};
+use crate::exit::ExitReason;
+use crate::routeros::{Secret, TlsTrust};
+
+/// The most bytes a password file may hold.
+const PASSWORD_BYTES_MAX: usize = 256;
+
+pub(super) fn parse(
+    path: &Path,
+    source: &str,
+    files: ReadFiles,
+) -> Result<DaemonConfig, Problems> {
+    let mut problems = Problems::new(path, source);
+    let (document, syntax_errors) = DeTable::parse_recoverable(source);
+    for error in &syntax_errors {
+        let at = error.span().unwrap_or(0..0);
+        problems.add(ExitReason::ConfigText, at, "not valid TOML", error.message(), None);
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let root = Section::new(document.get_ref(), 0..0, String::new());
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let config = root_section(root, folder, files, &mut problems);
+    problems.sort();
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(problems),
+    }
+}
+
+fn root_section(
+    mut root: Section<'_>,
+    folder: &Path,
+    files: ReadFiles,
+    problems: &mut Problems,
+) -> Option<DaemonConfig> {
+    let interval = root.optional(problems, "interval", duration);
+    if let Some(interval) = &interval {
+        let (least, most) = (TICK_MIN.into(), TICK_MAX.into());
+        check_duration(interval, least, most, problems);
+    }
+    let tick = interval.map_or(Duration::from_millis(50), |interval| interval.value);
+    let on_exit = root.optional(problems, "on-exit", on_exit).map(|placed| placed.value);
+    let on_exit = on_exit.unwrap_or(OnExit::Keep);
+    let mut bounded = |key, default: Duration, least, most| {
+        let placed = root.optional(problems, key, duration);
+        if let Some(placed) = &placed {
+            check_duration(placed, least, most, problems);
+        }
+        placed.map_or(default, |placed| placed.value)
+    };
+    let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+    let status_interval = bounded("status-interval", minute, second, minute * 60 * 24);
+    let probe_timeout =
+        bounded("probe-timeout", second * 2, Duration::from_millis(100), second * 4);
+    let router = root.required(problems, "router", table_of("router"));
+    let router = router
+        .map(|placed| Section::new(placed.value, placed.at, placed.key))
+        .and_then(|section| router_section(section, folder, files, problems));
+    let sections = root.tables(problems, "wan");
+    if sections.len() > MAX_WANS {
+        let message = format!("at most {MAX_WANS} WANs can be controlled");
+        problems.add(ExitReason::ConfigValue, root.at(), "wan", message, None);
+    }
+    let wans: Vec<_> = sections
+        .into_iter()
+        .filter_map(|section| wan::read(section, tick, on_exit, problems))
+        .collect();
+    root.finish(problems);
+    check_unique(&wans, problems);
+    let core = Config {
+        tick: to_core(tick),
+        wans: wans.iter().take(MAX_WANS).map(|wan| wan.core).collect(),
+    };
+    let (router, wans) = (router?, wans.into_iter().map(|wan| wan.shell).collect());
+    if problems.is_empty() {
+        // The core checks its own invariants; a message here means that one above is missing.
+        if let Err(error) = core.check() {
+            problems.add(ExitReason::ConfigValue, 0..0, "wan", error.to_string(), None);
+        }
+    }
+    Some(DaemonConfig { on_exit, status_interval, probe_timeout, router, wans, core })
+}
+
+/// Two WANs must not share a name or drive the same queue.
+fn check_unique(wans: &[wan::ReadWan], problems: &mut Problems) {
+    let mut seen: Vec<&Placed<String>> = Vec::new();
+    for placed in wans.iter().flat_map(|wan| &wan.unique) {
+        let twin = seen.iter().find(|other| {
+            let kind = |key: &str| key.rsplit('.').next().map(str::to_owned);
+            other.value == placed.value && kind(&other.key) == kind(&placed.key)
+        });
+        if twin.is_some() {
+            let subject = format!("{} = \"{}\"", placed.key, placed.value);
+            let message = "this is used twice; every WAN and queue needs its own";
+            problems.add(ExitReason::ConfigValue, placed.at.clone(), subject, message, None);
+        }
+        seen.push(placed);
+    }
+}
+
+fn router_section(
+    mut section: Section<'_>,
+    folder: &Path,
+    files: ReadFiles,
+    problems: &mut Problems,
+) -> Option<RouterConfig> {
+    let url = section.required(problems, "url", string);
+    if let Some(url) = &url {
+        check_url(url, problems);
+    }
+    let user = section.required(problems, "user", string);
+    let password_file = section.required(problems, "password-file", string);
+    let ca_file = section.optional(problems, "ca-file", string);
+    let insecure = section.optional(problems, "insecure", boolean);
+    section.finish(problems);
+    let insecure_wanted = insecure.as_ref().is_some_and(|insecure| insecure.value);
+    if let (Some(ca), true) = (&ca_file, insecure_wanted) {
+        let hint = "remove one of the two".to_owned();
+        let message = "a CA has no effect when `insecure = true` accepts every certificate";
+        problems.add(ExitReason::ConfigValue, ca.at.clone(), &*ca.key, message, Some(hint));
+    }
+    let trust = match (ca_file, insecure_wanted) {
+        (_, true) => TlsTrust::Insecure,
+        (Some(ca), false) if files == ReadFiles::Yes => ca_pem(&ca, folder, problems)?,
+        (Some(_), false) => TlsTrust::Ca(Vec::new()),
+        (None, false) => TlsTrust::PublicRoots,
+    };
+    let password = match (password_file?, files) {
+        (file, ReadFiles::Yes) => password(&file, folder, problems)?,
+        (_, ReadFiles::No) => Secret::new(String::new()),
+    };
+    Some(RouterConfig { url: url?.value, user: user?.value, password, trust })
+}
+
+fn check_url(url: &Placed<String>, problems: &mut Problems) {
+    let rest = url.value.strip_prefix("https://").or_else(|| url.value.strip_prefix("http://"));
+    let plausible = rest.is_some_and(|rest| {
+        !rest.is_empty() && !rest.contains(['/', '?', '#', '@', ' ', '\n'])
+    });
+    if !plausible {
+        let hint = "write scheme, host and, if unusual, port: \"https://192.168.88.1\"".to_owned();
+        let subject = format!("{} = \"{}\"", url.key, url.value);
+        let message = "is not the address of a router";
+        problems.add(ExitReason::ConfigValue, url.at.clone(), subject, message, Some(hint));
+    }
+}
+
+fn password(file: &Placed<String>, folder: &Path, problems: &mut Problems) -> Option<Secret> {
+    let path = folder.join(&file.value);
+    let hint = || Some("write the password alone into the file and chmod it 600".to_owned());
+    let mut complain = |message: String| {
+        let subject = format!("{} = \"{}\"", file.key, file.value);
+        problems.add(ExitReason::PasswordMissing, file.at.clone(), subject, message, hint());
+    };
+    match std::fs::read_to_string(&path) {
+        Err(error) => complain(format!("the router's password is missing: {error}")),
+        Ok(text) => match text.trim_end_matches(['\r', '\n']) {
+            "" => complain("the router's password is missing: the file is empty".to_owned()),
+            text if text.len() > PASSWORD_BYTES_MAX || text.contains('\n') => {
+                complain("this does not look like a password: one short line is expected".into());
+            }
+            text => return Some(Secret::new(text.to_owned())),
+        },
+    }
+    None
+}
+
+fn ca_pem(file: &Placed<String>, folder: &Path, problems: &mut Problems) -> Option<TlsTrust> {
+    let path: PathBuf = folder.join(&file.value);
+    let outcome = std::fs::read(&path).map_err(|error| error.to_string()).and_then(|pem| {
+        TlsTrust::from_pem(&pem).map_err(|error| error.to_string())
+    });
+    match outcome {
+        Ok(trust) => Some(trust),
+        Err(error) => {
+            let hint = "export the CA on the router: /certificate export-certificate".to_owned();
+            let subject = format!("{} = \"{}\"", file.key, file.value);
+            let message = format!("the CA certificate cannot be used: {error}");
+            problems.add(ExitReason::CaUnreadable, file.at.clone(), subject, message, Some(hint));
+            None
+        }
+    }
+}
+
+pub(super) fn check_duration(
+    placed: &Placed<Duration>,
+    least: Duration,
+    most: Duration,
+    problems: &mut Problems,
+) {
+    if placed.value < least || placed.value > most {
+        let show = |duration| humantime::format_duration(duration).to_string();
+        let message = format!("must be {} to {}", show(least), show(most));
+        let subject = format!("{} = \"{}\"", placed.key, show(placed.value));
+        problems.add(ExitReason::ConfigValue, placed.at.clone(), subject, message, None);
+    }
+}
+
+/// Converts a duration that was checked to be short.
+pub(super) fn to_core(duration: Duration) -> embassy_time::Duration {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    embassy_time::Duration::from_micros(micros)
+}
+
+pub(super) fn string(value: &DeValue<'_>) -> Result<String, String> {
+    match value.as_str() {
+        Some(text) if !text.is_empty() => Ok(text.to_owned()),
+        _ => Err("expected a text in quotes".to_owned()),
+    }
+}
+
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| "expected true or false".to_owned())
+}
+
+pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
+    quantity::duration(value.as_str().unwrap_or_default())
+}
+
+pub(super) fn table_of<'a>(
+    name: &'static str,
+) -> impl FnOnce(&'a DeValue<'a>) -> Result<&'a DeTable<'a>, String> {
+    move |value| value.as_table().ok_or_else(|| format!("expected a table [{name}]"))
+}
+
+fn on_exit(value: &DeValue<'_>) -> Result<OnExit, String> {
+    match value.as_str() {
+        Some("keep") => Ok(OnExit::Keep),
+        Some("fail-safe") => Ok(OnExit::FailSafe),
+        _ => Err("expected \"keep\" or \"fail-safe\"".to_owned()),
+    }
+}

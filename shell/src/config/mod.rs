@@ -1,0 +1,107 @@
+//! The daemon's configuration: strict TOML, explained errors, and the core's plain data.
+//!
+//! `configs/` holds complete examples; `docs/configuration.md` describes every key.
+
+mod load;
+mod quantity;
+mod reader;
+mod wan;
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use wanctl_core::units::{BitsPerSecond, PerDirection};
+
+pub use self::quantity::show_rate;
+pub use self::reader::{Problem, Problems};
+use crate::exit::{ExitReason, Failure};
+use crate::routeros::{Secret, TlsTrust};
+
+/// Everything `wanctl run` needs to know.
+#[derive(Debug, Clone)]
+pub struct DaemonConfig {
+    /// What is left on the router when the daemon ends.
+    pub on_exit: OnExit,
+    /// Time between two status lines in the log.
+    pub status_interval: Duration,
+    /// A probe without an answer for this long is lost.
+    pub probe_timeout: Duration,
+    /// The router.
+    pub router: RouterConfig,
+    /// The WANs, in the order of [`Self::core`].
+    pub wans: Vec<WanConfig>,
+    /// What the core is told.
+    pub core: wanctl_core::config::Config,
+}
+
+/// What is left on the router when the daemon ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExit {
+    /// The rates of the last write.
+    Keep,
+    /// The configured fail-safe rates.
+    FailSafe,
+}
+
+/// How to talk to the router.
+#[derive(Debug, Clone)]
+pub struct RouterConfig {
+    /// Scheme, host and port, such as `https://192.168.88.1`.
+    pub url: String,
+    /// The RouterOS user.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+    /// Which certificate the router may show.
+    pub trust: TlsTrust,
+}
+
+/// The shell's part of one WAN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WanConfig {
+    /// Its name in logs.
+    pub name: String,
+    /// The network interface probes leave by, if not the route's choice.
+    pub interface: Option<String>,
+    /// The source address of probes, if not the route's choice.
+    pub source_address: Option<Ipv4Addr>,
+    /// Who is pinged.
+    pub reflectors: Vec<Ipv4Addr>,
+    /// The router's queue tree entries.
+    pub queues: PerDirection<String>,
+    /// The rates of [`OnExit::FailSafe`].
+    pub fail_safe: PerDirection<Option<BitsPerSecond>>,
+}
+
+/// Whether the files that the configuration names are read as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFiles {
+    /// Read password and CA certificate.
+    Yes,
+    /// Check the configuration's text alone; password and CA stay empty.
+    No,
+}
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+///
+/// All problems at once, each with file, line, column and a hint.
+pub fn load(path: &Path, files: ReadFiles) -> Result<DaemonConfig, Failure> {
+    let source = std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("{}: cannot be read: {error}", path.display());
+        Failure::new(ExitReason::ConfigUnreadable, message)
+    })?;
+    parse(path, &source, files)
+        .map_err(|problems| Failure::new(problems.reason(), problems.to_string()))
+}
+
+/// Checks a configuration text; `path` is where it came from, for messages and relative paths.
+///
+/// # Errors
+///
+/// All problems at once.
+pub fn parse(path: &Path, source: &str, files: ReadFiles) -> Result<DaemonConfig, Problems> {
+    load::parse(path, source, files)
+}

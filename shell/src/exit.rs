@@ -1,0 +1,103 @@
+//! Why the program ends, and the exit code that says so.
+
+use std::process::ExitCode;
+
+/// A reason to end. The order is from the most basic to the most remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ExitReason {
+    /// The configuration file cannot be read.
+    ConfigUnreadable,
+    /// Not TOML, an unknown or missing key, or a value of the wrong kind.
+    ConfigText,
+    /// A value is out of range, or several contradict each other.
+    ConfigValue,
+    /// The router's password is missing.
+    PasswordMissing,
+    /// The file with the router's CA certificate cannot be used.
+    CaUnreadable,
+    /// ICMP sockets are not permitted, or cannot be opened on the configured interface.
+    Probing,
+    /// The router cannot be reached. Only one-shot commands end with this; `run` keeps trying.
+    RouterUnreachable,
+    /// The router refuses user or password.
+    RouterLogin,
+    /// The router's certificate is not trusted.
+    RouterCertificate,
+    /// The router's user may not do what is needed.
+    RouterPermission,
+    /// A configured queue does not exist on the router.
+    QueueMissing,
+    /// A configured queue name fits several queues on the router.
+    QueueAmbiguous,
+    /// Something else; the message says what.
+    Other,
+}
+
+impl ExitReason {
+    /// All reasons with their exit codes and a short description for the help text.
+    pub const TABLE: [(Self, u8, &'static str); 13] = [
+        (Self::Other, 1, "any other failure"),
+        (Self::ConfigUnreadable, 10, "the configuration file cannot be read"),
+        (Self::ConfigText, 11, "configuration: syntax, unknown, missing or mistyped key"),
+        (Self::ConfigValue, 12, "configuration: value out of range or contradiction"),
+        (Self::PasswordMissing, 13, "the router's password is missing"),
+        (Self::CaUnreadable, 14, "the router's CA certificate cannot be read"),
+        (Self::Probing, 20, "ICMP sockets are not permitted or cannot be opened"),
+        (Self::RouterUnreachable, 30, "router unreachable (check only; run keeps trying)"),
+        (Self::RouterLogin, 31, "the router refuses user or password"),
+        (Self::QueueMissing, 32, "a queue does not exist on the router"),
+        (Self::QueueAmbiguous, 33, "a queue name fits several queues on the router"),
+        (Self::RouterCertificate, 34, "the router's certificate is not trusted"),
+        (Self::RouterPermission, 35, "the router's user lacks a permission"),
+    ];
+
+    /// Returns the exit code. 0 is success and 2 a wrong command line.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        Self::TABLE.iter().find(|(reason, ..)| *reason == self).map_or(1, |(_, code, _)| *code)
+    }
+}
+
+impl From<ExitReason> for ExitCode {
+    fn from(reason: ExitReason) -> Self {
+        Self::from(reason.code())
+    }
+}
+
+/// A reason to end, and what to tell the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Decides the exit code.
+    pub reason: ExitReason,
+    /// One or more lines for the user.
+    pub message: String,
+}
+
+impl Failure {
+    /// Makes a failure from a reason and a message.
+    pub fn new(reason: ExitReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_code() {
+        let codes: BTreeSet<u8> = ExitReason::TABLE.iter().map(|(_, code, _)| *code).collect();
+        assert_eq!(codes.len(), ExitReason::TABLE.len());
+        assert!(!codes.contains(&0) && !codes.contains(&2));
+    }
+}

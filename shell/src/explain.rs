@@ -1,0 +1,199 @@
+//! From the core's events to log lines: the one table of levels and wordings.
+//!
+//! WARN is worth looking at, INFO says what was changed and why, DEBUG is one line per condition.
+
+use tracing::Level;
+use wanctl_core::fixed::MicrosQ32;
+use wanctl_core::outputs::{Event, RateReason, SampleRejection};
+use wanctl_core::units::{Direction, WanId};
+
+use crate::config::show_rate;
+
+/// Writes an event to the log.
+pub fn log(event: &Event, names: &[String]) {
+    let (level, text) = explain(event, names);
+    match level {
+        Level::ERROR => tracing::error!("{text}"),
+        Level::WARN => tracing::warn!("{text}"),
+        Level::INFO => tracing::info!("{text}"),
+        Level::DEBUG => tracing::debug!("{text}"),
+        Level::TRACE => tracing::trace!("{text}"),
+    }
+}
+
+/// Returns whether an event's line would be written at all, to spare making its text.
+#[must_use]
+pub fn is_logged(event: &Event) -> bool {
+    level(event) <= tracing::level_filters::LevelFilter::current()
+}
+
+/// Returns an event's level and its line.
+#[must_use]
+pub fn explain(event: &Event, names: &[String]) -> (Level, String) {
+    (level(event), text(event, names))
+}
+
+fn level(event: &Event) -> Level {
+    match event {
+        Event::RateChanged { .. } | Event::BaselineReanchored { .. } | Event::BlindEnded { .. } => {
+            Level::INFO
+        }
+        Event::ZoneChanged { .. }
+        | Event::RateConfirmed { .. }
+        | Event::WriteHeld { .. }
+        | Event::BaselineFrozen { .. }
+        | Event::BaselineReleased { .. }
+        | Event::SampleRejected { .. } => Level::DEBUG,
+        Event::WriteFailed { .. }
+        | Event::WriteTimedOut { .. }
+        | Event::BaselineOutOfBounds { .. }
+        | Event::BlindBegan { .. }
+        | Event::BlindLimitReached { .. }
+        | Event::TickGap { .. }
+        | Event::InputsDropped { .. } => Level::WARN,
+    }
+}
+
+fn text(event: &Event, names: &[String]) -> String {
+    let name = |wan: WanId| names.get(usize::from(wan.0)).map_or("?", String::as_str);
+    let line = |wan: WanId, direction: Direction| format!("{} {}", name(wan), direction.name());
+    match *event {
+        Event::ZoneChanged { wan, direction, from, to, delay } => {
+            let (line, delay) = (line(wan, direction), show_delay(delay));
+            format!("{line}: {} -> {}, delay {delay}", from.name(), to.name())
+        }
+        Event::RateChanged { wan, direction, from, to, reason, delay, baseline } => {
+            let from = from.map_or(String::new(), |from| format!("{} -> ", show_rate(from)));
+            let (line, to, why) = (line(wan, direction), show_rate(to), reason_text(reason));
+            let (delay, baseline) = (show_delay(delay), show_millis(baseline));
+            format!("{line}: {from}{to}, {why}; delay {delay} over a baseline of {baseline} ms")
+        }
+        Event::RateConfirmed { wan, direction, rate, took_us } => {
+            let (line, rate) = (line(wan, direction), show_rate(rate));
+            format!("{line}: the router holds {rate} after {} ms", took_us / 1000)
+        }
+        Event::WriteFailed { wan, direction, rate } => {
+            format!("{}: writing {} failed", line(wan, direction), show_rate(rate))
+        }
+        Event::WriteTimedOut { wan, direction, rate } => {
+            format!("{}: writing {} was never answered", line(wan, direction), show_rate(rate))
+        }
+        Event::WriteHeld { wan, direction, wanted, wait } => {
+            let (line, wanted) = (line(wan, direction), show_rate(wanted));
+            format!("{line}: {wanted} waits {} ms for the write limit", wait.as_millis())
+        }
+        Event::BaselineFrozen { wan, baseline, delay } => {
+            let (baseline, delay) = (show_millis(baseline), show_delay(delay));
+            format!("{}: baseline frozen at {baseline} ms, delay {delay}", name(wan))
+        }
+        Event::BaselineReleased { wan, baseline } => {
+            format!("{}: baseline follows again from {} ms", name(wan), show_millis(baseline))
+        }
+        Event::BaselineOutOfBounds { wan, candidate } => {
+            let candidate = show_millis(candidate);
+            format!("{}: baseline held, {candidate} ms is outside its bounds", name(wan))
+        }
+        Event::BaselineReanchored { wan, from, to } => {
+            let (name, from, to) = (name(wan), show_millis(from), show_millis(to));
+            format!("{name}: the path has changed, baseline {from} -> {to} ms")
+        }
+        Event::BlindBegan { wan, connected: true } => {
+            format!("{}: no reflector answers, but the line works otherwise", name(wan))
+        }
+        Event::BlindBegan { wan, connected: false } => {
+            format!("{}: no reflector answers; rates stay as they are", name(wan))
+        }
+        Event::BlindLimitReached { wan, ticks } => {
+            format!("{}: no reflector has answered for {ticks} ticks", name(wan))
+        }
+        Event::BlindEnded { wan, .. } => format!("{}: reflectors answer again", name(wan)),
+        Event::SampleRejected { wan, reflector, why } => {
+            let why = match why {
+                SampleRejection::UnknownSource => "unknown reflector",
+                SampleRejection::Stale => "too old",
+            };
+            format!("{}: a sample of reflector {} was not used: {why}", name(wan), reflector.0)
+        }
+        Event::TickGap { gap } => format!("the tick came {} ms after the last one", gap.as_millis()),
+        Event::InputsDropped { count } => format!("{count} inputs did not fit into one tick"),
+    }
+}
+
+fn reason_text(reason: RateReason) -> &'static str {
+    match reason {
+        RateReason::Start => "first write",
+        RateReason::Red => "cut: RED",
+        RateReason::SoftRed => "cut: SOFT_RED",
+        RateReason::Yellow => "cut: YELLOW",
+        RateReason::Green => "raise: GREEN",
+        RateReason::FloorLift => "raise: floor of the zone",
+        RateReason::Again => "written again after a failure",
+    }
+}
+
+fn show_delay(delay: MicrosQ32) -> String {
+    let sign = if delay < MicrosQ32::ZERO { '-' } else { '+' };
+    let size = if sign == '-' { MicrosQ32::ZERO.saturating_sub(delay) } else { delay };
+    format!("{sign}{} ms", show_millis(size))
+}
+
+/// Returns milliseconds with one decimal, rounded half up.
+#[must_use]
+pub fn show_millis(time: MicrosQ32) -> String {
+    let tenths = (time.as_micros_rounded() + 50) / 100;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use wanctl_core::units::BitsPerSecond;
+    use wanctl_core::zone::Zone;
+
+    use super::*;
+
+    fn names() -> Vec<String> {
+        vec!["cable".to_owned()]
+    }
+
+    #[test]
+    fn a_rate_change_is_an_info_line_that_says_why() {
+        let event = Event::RateChanged {
+            wan: WanId(0),
+            direction: Direction::Download,
+            from: Some(BitsPerSecond::from_mbps(94)),
+            to: BitsPerSecond::new(79_900_000),
+            reason: RateReason::Red,
+            delay: MicrosQ32::from_micros(92_140),
+            baseline: MicrosQ32::from_micros(24_960),
+        };
+        let (level, text) = explain(&event, &names());
+        assert_eq!(level, Level::INFO);
+        assert_eq!(
+            text,
+            "cable download: 94 Mbit/s -> 79.9 Mbit/s, cut: RED; \
+             delay +92.1 ms over a baseline of 25.0 ms"
+        );
+    }
+
+    #[test]
+    fn zones_are_for_debugging_and_a_faster_line_is_negative() {
+        let event = Event::ZoneChanged {
+            wan: WanId(0),
+            direction: Direction::Upload,
+            from: Zone::Red,
+            to: Zone::Green,
+            delay: MicrosQ32::ZERO.saturating_sub(MicrosQ32::from_micros(1_250)),
+        };
+        let (level, text) = explain(&event, &names());
+        assert_eq!(level, Level::DEBUG);
+        assert_eq!(text, "cable upload: RED -> GREEN, delay -1.3 ms");
+    }
+
+    #[test]
+    fn blindness_is_a_warning() {
+        let event = Event::BlindBegan { wan: WanId(7), connected: false };
+        let (level, text) = explain(&event, &names());
+        assert_eq!(level, Level::WARN);
+        assert_eq!(text, "?: no reflector answers; rates stay as they are");
+    }
+}
