@@ -1,3 +1,4 @@
 //! Emulated RouterOS and links, parity checks and the demo for wanctl.
 
 pub mod link;
+pub mod netns;
