@@ -2,6 +2,8 @@
 
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -111,6 +113,10 @@ fn the_queue_stands_in_the_fifo_until_the_shaper_goes_below_capacity() -> Result
         let before = load.received_bytes();
         wait_until("traffic", || load.received_bytes() > before + 100_000)?;
         assert!(delay() < Duration::from_millis(30), "{:?}", delay());
+        // A ping does not wait in the shaper either, unless it shares a queue with a bulk flow.
+        let rtts: Vec<_> =
+            REFLECTORS.into_iter().map(|host| ping(&network.lan, host)).collect::<Result<_>>()?;
+        assert!(rtts.iter().any(|&rtt| rtt < BASE_RTT + SCHEDULING), "{rtts:?}");
 
         assert!(load.stop() > 100_000);
         network.link.set_shaper_rate(direction, 0);
@@ -149,6 +155,26 @@ fn a_namespace_has_its_own_interfaces_and_is_gone_afterwards() -> Result<()> {
     assert!(!listed.contains(": eth"), "{listed}");
     assert_eq!(namespace.run(|| 6 * 7)?, 42);
     drop(namespace);
-    assert!(!std::path::Path::new("/run/netns").join(name).exists());
+    assert!(!exists(&name));
     Ok(())
+}
+
+#[test]
+fn a_namespace_of_a_dead_process_is_removed_and_that_of_a_live_one_is_not() -> Result<()> {
+    if !usable_or_skip("a_namespace_of_a_dead_process_is_removed_and_that_of_a_live_one_is_not") {
+        return Ok(());
+    }
+    let mut child = Command::new("true").spawn()?;
+    child.wait()?;
+    let dead = format!("wanctl-dead-{}-0", child.id());
+    ensure!(Command::new("ip").args(["netns", "add", &dead]).status()?.success());
+    let live = Namespace::create("wanctl-dead")?;
+    let _second = Namespace::create("wanctl-dead")?;
+    assert!(!exists(&dead));
+    assert!(exists(live.name()));
+    Ok(())
+}
+
+fn exists(name: &str) -> bool {
+    Path::new("/run/netns").join(name).exists()
 }

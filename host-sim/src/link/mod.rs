@@ -5,10 +5,10 @@
 //!             flow-isolated, short queues    deep    schedule
 //! ```
 //!
-//! Time is passed in and arithmetic is integer, so the same calls always give the same results. While
-//! the shaper is slower than the bottleneck, the queue stands in the shaper, where a ping does not
-//! wait behind bulk traffic. As soon as the bottleneck is the slower one, the queue stands in the
-//! FIFO, and every packet waits in it.
+//! Time is passed in and arithmetic is integer, so the same calls always give the same results.
+//! While the shaper is slower than the bottleneck, the queue stands in the shaper, where a ping does
+//! not wait behind bulk traffic. As soon as the bottleneck is the slower one, the queue stands in
+//! the FIFO, and every packet waits in it.
 //!
 //! Both directions have their shaper *in front* of the bottleneck. A home router shapes downloads
 //! behind it; the difference shows only in how fast TCP reacts, not in where the queue stands.
@@ -23,7 +23,7 @@ pub use pipe::{Pipe, PipeOptions, PipeStats};
 pub use saturated::{ProbeReply, SaturatedLink, SaturatedLinkOptions};
 pub use schedule::CapacitySchedule;
 
-/// A point in time or a length of time in nanoseconds; points are counted from the start of the link.
+/// A point in time, counted from the start of the link, or a length of time; both in nanoseconds.
 pub type Nanos = u64;
 
 /// The nanoseconds in one second.
@@ -56,7 +56,7 @@ impl<P> Packet<P> {
     }
 }
 
-/// Nanoseconds that `bits` take at `rate_bps`, rounded up; `None` at rate zero, when they never end.
+/// Nanoseconds that `bits` take at `rate_bps`, rounded up; `None` at rate zero: they never end.
 fn transmit_nanos(bits: u64, rate_bps: u64) -> Option<Nanos> {
     if rate_bps == 0 {
         return None;

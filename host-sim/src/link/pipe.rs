@@ -97,7 +97,7 @@ impl<P> Pipe<P> {
         }
     }
 
-    /// Hands a packet of `bytes` bytes to the shaper; packets with equal `flow` share a queue there.
+    /// Hands a packet of `bytes` bytes to the shaper, where packets with equal `flow` share a queue.
     pub fn enqueue(&mut self, now: Nanos, flow: u64, bytes: u32, payload: P) {
         self.advance(now);
         self.counted.offered_bytes += u64::from(bytes);
@@ -307,6 +307,18 @@ mod tests {
         let ping = deliveries(&mut pipe, 30 * MS).into_iter().find(|&(_, payload)| payload == 2);
         // It waits for the packet before it to be paid for, and is then sent at 100 Mbit/s.
         assert_eq!(ping, Some((6 * MS + 8_000, 2)));
+    }
+
+    #[test]
+    fn lifting_the_shaper_lets_everything_through_at_once() {
+        let mut pipe = pipe(CapacitySchedule::constant(8_000_000));
+        pipe.set_shaper_rate(0, 1_000);
+        pipe.enqueue(0, 1, 1_000, 1);
+        pipe.enqueue(0, 1, 1_000, 2);
+        assert_eq!(pipe.shaper_queued_packets(), 1);
+        pipe.set_shaper_rate(5 * MS, 0);
+        assert_eq!(pipe.shaper_queued_packets(), 0);
+        assert_eq!(deliveries(&mut pipe, 9 * MS), [(MS, 1), (6 * MS, 2)]);
     }
 
     #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ const BULK_WAITING: usize = 8;
 /// Real flows leave it by backing off after each loss: pings seldom get lost behind them.
 const FIFO_RESERVE_BYTES: u64 = 1_500;
 /// Flow of the probes; bulk flows count from zero.
-const PROBE_FLOW: u64 = 63;
+const PROBE_FLOW: u64 = BULK_FLOWS;
 /// Size of a probe in bytes: an ICMP echo with the usual 56 bytes of data.
 const PROBE_BYTES: u32 = 84;
 

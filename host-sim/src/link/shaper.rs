@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use super::{NANOS_PER_SECOND, Nanos, Packet, transmit_nanos};
 
-/// Number of flow queues; flows whose hashes agree modulo this number share one.
-const BUCKETS: usize = 64;
+/// Number of flow queues, as many as CAKE has; flows whose hashes agree modulo this share one.
+///
+/// With 64, each ping would share its queue with one of four bulk flows in 6 % of all runs.
+const BUCKETS: usize = 1_024;
 /// Bytes a flow may send per round: one full-size IP packet.
 const QUANTUM_BYTES: i64 = 1_500;
 /// Longest queue of one flow, as time at the shaper rate.
@@ -86,8 +88,8 @@ impl<P> Shaper<P> {
         (self.queued_packets > 0).then_some(self.free_at)
     }
 
-    /// Changes the rate at `now`; what is still owed for the last packet is paid at the new one, and
-    /// queues that are too long for the new rate lose their oldest packets.
+    /// Changes the rate at `now`; what is still owed for the last packet is paid at the new one,
+    /// and queues that are too long for the new rate lose their oldest packets.
     pub(super) fn set_rate(&mut self, now: Nanos, rate_bps: u64) -> Dropped {
         let wait = self.free_at.saturating_sub(now);
         let owed = u128::from(wait) * u128::from(self.rate_bps);

@@ -125,8 +125,8 @@ impl PacketLink {
         self.shared.lane(direction).shaper_bps.store(rate_bps, Ordering::Relaxed);
     }
 
-    /// Sets the capacity of a direction to `rate_bps` bit/s within 5 ms, in place of the rest of its
-    /// schedule; zero is an outage.
+    /// Sets the capacity of a direction to `rate_bps` bit/s within 5 ms, in place of the rest of
+    /// its schedule; zero is an outage.
     pub fn set_capacity(&self, direction: Direction, rate_bps: u64) {
         let wanted = rate_bps.min(FROM_SCHEDULE - 1);
         self.shared.lane(direction).wanted_capacity_bps.store(wanted, Ordering::Relaxed);

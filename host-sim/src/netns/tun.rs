@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::ioctl::{self, Setter, opcode};
+use rustix::ioctl::{self, Updater, opcode};
 
 use super::Namespace;
 
@@ -89,7 +89,6 @@ fn attach(file: &File, name: &str) -> rustix::io::Result<()> {
         InterfaceRequest { name: [0; NAME_BYTES], flags: IFF_TUN | IFF_NO_PI, unused: [0; 22] };
     request.name[..name.len()].copy_from_slice(name.as_bytes());
     // SAFETY: TUNSETIFF reads a `struct ifreq` and writes the device's name back into it.
-    // `InterfaceRequest` has the size and layout of that, and lives in the `Setter`, which this call
-    // owns, so both stay inside memory that nothing else looks at.
-    unsafe { ioctl::ioctl(file, Setter::<TUNSETIFF, _>::new(request)) }
+    // `InterfaceRequest` has the size and layout of that, and nothing else looks at it meanwhile.
+    unsafe { ioctl::ioctl(file, Updater::<TUNSETIFF, _>::new(&mut request)) }
 }
