@@ -1,3 +1,5 @@
 //! Emulated RouterOS and links, parity checks and the demo for wanctl.
 
+pub mod link;
+pub mod netns;
 pub mod parity;
