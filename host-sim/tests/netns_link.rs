@@ -100,7 +100,7 @@ fn the_queue_stands_in_the_fifo_until_the_shaper_goes_below_capacity() -> Result
         return Ok(());
     }
     let network = network(10_000_000, 5_000_000)?;
-    for direction in Direction::ALL {
+    for direction in Direction::BOTH {
         let capacity_bps = network.link.stats(direction).capacity_bps;
         network.link.set_shaper_rate(direction, 10 * capacity_bps);
         let load = TcpLoad::start(&network.lan, &network.internet, direction, 2)?;

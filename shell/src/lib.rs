@@ -1,5 +1,21 @@
 //! The wanctl daemon: sockets, HTTP, files, signals and threads around [`wanctl_core`].
 //!
-//! It decides nothing about rates, zones or steering; that is the core's work alone.
+//! It decides nothing about rates, zones or steering; that is the core's work alone. Threads:
+//! the tick thread ([`daemon`]) owns the controller and never waits for anything but its deadline;
+//! one thread probes ([`probe`]); one talks to the router ([`routeros`]).
 
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod exit;
+pub mod explain;
+pub mod logging;
+pub mod pacer;
+pub mod probe;
+pub mod published;
+pub mod routeros;
+pub mod status;
+
+/// The program's name and version.
+pub const VERSION: &str = concat!("wanctl ", env!("CARGO_PKG_VERSION"));

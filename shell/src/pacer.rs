@@ -1,10 +1,11 @@
 //! Absolute-deadline pacing: tick *n* is due at `start + n * interval`, whatever happened before.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use embassy_time::Instant;
 use rustix::io::Errno;
-use rustix::thread::{NanosleepRelativeResult as _, clock_nanosleep_absolute};
+use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec};
 
 use crate::clock;
@@ -52,12 +53,21 @@ impl Pacer {
         Self { interval_us, deadline_us, pacing: Pacing::default() }
     }
 
-    /// Sleeps until the next deadline and returns the time then.
-    pub fn wait(&mut self) -> Instant {
-        sleep_until(self.deadline_us);
-        let now = clock::now();
-        self.begin(now);
-        now
+    /// Sleeps until the next deadline and returns the time then, or `None` as soon as `stop` is
+    /// set and a signal has ended the sleep.
+    pub fn wait(&mut self, stop: &AtomicBool) -> Option<Instant> {
+        let seconds = i64::try_from(self.deadline_us / 1_000_000).unwrap_or(i64::MAX);
+        let nanos = i64::try_from(self.deadline_us % 1_000_000 * 1000).unwrap_or_default();
+        let deadline = Timespec { tv_sec: seconds, tv_nsec: nanos };
+        while !stop.load(Ordering::Relaxed) {
+            // A signal ends the sleep early; the deadline stays.
+            if clock_nanosleep_absolute(ClockId::Monotonic, &deadline) != Err(Errno::INTR) {
+                let now = clock::now();
+                self.begin(now);
+                return Some(now);
+            }
+        }
+        None
     }
 
     /// Accounts for a tick that begins at `now` and sets the next deadline. Deadlines that have
@@ -75,14 +85,6 @@ impl Pacer {
     pub const fn pacing(&self) -> Pacing {
         self.pacing
     }
-}
-
-fn sleep_until(deadline_us: u64) {
-    let seconds = i64::try_from(deadline_us / 1_000_000).unwrap_or(i64::MAX);
-    let nanos = i64::try_from(deadline_us % 1_000_000 * 1000).unwrap_or_default();
-    let deadline = Timespec { tv_sec: seconds, tv_nsec: nanos };
-    // A signal ends the sleep early; the deadline stays.
-    while clock_nanosleep_absolute(ClockId::Monotonic, &deadline) == Err(Errno::INTR) {}
 }
 
 #[cfg(test)]

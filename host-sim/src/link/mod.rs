@@ -22,26 +22,13 @@ mod shaper;
 pub use pipe::{Pipe, PipeOptions, PipeStats};
 pub use saturated::{ProbeReply, SaturatedLink, SaturatedLinkOptions};
 pub use schedule::CapacitySchedule;
+pub use wanctl_core::units::Direction;
 
 /// A point in time, counted from the start of the link, or a length of time; both in nanoseconds.
 pub type Nanos = u64;
 
 /// The nanoseconds in one second.
 pub const NANOS_PER_SECOND: Nanos = 1_000_000_000;
-
-/// One of the two directions of a line, seen from the home.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Direction {
-    /// From the internet to the home.
-    Download,
-    /// From the home to the internet.
-    Upload,
-}
-
-impl Direction {
-    /// Both directions, download first.
-    pub const ALL: [Self; 2] = [Self::Download, Self::Upload];
-}
 
 /// A packet on its way through one direction.
 #[derive(Clone, Debug)]

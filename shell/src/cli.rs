@@ -1,0 +1,144 @@
+//! The command line of `wanctl`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing::level_filters::LevelFilter;
+use wanctl_core::units::Direction;
+
+use crate::config::{self, DaemonConfig, ReadFiles, show_rate};
+use crate::exit::{ExitReason, Failure};
+use crate::probe::{IcmpProber, ProbeWan};
+use crate::published::Published;
+use crate::{daemon, logging};
+
+/// Keeps a home internet line fast and responsive.
+///
+/// Pings the internet 20 times a second, sees queues building at the provider, and moves the CAKE
+/// shaper of a MikroTik router so that they never do.
+#[derive(Debug, Parser)]
+#[command(name = "wanctl", version, after_help = exit_code_help())]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Control the line until SIGTERM or SIGINT
+    Run {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The least important lines that are logged
+        #[arg(long, value_enum, default_value_t = LogLevel::Info)]
+        log_level: LogLevel,
+    },
+    /// Check a configuration file, and on request the router
+    Check {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Do not read the password and CA files that it names
+        #[arg(long, conflicts_with = "router")]
+        text_only: bool,
+        /// Also log in to the router and look for the queues; nothing is changed there
+        #[arg(long)]
+        router: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+fn exit_code_help() -> String {
+    let mut help = "Exit codes:\n   0  success\n   2  wrong command line\n".to_owned();
+    for (_, code, description) in ExitReason::TABLE {
+        help.push_str(&format!("  {code:>2}  {description}\n"));
+    }
+    help
+}
+
+/// Runs a command; `out` takes what is printed besides the log.
+///
+/// # Errors
+///
+/// Why the command ended early; the reason decides the exit code.
+pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Run { config, log_level } => {
+            let config = config::load(config, ReadFiles::Yes)?;
+            let _flush_at_end = logging::start((*log_level).into());
+            run(&config)
+        }
+        Command::Check { config, text_only, router } => {
+            let files = if *text_only { ReadFiles::No } else { ReadFiles::Yes };
+            let loaded = config::load(config, files)?;
+            say(out, &format!("{}: good", config.display()))?;
+            if *router { check_router(&loaded, out) } else { Ok(()) }
+        }
+    }
+}
+
+fn run(config: &DaemonConfig) -> Result<(), Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .map_err(|error| Failure::new(ExitReason::Other, format!("signals: {error}")))?;
+    }
+    let wans: Vec<ProbeWan> = config
+        .wans
+        .iter()
+        .map(|wan| ProbeWan {
+            reflectors: wan.reflectors.clone(),
+            source: wan.source_address,
+            interface: wan.interface.clone(),
+        })
+        .collect();
+    let prober = IcmpProber::start(&wans, config.probe_timeout)
+        .map_err(|error| Failure::new(ExitReason::Probing, error.to_string()))?;
+    daemon::run(config, prober, &stop, &Published::new())
+}
+
+fn check_router(config: &DaemonConfig, out: &mut impl Write) -> Result<(), Failure> {
+    let client = daemon::connect(config)?;
+    let fail = |error: crate::routeros::RouterError| {
+        Failure::new(error.exit_reason(), error.to_string())
+    };
+    let identity = client.identify().map_err(fail)?;
+    say(out, &format!("{}: {identity}", config.router.url))?;
+    for wan in &config.wans {
+        for direction in Direction::BOTH {
+            let queue = client.find_queue(wan.queues.get(direction)).map_err(fail)?;
+            let (name, limit) = (&queue.name, show_rate(queue.max_limit));
+            say(out, &format!("{} {}: queue {name}, now {limit}", wan.name, direction.name()))?;
+        }
+    }
+    Ok(())
+}
+
+fn say(out: &mut impl Write, line: &str) -> Result<(), Failure> {
+    writeln!(out, "{line}").map_err(|error| Failure::new(ExitReason::Other, error.to_string()))
+}

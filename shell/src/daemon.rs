@@ -1,0 +1,158 @@
+//! The daemon: one tick thread that owns the controller and never waits for anybody.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use embassy_time::Instant;
+use wanctl_core::controller::Controller;
+use wanctl_core::outputs::{Action, Outputs};
+use wanctl_core::tick::Tick;
+use wanctl_core::units::{BitsPerSecond, Direction, WanId};
+
+use crate::config::{DaemonConfig, OnExit};
+use crate::exit::{ExitReason, Failure};
+use crate::explain;
+use crate::pacer::Pacer;
+use crate::probe::Prober;
+use crate::published::Published;
+use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker};
+use crate::status;
+
+/// How long the end of the daemon may take: it must be over within a second of the signal.
+const FINISH_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// Runs until `stop` is set, or until something is wrong that waiting cannot mend.
+///
+/// # Errors
+///
+/// What was wrong. Nothing has been written to the router in that case.
+pub fn run<P: Prober>(
+    config: &DaemonConfig,
+    prober: P,
+    stop: &AtomicBool,
+    published: &Published,
+) -> Result<(), Failure> {
+    let controller = Controller::new(&config.core)
+        .map_err(|error| Failure::new(ExitReason::ConfigValue, error.to_string()))?;
+    let worker = start_worker(config)?;
+    let names: Vec<String> = config.wans.iter().map(|wan| wan.name.clone()).collect();
+    tracing::info!("{} started for {}", crate::VERSION, names.join(", "));
+    let status_due = next_status(crate::clock::now(), config);
+    let mut daemon = Daemon {
+        controller: Box::new(controller),
+        prober,
+        worker,
+        names,
+        tick: Box::new(Tick::new(crate::clock::now())),
+        outputs: Box::new(Outputs::new()),
+        pacer: Pacer::new(config.core.tick),
+        status_due,
+    };
+    let outcome = daemon.tick_until(stop, config, published);
+    daemon.end(config, &outcome);
+    outcome
+}
+
+struct Daemon<P> {
+    controller: Box<Controller>,
+    prober: P,
+    worker: RouterWorker,
+    names: Vec<String>,
+    tick: Box<Tick>,
+    outputs: Box<Outputs>,
+    pacer: Pacer,
+    status_due: Instant,
+}
+
+impl<P: Prober> Daemon<P> {
+    fn tick_until(
+        &mut self,
+        stop: &AtomicBool,
+        config: &DaemonConfig,
+        published: &Published,
+    ) -> Result<(), Failure> {
+        while let Some(now) = self.pacer.wait(stop) {
+            self.step(now);
+            published.publish(self.controller.snapshot(), self.pacer.pacing());
+            if now >= self.status_due {
+                self.status_due = next_status(now, config);
+                tracing::info!("{}", self.status());
+            }
+            if let Some(error) = self.worker.fatal() {
+                return Err(Failure::new(error.exit_reason(), error.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, now: Instant) {
+        self.tick.reset(now);
+        self.prober.drain(&mut self.tick);
+        self.worker.drain(&mut self.tick);
+        self.controller.step(&self.tick, &mut self.outputs);
+        for action in &self.outputs.actions {
+            match *action {
+                Action::SendProbe { wan, reflector } => self.prober.send(wan, reflector),
+                Action::SetRate { id, wan, direction, rate, is_cut } => {
+                    self.worker.set_rate(RateOrder { id, wan, direction, rate, is_cut });
+                }
+            }
+        }
+        for event in self.outputs.events.iter().filter(|event| explain::is_logged(event)) {
+            explain::log(event, &self.names);
+        }
+    }
+
+    fn status(&self) -> String {
+        let router = self.worker.status().to_string();
+        status::line(&self.names, &self.controller.snapshot(), &self.pacer.pacing(), &router)
+    }
+
+    /// Leaves the router as configured and says how the run went.
+    fn end(self, config: &DaemonConfig, outcome: &Result<(), Failure>) {
+        tracing::info!("{}", self.status());
+        let rates = match (config.on_exit, outcome) {
+            (OnExit::FailSafe, Ok(())) => fail_safe_rates(config),
+            (OnExit::Keep, _) | (OnExit::FailSafe, Err(_)) => Vec::new(),
+        };
+        let report = self.worker.finish(rates, FINISH_TIMEOUT);
+        tracing::info!("ended: {report}");
+    }
+}
+
+fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
+    let client = connect(config)?;
+    let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
+    Ok(RouterWorker::start(client, queues))
+}
+
+/// Makes the client of the configured router. Nothing is sent yet.
+///
+/// # Errors
+///
+/// When the settings cannot be used, such as a malformed certificate.
+pub fn connect(config: &DaemonConfig) -> Result<Client, Failure> {
+    let router = &config.router;
+    let target = RouterTarget {
+        url: router.url.clone(),
+        user: router.user.clone(),
+        password: router.password.clone(),
+        trust: router.trust.clone(),
+    };
+    Client::new(target).map_err(|error| Failure::new(error.exit_reason(), error.to_string()))
+}
+
+fn fail_safe_rates(config: &DaemonConfig) -> Vec<(WanId, Direction, BitsPerSecond)> {
+    let mut rates = Vec::new();
+    for (id, wan) in (0..).map(WanId).zip(&config.wans) {
+        for direction in Direction::BOTH {
+            rates.extend(wan.fail_safe.get(direction).map(|rate| (id, direction, rate)));
+        }
+    }
+    rates
+}
+
+fn next_status(now: Instant, config: &DaemonConfig) -> Instant {
+    let interval = u64::try_from(config.status_interval.as_micros()).unwrap_or(u64::MAX);
+    now.checked_add(embassy_time::Duration::from_micros(interval)).unwrap_or(Instant::MAX)
+}
