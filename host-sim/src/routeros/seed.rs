@@ -185,6 +185,8 @@ pub(crate) fn fill(router: &mut Router, options: &RouterOptions) -> anyhow::Resu
     for (index, name) in options.interfaces.iter().enumerate() {
         router.insert_at(MenuName::Interface, index, interface(name, index));
     }
+    let loopback = properties_of(&LOOPBACK);
+    router.insert_at(MenuName::Interface, options.interfaces.len(), loopback);
     fill_default_types(router)?;
     for (menu, properties) in &options.rows {
         edit::add(router, *menu, properties, None).map_err(|refusal| {
@@ -240,6 +242,18 @@ fn resource(version: &str) -> Properties {
         ("write-sect-total", "183920"),
     ])
 }
+
+/// The loopback interface, which every router has; it comes after the Ethernet ports here.
+const LOOPBACK: [(&str, &str); 8] = [
+    ("actual-mtu", "65536"),
+    ("disabled", "false"),
+    ("link-downs", "0"),
+    ("mac-address", "00:00:00:00:00:00"),
+    ("mtu", "65536"),
+    ("name", "lo"),
+    ("running", "true"),
+    ("type", "loopback"),
+];
 
 fn interface(name: &str, index: usize) -> Properties {
     let mut properties = properties_of(&[

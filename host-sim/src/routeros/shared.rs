@@ -123,6 +123,10 @@ impl Shared {
     /// Passes one request through the router; `None` when the power went off meanwhile.
     pub(crate) fn exchange(&self, request: &Request, cycle: u64) -> Option<Response> {
         let mut state = self.lock();
+        if state.cycle != cycle {
+            // A ticket taken now would never be served and block its user after the power-on.
+            return None;
+        }
         state.arrived += 1;
         self.changed.notify_all();
         let user = rest::authenticate(&state.router, request).map(|user| user.name.clone());

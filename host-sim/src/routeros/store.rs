@@ -148,8 +148,11 @@ impl Router {
     }
 
     /// Removes one record by id or name without any check; returns whether it existed.
+    ///
+    /// The record of a singleton stays.
     pub fn remove_unchecked(&mut self, menu: MenuName, key: &str) -> bool {
-        let index = self.find(menu, key);
+        let singleton = menu.spec().shape == Shape::Singleton;
+        let index = self.find(menu, key).filter(|_| !singleton);
         if let Some(index) = index {
             self.menu_mut(menu).records.remove(index);
         }
