@@ -3,3 +3,4 @@
 pub mod link;
 pub mod netns;
 pub mod parity;
+pub mod routeros;
