@@ -1,0 +1,71 @@
+//! `wanctl-sim demo`: the main job, start to end, on one screen.
+
+mod daemon_log;
+mod episode;
+mod files;
+mod in_process;
+mod line;
+mod recording;
+mod root_net;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+pub use self::daemon_log::DaemonLog;
+pub use self::episode::{Episode, LineProfile, Phase};
+pub use self::files::{DaemonFiles, PASSWORD, QUEUES, USER, config_text};
+pub use self::recording::{Figures, LineSample, Row};
+pub use self::root_net::NetRecording;
+
+/// Options of `wanctl-sim demo`.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// How long the episode takes
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=3600))]
+    seconds: u64,
+    /// Use network namespaces with real ICMP and TCP instead of a line inside the process (root)
+    #[arg(long)]
+    root_net: bool,
+    /// The wanctl binary for --root-net; by default the one next to this program
+    #[arg(long, value_name = "FILE", requires = "root_net")]
+    wanctl: Option<PathBuf>,
+}
+
+/// Plays the episode.
+///
+/// # Errors
+///
+/// When a part cannot be started, or the daemon ends early.
+pub fn run(args: &DemoArgs, out: &mut impl Write) -> Result<()> {
+    let length = Duration::from_secs(args.seconds);
+    writeln!(out, "wanctl demo: a busy line loses most of its capacity and gets it back")?;
+    if !args.root_net {
+        return in_process::run(Episode { length, line: LineProfile::CABLE }, out);
+    }
+    if let Err(why) = crate::netns::available() {
+        bail!("--root-net is not possible here: {why}");
+    }
+    let wanctl = match &args.wanctl {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("wanctl"),
+    };
+    let wanctl = wanctl.canonicalize().with_context(|| format!("{}", wanctl.display()))?;
+    play_root_net(Episode { length, line: LineProfile::SLOW }, &wanctl, out)?;
+    Ok(())
+}
+
+/// Plays an episode in network namespaces with the given `wanctl` binary.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn play_root_net(
+    episode: Episode,
+    wanctl: &std::path::Path,
+    out: &mut impl Write,
+) -> Result<NetRecording> {
+    root_net::run(episode, wanctl, out)
+}
