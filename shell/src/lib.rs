@@ -3,3 +3,4 @@
 //! It decides nothing about rates, zones or steering; that is the core's work alone.
 
 pub mod clock;
+pub mod probe;
