@@ -1,0 +1,171 @@
+//! What the tick thread and the probe thread hand to each other: bounded, and never allocating.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use wanctl_core::tick::{MAX_LOSSES, MAX_REFLECTORS, MAX_SAMPLES, MAX_WANS};
+use wanctl_core::tick::{ProbeLoss, RttSample, Tick};
+use wanctl_core::units::{ReflectorId, RttNanos, WanId};
+
+/// The most probes that wait for the probe thread: four ticks with every reflector of every WAN.
+const REQUESTS_MAX: usize = 4 * MAX_WANS * MAX_REFLECTORS;
+
+/// An answered probe with the time of its arrival.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) wan: WanId,
+    pub(crate) reflector: ReflectorId,
+    pub(crate) rtt: RttNanos,
+    pub(crate) received_ns: u64,
+}
+
+#[derive(Debug)]
+struct Boxes {
+    requests: VecDeque<(WanId, ReflectorId)>,
+    arrivals: VecDeque<Arrival>,
+    losses: VecDeque<ProbeLoss>,
+    dropped: u16,
+    stop: bool,
+}
+
+/// The mailboxes of both directions behind one lock, which is never held across a system call.
+#[derive(Debug)]
+pub(crate) struct Mailbox(Mutex<Boxes>);
+
+impl Mailbox {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Boxes {
+            requests: VecDeque::with_capacity(REQUESTS_MAX),
+            arrivals: VecDeque::with_capacity(MAX_SAMPLES),
+            losses: VecDeque::with_capacity(MAX_LOSSES),
+            dropped: 0,
+            stop: false,
+        }))
+    }
+
+    /// A panic elsewhere leaves the boxes whole: every change to them is one push or pop.
+    fn lock(&self) -> MutexGuard<'_, Boxes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn request(&self, wan: WanId, reflector: ReflectorId) {
+        let mut boxes = self.lock();
+        if boxes.requests.len() == REQUESTS_MAX {
+            boxes.dropped = boxes.dropped.saturating_add(1);
+        } else {
+            boxes.requests.push_back((wan, reflector));
+        }
+    }
+
+    pub(crate) fn next_request(&self) -> Option<(WanId, ReflectorId)> {
+        self.lock().requests.pop_front()
+    }
+
+    /// Hands over an answer. Of too many the newest are worth most, so the oldest is dropped.
+    pub(crate) fn arrived(&self, arrival: Arrival) {
+        let mut boxes = self.lock();
+        if boxes.arrivals.len() == MAX_SAMPLES {
+            boxes.arrivals.pop_front();
+            boxes.dropped = boxes.dropped.saturating_add(1);
+        }
+        boxes.arrivals.push_back(arrival);
+    }
+
+    /// Hands over a loss; drops the oldest of too many.
+    pub(crate) fn lost(&self, wan: WanId, reflector: ReflectorId) {
+        let mut boxes = self.lock();
+        if boxes.losses.len() == MAX_LOSSES {
+            boxes.losses.pop_front();
+            boxes.dropped = boxes.dropped.saturating_add(1);
+        }
+        boxes.losses.push_back(ProbeLoss { wan, reflector });
+    }
+
+    pub(crate) fn drain(&self, tick: &mut Tick) {
+        let mut boxes = self.lock();
+        while let Some(arrival) = boxes.arrivals.pop_front() {
+            let age_us = tick.now.as_micros().saturating_sub(arrival.received_ns / 1000);
+            tick.push_sample(RttSample {
+                wan: arrival.wan,
+                reflector: arrival.reflector,
+                rtt: arrival.rtt,
+                age_us: u32::try_from(age_us).unwrap_or(u32::MAX),
+            });
+        }
+        while let Some(loss) = boxes.losses.pop_front() {
+            tick.push_loss(loss);
+        }
+        tick.inputs_dropped = tick.inputs_dropped.saturating_add(boxes.dropped);
+        boxes.dropped = 0;
+    }
+
+    pub(crate) fn stop(&self) {
+        self.lock().stop = true;
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().stop
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use embassy_time::Instant;
+
+    use super::*;
+
+    const WAN: WanId = WanId(1);
+
+    fn arrival(received_ns: u64) -> Arrival {
+        Arrival { wan: WAN, reflector: ReflectorId(2), rtt: RttNanos::new(7), received_ns }
+    }
+
+    #[test]
+    fn samples_carry_their_age_and_come_once() {
+        let mailbox = Mailbox::new();
+        mailbox.arrived(arrival(1_000_000));
+        mailbox.arrived(arrival(4_000_000)); // after the tick's time was taken
+        let mut tick = Tick::new(Instant::from_micros(3_000));
+        mailbox.drain(&mut tick);
+        let ages: Vec<u32> = tick.samples.iter().map(|sample| sample.age_us).collect();
+        assert_eq!(ages, [2_000, 0]);
+        let mut next = Tick::new(Instant::from_micros(5_000));
+        mailbox.drain(&mut next);
+        assert_eq!(next, Tick::new(Instant::from_micros(5_000)));
+    }
+
+    #[test]
+    fn overflow_keeps_the_newest_and_is_counted_once() {
+        let mailbox = Mailbox::new();
+        for number in 0..MAX_SAMPLES + 2 {
+            mailbox.arrived(arrival(number as u64 * 1000));
+            mailbox.lost(WAN, ReflectorId(0));
+        }
+        for _ in 0..=REQUESTS_MAX {
+            mailbox.request(WAN, ReflectorId(0));
+        }
+        let now = Instant::from_micros(MAX_SAMPLES as u64 + 1);
+        let mut tick = Tick::new(now);
+        mailbox.drain(&mut tick);
+        assert_eq!(tick.inputs_dropped, 5);
+        assert_eq!(tick.samples.last().unwrap().age_us, 0, "the newest is there");
+        tick.reset(now);
+        mailbox.drain(&mut tick);
+        assert_eq!(tick.inputs_dropped, 0);
+    }
+
+    #[test]
+    fn poisoned_lock_still_serves() {
+        let mailbox = Arc::new(Mailbox::new());
+        let other = Arc::clone(&mailbox);
+        let panicked = std::thread::spawn(move || {
+            let _guard = other.lock();
+            panic!("on purpose");
+        });
+        assert!(panicked.join().is_err());
+        mailbox.request(WAN, ReflectorId(0));
+        assert_eq!(mailbox.next_request(), Some((WAN, ReflectorId(0))));
+    }
+}

@@ -1,0 +1,144 @@
+//! Pings the reflectors and turns what comes back into samples and losses.
+
+mod engine;
+mod error;
+mod icmp;
+mod mailbox;
+mod outstanding;
+mod socket;
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
+use wanctl_core::tick::{MAX_REFLECTORS, MAX_WANS, Tick};
+use wanctl_core::units::{ReflectorId, WanId};
+
+use engine::{Engine, ProbedWan};
+pub use error::ProbeError;
+use mailbox::Mailbox;
+use outstanding::Outstanding;
+use socket::IcmpSocket;
+
+/// Where probes go: real sockets, or (in the simulator) an emulated link.
+pub trait Prober: Send {
+    /// Asks for one echo request; never blocks.
+    fn send(&mut self, wan: WanId, reflector: ReflectorId);
+
+    /// Moves answers and losses since the last call into the tick, samples oldest first and with
+    /// their age at `tick.now`. Never blocks for long and does not allocate.
+    fn drain(&mut self, tick: &mut Tick);
+}
+
+/// What the prober must know about one WAN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeWan {
+    /// Who is pinged, at most [`MAX_REFLECTORS`]; the position is the [`ReflectorId`].
+    pub reflectors: Vec<Ipv4Addr>,
+    /// The source address of the probes, where routing by source chooses the WAN.
+    pub source: Option<Ipv4Addr>,
+    /// The interface the probes must leave by (Linux `SO_BINDTODEVICE`).
+    pub interface: Option<String>,
+}
+
+/// Pings through ICMPv4 sockets, one per WAN, all served by one thread.
+///
+/// Dropping it ends and joins the thread.
+#[derive(Debug)]
+pub struct IcmpProber {
+    mailbox: Arc<Mailbox>,
+    wake: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl IcmpProber {
+    /// Opens the sockets and starts the thread. A probe without an answer within `timeout` is
+    /// lost; a later answer is ignored.
+    ///
+    /// # Errors
+    ///
+    /// Says why no probe could ever leave: missing rights (with the remedy), an unknown interface
+    /// or source address, or more WANs or reflectors than the core serves.
+    pub fn start(wans: &[ProbeWan], timeout: Duration) -> Result<Self, ProbeError> {
+        if wans.len() > MAX_WANS {
+            return Err(ProbeError::TooManyWans(wans.len()));
+        }
+        let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let probed = wans.iter().enumerate().map(|(wan, settings)| open(wan, settings, timeout_ns));
+        let wans = probed.collect::<Result<Vec<_>, _>>()?;
+        let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
+        let wake = eventfd(0, flags).map_err(|error| ProbeError::Thread(error.into()))?;
+        let (mailbox, wake) = (Arc::new(Mailbox::new()), Arc::new(wake));
+        let engine = Engine { wans, mailbox: Arc::clone(&mailbox), wake: Arc::clone(&wake) };
+        let thread = Builder::new()
+            .name("probe".to_owned())
+            .spawn(move || engine.run())
+            .map_err(ProbeError::Thread)?;
+        Ok(Self { mailbox, wake, thread: Some(thread) })
+    }
+
+    /// The counter of an eventfd cannot overflow here, and a thread that is awake needs no waking.
+    fn wake(&self) {
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Prober for IcmpProber {
+    fn send(&mut self, wan: WanId, reflector: ReflectorId) {
+        self.mailbox.request(wan, reflector);
+        self.wake();
+    }
+
+    fn drain(&mut self, tick: &mut Tick) {
+        self.mailbox.drain(tick);
+    }
+}
+
+impl Drop for IcmpProber {
+    fn drop(&mut self) {
+        self.mailbox.stop();
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn open(wan: usize, settings: &ProbeWan, timeout_ns: u64) -> Result<ProbedWan, ProbeError> {
+    let count = settings.reflectors.len();
+    if count > MAX_REFLECTORS {
+        return Err(ProbeError::TooManyReflectors { wan, count });
+    }
+    let [cookie, random] = [unpredictable(), unpredictable()];
+    let [id_high, id_low, seq_high, seq_low, ..] = random.to_be_bytes();
+    let identifier = u16::from_be_bytes([id_high, id_low]);
+    let first_sequence = u16::from_be_bytes([seq_high, seq_low]);
+    let socket = IcmpSocket::open(wan, settings, identifier, cookie)?;
+    tracing::debug!(wan, kind = socket.kind(), "ping socket open");
+    Ok(ProbedWan {
+        // `wan` is below MAX_WANS.
+        id: WanId(u8::try_from(wan).unwrap_or(u8::MAX)),
+        settings: settings.clone(),
+        socket,
+        identifier,
+        cookie,
+        outstanding: Outstanding::new(first_sequence, timeout_ns),
+        send_fails: [false; MAX_REFLECTORS],
+        is_polled: true,
+        reopened_ns: 0,
+    })
+}
+
+/// Returns a number that others cannot guess: the standard library keys its hash maps with
+/// randomness from the system, which is all that is needed here.
+fn unpredictable() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests;

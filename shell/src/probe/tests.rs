@@ -1,0 +1,140 @@
+//! Real sockets against the loopback interface, whose every address answers pings.
+
+use super::*;
+use crate::clock;
+
+/// Far longer than loopback ever takes; only a silent reflector would wait for it.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// No socket may send to it without asking for broadcast, so sending always fails.
+const UNSENDABLE: Ipv4Addr = Ipv4Addr::BROADCAST;
+
+fn loopback(reflectors: &[Ipv4Addr]) -> ProbeWan {
+    ProbeWan { reflectors: reflectors.to_vec(), source: None, interface: None }
+}
+
+fn local(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 0, last)
+}
+
+/// WAN and reflector of a probe that ended.
+type Ended = Vec<(u8, u8)>;
+
+/// Starts a prober, or says that this machine does not allow it. In CI that is a failure.
+#[allow(clippy::print_stderr, reason = "a skipped test must say so")]
+fn start_or_skip(wans: &[ProbeWan]) -> Option<IcmpProber> {
+    match IcmpProber::start(wans, TIMEOUT) {
+        Ok(prober) => Some(prober),
+        Err(ProbeError::NotPermitted) => {
+            assert!(std::env::var_os("CI").is_none(), "CI must allow ICMP sockets");
+            eprintln!("skipped: {}", ProbeError::NotPermitted);
+            None
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Drains until `count` probes have ended; every one ends by the timeout at the latest.
+fn collect(prober: &mut IcmpProber, count: usize) -> (Ended, Ended) {
+    let (mut answered, mut lost) = (Vec::new(), Vec::new());
+    let mut tick = Tick::new(clock::now());
+    while answered.len() + lost.len() < count {
+        tick.reset(clock::now());
+        prober.drain(&mut tick);
+        assert_eq!(tick.inputs_dropped, 0);
+        for sample in &tick.samples {
+            assert!(sample.rtt.get() > 0 && sample.rtt.get() < 20_000_000_000);
+            answered.push((sample.wan.0, sample.reflector.0));
+        }
+        lost.extend(tick.losses.iter().map(|loss| (loss.wan.0, loss.reflector.0)));
+        std::thread::yield_now();
+    }
+    answered.sort_unstable();
+    (answered, lost)
+}
+
+#[test]
+fn every_probe_is_answered_exactly_once_with_its_ids() {
+    let both = [loopback(&[local(1), local(2), local(3)]), loopback(&[local(3), local(1)])];
+    let Some(mut prober) = start_or_skip(&both) else { return };
+    let mut expected = Vec::new();
+    for _ in 0..8 {
+        for (wan, reflector) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)] {
+            prober.send(WanId(wan), ReflectorId(reflector));
+            expected.push((wan, reflector));
+        }
+    }
+    let (answered, lost) = collect(&mut prober, expected.len());
+    expected.sort_unstable();
+    assert_eq!(answered, expected);
+    assert_eq!(lost, []);
+}
+
+#[test]
+fn failed_send_is_one_loss_and_the_others_go_on() {
+    let Some(mut prober) = start_or_skip(&[loopback(&[UNSENDABLE, local(1)])]) else { return };
+    for _ in 0..3 {
+        prober.send(WanId(0), ReflectorId(0));
+        prober.send(WanId(0), ReflectorId(1));
+    }
+    let (answered, lost) = collect(&mut prober, 6);
+    assert_eq!(answered, [(0, 1); 3]);
+    assert_eq!(lost, [(0, 0); 3]);
+}
+
+#[test]
+fn unknown_wan_or_reflector_is_a_loss() {
+    let Some(mut prober) = start_or_skip(&[loopback(&[local(1)])]) else { return };
+    prober.send(WanId(3), ReflectorId(0));
+    prober.send(WanId(0), ReflectorId(2));
+    assert_eq!(collect(&mut prober, 2).1, [(3, 0), (0, 2)]);
+}
+
+#[test]
+fn probes_leave_by_the_configured_source_and_interface() {
+    let wan = ProbeWan {
+        reflectors: vec![local(1)],
+        source: Some(local(9)),
+        interface: Some("lo".to_owned()),
+    };
+    let Some(mut prober) = start_or_skip(&[wan]) else { return };
+    prober.send(WanId(0), ReflectorId(0));
+    assert_eq!(collect(&mut prober, 1).0, [(0, 0)]);
+}
+
+#[test]
+fn source_address_of_another_machine_is_refused_at_start() {
+    let mut wan = loopback(&[local(1)]);
+    wan.source = Some(Ipv4Addr::new(192, 0, 2, 77));
+    match IcmpProber::start(&[wan], TIMEOUT) {
+        Err(ProbeError::NotPermitted) => {}
+        Err(error @ ProbeError::Socket { .. }) => {
+            assert!(error.to_string().contains("source address 192.0.2.77"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn too_many_wans_and_reflectors_are_refused() {
+    let wans = vec![loopback(&[]); MAX_WANS + 1];
+    assert!(matches!(IcmpProber::start(&wans, TIMEOUT), Err(ProbeError::TooManyWans(5))));
+    let crowded = loopback(&[local(1); MAX_REFLECTORS + 1]);
+    assert!(matches!(
+        IcmpProber::start(&[crowded], TIMEOUT),
+        Err(ProbeError::TooManyReflectors { wan: 0, count: 4 })
+    ));
+}
+
+#[test]
+fn missing_rights_name_the_remedy() {
+    let text = ProbeError::NotPermitted.to_string();
+    assert!(text.contains("cap_net_raw+ep") && text.contains("net.ipv4.ping_group_range"));
+}
+
+#[test]
+fn dropping_the_prober_ends_its_thread() {
+    let Some(prober) = start_or_skip(&[loopback(&[local(1)])]) else { return };
+    let mailbox = Arc::downgrade(&prober.mailbox);
+    drop(prober); // joins
+    assert_eq!(mailbox.strong_count(), 0, "the thread still holds its mailbox");
+}

@@ -1,0 +1,330 @@
+//! The RouterOS REST client: one request at a time over one kept-alive connection.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+use ureq::http::{HeaderValue, Response, StatusCode, Uri, header};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body};
+use wanctl_core::units::BitsPerSecond;
+
+use super::error::RouterError;
+use super::model::{self, Queue, Record, RouterIdentity};
+use super::secret::Secret;
+
+/// The time limit for connecting, TLS handshake included. Small routers with a 4096-bit key have
+/// been seen to take 8 s for that, and giving up sooner would never succeed there.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit for a whole request. Generous on purpose: after a client gives up a request, the
+/// router's web server resets connections and mixes up answers for some seconds. RouterOS ends
+/// every request after 60 s itself.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an unused connection is kept. The raises of a quiet line are seconds apart; a router
+/// that closes sooner costs a new connection, nothing else.
+const IDLE_MAX: Duration = Duration::from_secs(300);
+/// The longest answer that is read, in bytes: a tree of some ten thousand queues.
+const REPLY_BYTES_MAX: u64 = 4 << 20;
+/// How much of a senseless answer an error shows, in characters.
+const EXCERPT_CHARS: usize = 80;
+
+/// What decides whether the router's certificate is trusted.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TlsTrust {
+    /// The public certificate authorities known to this program (Mozilla's list).
+    PublicRoots,
+    /// Only the certificate authorities in this PEM text.
+    Ca(Vec<u8>),
+    /// Anybody. Whoever is between this machine and the router can read the password.
+    Insecure,
+}
+
+impl fmt::Debug for TlsTrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PublicRoots => f.write_str("PublicRoots"),
+            Self::Ca(pem) => write!(f, "Ca({} bytes)", pem.len()),
+            Self::Insecure => f.write_str("Insecure"),
+        }
+    }
+}
+
+/// Where the router is and how to log in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouterTarget {
+    /// `http://` or `https://`, host and optional port, as `https://192.168.88.1`.
+    pub url: String,
+    /// The RouterOS user; it should serve this program alone, as requests of one user queue up.
+    pub user: String,
+    /// That user's password.
+    pub password: Secret,
+    /// Whom to trust, for `https://`.
+    pub trust: TlsTrust,
+}
+
+/// A client of one router. Its methods block, up to [`REQUEST_TIMEOUT`].
+pub struct Client {
+    agent: Agent,
+    base: String,
+    user: String,
+    authorization: HeaderValue,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { base, user, .. } = self;
+        f.debug_struct("Client").field("base", base).field("user", user).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Makes a client; connects nowhere yet.
+    ///
+    /// # Errors
+    ///
+    /// [`RouterError::BadTarget`] if the URL, the user name or the CA text cannot work.
+    pub fn new(target: RouterTarget) -> Result<Self, RouterError> {
+        let base = checked_base(&target.url)?;
+        let user = target.user;
+        if user.is_empty() || user.contains(':') {
+            let reason = "the user name must not be empty nor contain a colon".to_owned();
+            return Err(RouterError::BadTarget(reason));
+        }
+        if target.trust == TlsTrust::Insecure && base.starts_with("https") {
+            tracing::warn!(
+                url = base,
+                "TLS VERIFICATION IS OFF: anybody between here and the router can read the \
+                 password and change the queues"
+            );
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .no_delay(true)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .max_idle_age(IDLE_MAX)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(REQUEST_TIMEOUT))
+            .user_agent("wanctl")
+            .tls_config(tls_config(&target.trust)?)
+            .build();
+        let credentials = format!("{user}:{}", target.password.expose());
+        let basic = format!("Basic {}", BASE64_STANDARD.encode(credentials));
+        let mut authorization = HeaderValue::try_from(basic)
+            .map_err(|_| RouterError::BadTarget("the login is not a header value".to_owned()))?;
+        authorization.set_sensitive(true);
+        Ok(Self { agent: config.new_agent(), base, user, authorization })
+    }
+
+    /// Asks the router who it is.
+    ///
+    /// # Errors
+    ///
+    /// Any [`RouterError`] but those about queues.
+    pub fn identify(&self) -> Result<RouterIdentity, RouterError> {
+        let identity = self.get_one("/system/identity")?;
+        let resource = self.get_one("/system/resource")?;
+        let name = model::text(&identity, "name").ok_or_else(|| RouterError::BadReply {
+            request: "GET /system/identity".to_owned(),
+            detail: "no name".to_owned(),
+        })?;
+        Ok(RouterIdentity {
+            name,
+            version: model::text(&resource, "version").unwrap_or_default(),
+            board: model::text(&resource, "board-name").unwrap_or_default(),
+        })
+    }
+
+    /// Finds the one queue of the tree with exactly this name.
+    ///
+    /// The names are compared here: the router's own filters have been seen to fail on spaces and
+    /// punctuation.
+    ///
+    /// # Errors
+    ///
+    /// [`RouterError::NoSuchQueue`], [`RouterError::AmbiguousQueue`], or a failed request.
+    pub fn find_queue(&self, name: &str) -> Result<Queue, RouterError> {
+        let path = "/queue/tree?.proplist=.id,name,max-limit,queue,parent,disabled,invalid";
+        let request = "GET /queue/tree";
+        let queues = self.records("GET", path, None, request)?;
+        let named = |record: &&Record| model::text(record, "name").as_deref() == Some(name);
+        let matching: Vec<&Record> = queues.iter().filter(named).collect();
+        match matching.as_slice() {
+            [] => Err(RouterError::NoSuchQueue {
+                name: name.to_owned(),
+                existing: queues.iter().filter_map(|queue| model::text(queue, "name")).collect(),
+            }),
+            [only] => Queue::from_record(only).map_err(|detail| bad_reply(request, detail)),
+            several => Err(RouterError::AmbiguousQueue {
+                name: name.to_owned(),
+                ids: several.iter().filter_map(|queue| model::text(queue, ".id")).collect(),
+            }),
+        }
+    }
+
+    /// Writes the shaper rate of a queue and returns the rate the router then holds.
+    ///
+    /// # Errors
+    ///
+    /// [`RouterError::NoSuchId`] and [`RouterError::OtherQueue`] if `id` is not `name`'s any more
+    /// (in the second case the rate was written to that other queue), or a failed request, after
+    /// which the router may or may not hold the rate.
+    pub fn set_max_limit(
+        &self,
+        id: &str,
+        name: &str,
+        rate: BitsPerSecond,
+    ) -> Result<BitsPerSecond, RouterError> {
+        let path = format!("/queue/tree/{id}");
+        let request = format!("PATCH {path}");
+        let body = serde_json::json!({ "max-limit": rate.get().to_string() }).to_string();
+        let record = self.one("PATCH", &path, Some(&body))?;
+        let found = model::text(&record, "name")
+            .ok_or_else(|| bad_reply(&request, "a queue without name".to_owned()))?;
+        if found != name {
+            return Err(RouterError::OtherQueue { expected: name.to_owned(), found });
+        }
+        match model::max_limit(&record) {
+            Ok(Some(held)) => Ok(held),
+            Ok(None) => Err(bad_reply(&request, "a queue without max-limit".to_owned())),
+            Err(detail) => Err(bad_reply(&request, detail)),
+        }
+    }
+
+    fn get_one(&self, path: &str) -> Result<Record, RouterError> {
+        self.one("GET", path, None)
+    }
+
+    fn one(&self, method: &str, path: &str, body: Option<&str>) -> Result<Record, RouterError> {
+        let request = format!("{method} {path}");
+        let mut records = self.records(method, path, body, &request)?;
+        match (records.pop(), records.is_empty()) {
+            (Some(record), true) => Ok(record),
+            _ => Err(bad_reply(&request, "not exactly one record".to_owned())),
+        }
+    }
+
+    fn records(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+        request: &str,
+    ) -> Result<Vec<Record>, RouterError> {
+        let (status, text) = self.exchange(method, path, body, request)?;
+        let json = serde_json::from_str::<Value>(&text);
+        if !status.is_success() {
+            return Err(self.refusal(request, status, json.ok().as_ref()));
+        }
+        let json = json.map_err(|error| {
+            let excerpt: String = text.chars().take(EXCERPT_CHARS).collect();
+            bad_reply(request, format!("not JSON ({error}): {excerpt:?}"))
+        })?;
+        model::records(json).ok_or_else(|| bad_reply(request, "not made of records".to_owned()))
+    }
+
+    /// Sends one request and reads the whole answer.
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+        request: &str,
+    ) -> Result<(StatusCode, String), RouterError> {
+        let message = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}/rest{path}", self.base))
+            .header(header::AUTHORIZATION, self.authorization.clone())
+            .header(header::CONTENT_TYPE, "application/json");
+        let made = |error: ureq::http::Error| bad_reply(request, error.to_string());
+        let sent = match body {
+            Some(body) => self.agent.run(message.body(body).map_err(made)?),
+            None => self.agent.run(message.body(()).map_err(made)?),
+        };
+        let mut response: Response<Body> =
+            sent.map_err(|error| RouterError::from_transport(&self.base, &error))?;
+        let mut bytes = response
+            .body_mut()
+            .with_config()
+            .limit(REPLY_BYTES_MAX)
+            .read_to_vec()
+            .map_err(|error| self.broken_body(request, &error))?;
+        // Comments may hold raw control characters, which JSON forbids.
+        bytes.iter_mut().filter(|byte| **byte < b' ').for_each(|byte| *byte = b' ');
+        Ok((response.status(), String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn broken_body(&self, request: &str, error: &ureq::Error) -> RouterError {
+        match error {
+            ureq::Error::Timeout(_) => RouterError::from_transport(&self.base, error),
+            other => bad_reply(request, format!("cut short: {other}")),
+        }
+    }
+
+    fn refusal(&self, request: &str, status: StatusCode, body: Option<&Value>) -> RouterError {
+        let word = |key| body.and_then(|body| body.get(key)).and_then(Value::as_str);
+        let detail = word("detail").or_else(|| word("message")).unwrap_or("(no reason given)");
+        let (request, detail) = (request.to_owned(), detail.to_owned());
+        let lacks_permission =
+            detail.contains("not enough permissions") || detail.contains("not allowed");
+        match status.as_u16() {
+            401 => RouterError::Unauthorized { user: self.user.clone() },
+            404 => RouterError::NoSuchId { request },
+            500 if lacks_permission => RouterError::NotPermitted { request, detail },
+            status => RouterError::Refused { request, status, detail },
+        }
+    }
+}
+
+fn bad_reply(request: &str, detail: String) -> RouterError {
+    RouterError::BadReply { request: request.to_owned(), detail }
+}
+
+/// Checks a base URL and returns it without a slash at its end. What is wrong is told without the
+/// URL, which may hold a password by mistake.
+fn checked_base(url: &str) -> Result<String, RouterError> {
+    let bad = |reason: &str| RouterError::BadTarget(format!("the URL {reason}"));
+    let base = url.trim_end_matches('/');
+    if base.contains('@') {
+        return Err(bad("must not hold a login (no '@')"));
+    }
+    let uri: Uri = base.parse().map_err(|_| bad("is malformed, expected https://<address>"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+        return Err(bad("must start with https:// or http:// and name a host"));
+    }
+    if uri.path() != "/" || uri.query().is_some() {
+        return Err(bad("must end after host and port; /rest is added here"));
+    }
+    Ok(base.to_owned())
+}
+
+fn tls_config(trust: &TlsTrust) -> Result<TlsConfig, RouterError> {
+    let config = TlsConfig::builder();
+    Ok(match trust {
+        TlsTrust::PublicRoots => config.root_certs(RootCerts::WebPki).build(),
+        TlsTrust::Ca(pem) => {
+            config.root_certs(RootCerts::Specific(ca_certificates(pem)?.into())).build()
+        }
+        TlsTrust::Insecure => config.disable_verification(true).build(),
+    })
+}
+
+fn ca_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, RouterError> {
+    let bad = |reason: String| RouterError::BadTarget(format!("the CA file {reason}"));
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem) {
+        match item.map_err(|error| bad(format!("is not PEM text: {error}")))? {
+            PemItem::Certificate(certificate) => certificates.push(certificate),
+            _ => return Err(bad("must hold certificates only, no keys".to_owned())),
+        }
+    }
+    if certificates.is_empty() {
+        return Err(bad("holds no certificate".to_owned()));
+    }
+    Ok(certificates)
+}

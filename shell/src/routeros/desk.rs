@@ -1,0 +1,320 @@
+//! Where the tick thread and the worker of one router meet: orders one way, replies and status the
+//! other. Nothing here waits for the network, and the lock is held for moments only.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use wanctl_core::tick::{MAX_WANS, Outcome, Reply, Tick};
+use wanctl_core::units::PerDirection;
+
+use super::error::RouterError;
+use super::worker::{FinalRate, RateOrder, RequestCounters, RouterStatus};
+use crate::clock;
+
+/// The most replies that wait for the tick thread: far more than one tick can cause.
+const REPLIES_MAX: usize = 64;
+
+/// An order that has not been sent yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waiting {
+    pub(crate) order: RateOrder,
+    /// When it was given, in ns of [`clock::now_nanos`].
+    given_ns: u64,
+    /// Since when its slot has been waiting: a newer order keeps its predecessor's place.
+    queued_ns: u64,
+    /// Whether it, or an order it replaced before that was sent, lowers the rate.
+    is_cut: bool,
+}
+
+/// How the worker shall end.
+#[derive(Debug)]
+struct Stop {
+    final_rates: Vec<FinalRate>,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    slots: [PerDirection<Option<Waiting>>; MAX_WANS],
+    replies: VecDeque<Reply>,
+    replies_dropped: u16,
+    status: RouterStatus,
+    fatal: Option<RouterError>,
+    counters: RequestCounters,
+    stop: Option<Stop>,
+    confirmed: Vec<FinalRate>,
+    is_ended: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        let state = State {
+            slots: [PerDirection { download: None, upload: None }; MAX_WANS],
+            replies: VecDeque::with_capacity(REPLIES_MAX),
+            replies_dropped: 0,
+            status: RouterStatus::Connecting,
+            fatal: None,
+            counters: RequestCounters::default(),
+            stop: None,
+            confirmed: Vec::new(),
+            is_ended: false,
+        };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// A panic elsewhere leaves the state usable: every change to it is complete in itself.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // The tick thread's side.
+
+    pub(crate) fn give(&self, order: RateOrder) {
+        let mut state = self.lock();
+        let now_ns = clock::now_nanos();
+        let mut waiting =
+            Waiting { order, given_ns: now_ns, queued_ns: now_ns, is_cut: order.is_cut };
+        let Some(slots) = state.slots.get_mut(usize::from(order.wan.0)) else {
+            state.reply(&waiting, Outcome::Failed);
+            return;
+        };
+        let slot = slots.get_mut(order.direction);
+        let replaced = slot.take();
+        if let Some(replaced) = &replaced {
+            waiting.queued_ns = replaced.queued_ns;
+            waiting.is_cut |= replaced.is_cut;
+        }
+        *slot = Some(waiting);
+        if let Some(replaced) = replaced {
+            state.reply(&replaced, Outcome::Superseded);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Moves as many replies as the tick has room for; the others wait for the next one.
+    pub(crate) fn drain(&self, tick: &mut Tick) {
+        let mut state = self.lock();
+        while !tick.replies.is_full() {
+            let Some(reply) = state.replies.pop_front() else { break };
+            tick.push_reply(reply);
+        }
+        tick.inputs_dropped = tick.inputs_dropped.saturating_add(state.replies_dropped);
+        state.replies_dropped = 0;
+    }
+
+    pub(crate) fn status(&self) -> RouterStatus {
+        self.lock().status.clone()
+    }
+
+    pub(crate) fn counters(&self) -> RequestCounters {
+        self.lock().counters
+    }
+
+    pub(crate) fn fatal(&self) -> Option<RouterError> {
+        self.lock().fatal.clone()
+    }
+
+    /// Tells the worker to end; only the first call counts.
+    pub(crate) fn stop(&self, final_rates: Vec<FinalRate>, deadline: Instant) {
+        self.lock().stop.get_or_insert(Stop { final_rates, deadline });
+        self.changed.notify_all();
+    }
+
+    /// Waits until the worker has ended, at most until the deadline. Returns whether it has, and
+    /// the final rates the router confirmed.
+    pub(crate) fn wait_ended(&self, deadline: Instant) -> (bool, Vec<FinalRate>) {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), patience, |state| !state.is_ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        (state.is_ended, state.confirmed.clone())
+    }
+
+    // The worker's side.
+
+    /// Waits for the most urgent order: cuts first, then the one whose slot waits longest. `None`
+    /// when the worker shall end.
+    pub(crate) fn next_order(&self) -> Option<Waiting> {
+        let mut state = self.lock();
+        loop {
+            if state.stop.is_some() {
+                return None;
+            }
+            if let Some(waiting) = state.take_most_urgent() {
+                return Some(waiting);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits for the duration or, sooner, until the worker shall end. Returns whether it shall.
+    pub(crate) fn pause(&self, duration: Duration) -> bool {
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), duration, |state| state.stop.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.stop.is_some()
+    }
+
+    pub(crate) fn reply(&self, waiting: &Waiting, outcome: Outcome) {
+        self.lock().reply(waiting, outcome);
+    }
+
+    pub(crate) fn set_status(&self, status: RouterStatus) {
+        self.lock().status = status;
+    }
+
+    pub(crate) fn set_fatal(&self, error: RouterError) {
+        let mut state = self.lock();
+        state.status = RouterStatus::Failed { error: error.to_string() };
+        state.fatal = Some(error);
+    }
+
+    pub(crate) fn count_request(&self, took: Duration, is_failure: bool) {
+        let took_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        let mut state = self.lock();
+        let counters = &mut state.counters;
+        counters.requests = counters.requests.saturating_add(1);
+        counters.failures = counters.failures.saturating_add(u64::from(is_failure));
+        counters.last_us = took_us;
+        counters.worst_us = counters.worst_us.max(took_us);
+    }
+
+    /// Returns the rates to write before ending, and until when.
+    pub(crate) fn final_rates(&self) -> Option<(VecDeque<FinalRate>, Instant)> {
+        let state = self.lock();
+        let stop = state.stop.as_ref()?;
+        Some((stop.final_rates.iter().copied().collect(), stop.deadline))
+    }
+
+    pub(crate) fn confirm(&self, held: FinalRate) {
+        self.lock().confirmed.push(held);
+    }
+
+    pub(crate) fn end(&self) {
+        self.lock().is_ended = true;
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn take_most_urgent(&mut self) -> Option<Waiting> {
+        let slots = self.slots.iter_mut().flat_map(|wan| [&mut wan.download, &mut wan.upload]);
+        let waiting = slots.filter(|slot| slot.is_some());
+        let most_urgent =
+            waiting.min_by_key(|slot| slot.map(|waiting| (!waiting.is_cut, waiting.queued_ns)));
+        most_urgent?.take()
+    }
+
+    fn reply(&mut self, waiting: &Waiting, outcome: Outcome) {
+        if self.replies.len() == REPLIES_MAX {
+            self.replies_dropped = self.replies_dropped.saturating_add(1);
+            return;
+        }
+        let RateOrder { id, wan, direction, .. } = waiting.order;
+        let took_us = clock::now_nanos().saturating_sub(waiting.given_ns) / 1000;
+        let took_us = u32::try_from(took_us).unwrap_or(u32::MAX);
+        self.replies.push_back(Reply { wan, direction, id, outcome, took_us });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use embassy_time::Instant as Now;
+    use wanctl_core::units::{BitsPerSecond, CommandId, Direction, WanId};
+
+    use super::*;
+
+    fn order(id: u32, wan: u8, direction: Direction, is_cut: bool) -> RateOrder {
+        let rate = BitsPerSecond::from_mbps(10);
+        RateOrder { id: CommandId(id), wan: WanId(wan), direction, rate, is_cut }
+    }
+
+    fn taken(desk: &Desk) -> Vec<u32> {
+        let next = || desk.lock().take_most_urgent().map(|waiting| waiting.order.id.0);
+        std::iter::from_fn(next).collect()
+    }
+
+    fn drained(desk: &Desk) -> Vec<(u32, Outcome)> {
+        let mut tick = Tick::new(Now::from_micros(0));
+        desk.drain(&mut tick);
+        assert_eq!(tick.inputs_dropped, 0);
+        tick.replies.iter().map(|reply| (reply.id.0, reply.outcome)).collect()
+    }
+
+    #[test]
+    fn cuts_come_first_then_the_oldest() {
+        let desk = Desk::new();
+        desk.give(order(1, 0, Direction::Download, false));
+        desk.give(order(2, 0, Direction::Upload, false));
+        desk.give(order(3, 1, Direction::Download, true));
+        desk.give(order(4, 1, Direction::Upload, true));
+        assert_eq!(taken(&desk), [3, 4, 1, 2]);
+    }
+
+    #[test]
+    fn newer_order_replaces_keeps_the_place_and_answers_the_older() {
+        let desk = Desk::new();
+        desk.give(order(1, 0, Direction::Download, false));
+        desk.give(order(2, 0, Direction::Upload, false));
+        desk.give(order(3, 0, Direction::Download, false));
+        assert_eq!(drained(&desk), [(1, Outcome::Superseded)]);
+        assert_eq!(taken(&desk), [3, 2]);
+    }
+
+    #[test]
+    fn raise_that_replaces_an_unsent_cut_stays_as_urgent() {
+        let desk = Desk::new();
+        desk.give(order(1, 0, Direction::Upload, false));
+        desk.give(order(2, 0, Direction::Download, true));
+        desk.give(order(3, 0, Direction::Download, false));
+        assert_eq!(taken(&desk), [3, 1]);
+    }
+
+    #[test]
+    fn waiting_orders_are_left_alone_after_the_stop() {
+        let desk = Desk::new();
+        desk.give(order(1, 0, Direction::Download, true));
+        desk.stop(Vec::new(), Instant::now());
+        assert!(desk.next_order().is_none());
+        assert!(desk.pause(Duration::MAX), "no pause outlasts the stop");
+    }
+
+    #[test]
+    fn order_for_an_unknown_wan_fails_at_once() {
+        let desk = Desk::new();
+        desk.give(order(1, 200, Direction::Download, true));
+        assert_eq!(drained(&desk), [(1, Outcome::Failed)]);
+    }
+
+    #[test]
+    fn replies_beyond_one_tick_come_with_the_next() {
+        let desk = Desk::new();
+        for id in 0..=20 {
+            desk.give(order(id, 0, Direction::Download, false));
+        }
+        assert_eq!(drained(&desk).len(), 16);
+        assert_eq!(drained(&desk).len(), 4);
+    }
+
+    #[test]
+    fn too_many_replies_are_counted() {
+        let desk = Desk::new();
+        for id in 0..=u32::try_from(REPLIES_MAX).unwrap() + 3 {
+            desk.give(order(id, 0, Direction::Download, false));
+        }
+        let mut tick = Tick::new(Now::from_micros(0));
+        desk.drain(&mut tick);
+        assert_eq!(tick.inputs_dropped, 3);
+    }
+}

@@ -1,0 +1,284 @@
+//! What can go wrong between this program and the router, told so that the reader can act.
+
+use std::{fmt, io};
+
+/// The most existing queue names an error lists.
+const NAMES_SHOWN_MAX: usize = 20;
+
+/// Why a request to the router did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouterError {
+    /// The target itself cannot work: a malformed URL, user name or CA file.
+    BadTarget(String),
+    /// No connection: refused, no route, name not found, or closed without an answer.
+    Unreachable {
+        /// The router's base URL.
+        url: String,
+        /// What the system said.
+        detail: String,
+    },
+    /// A time limit of [`super::client`] passed.
+    Timeout {
+        /// The router's base URL.
+        url: String,
+        /// What was being waited for.
+        detail: String,
+    },
+    /// The router's certificate is not trusted.
+    Certificate {
+        /// The router's base URL.
+        url: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The certificate will be valid later: most likely this machine's clock is not set yet.
+    ClockBehindCertificate {
+        /// The router's base URL.
+        url: String,
+    },
+    /// TLS failed for another reason than trust.
+    Tls {
+        /// The router's base URL.
+        url: String,
+        /// What failed.
+        detail: String,
+    },
+    /// The router does not know the user, or the password is wrong (401).
+    Unauthorized {
+        /// The user that was refused.
+        user: String,
+    },
+    /// The user lacks a permission.
+    NotPermitted {
+        /// The request.
+        request: String,
+        /// The router's words.
+        detail: String,
+    },
+    /// No queue of the tree has this name.
+    NoSuchQueue {
+        /// The name.
+        name: String,
+        /// The names that exist.
+        existing: Vec<String>,
+    },
+    /// Several queues of the tree have this name.
+    AmbiguousQueue {
+        /// The name.
+        name: String,
+        /// The ids of the queues.
+        ids: Vec<String>,
+    },
+    /// The router knows no object of this id (404).
+    NoSuchId {
+        /// The request.
+        request: String,
+    },
+    /// The id now belongs to another queue.
+    OtherQueue {
+        /// The name that was meant.
+        expected: String,
+        /// The name that answered.
+        found: String,
+    },
+    /// The router refused the request for another reason.
+    Refused {
+        /// The request.
+        request: String,
+        /// The HTTP status.
+        status: u16,
+        /// The router's words.
+        detail: String,
+    },
+    /// The answer was not what RouterOS documents: no JSON, cut short, or without a needed key.
+    BadReply {
+        /// The request.
+        request: String,
+        /// What was wrong.
+        detail: String,
+    },
+}
+
+impl RouterError {
+    /// Returns whether waiting cannot help: somebody must change a configuration first.
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        match self {
+            Self::BadTarget(_)
+            | Self::Certificate { .. }
+            | Self::Unauthorized { .. }
+            | Self::NotPermitted { .. }
+            | Self::NoSuchQueue { .. }
+            | Self::AmbiguousQueue { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::ClockBehindCertificate { .. }
+            | Self::Tls { .. }
+            | Self::NoSuchId { .. }
+            | Self::OtherQueue { .. }
+            | Self::Refused { .. }
+            | Self::BadReply { .. } => false,
+        }
+    }
+
+    /// Returns whether a remembered queue id has become wrong.
+    pub(crate) const fn is_stale_id(&self) -> bool {
+        matches!(self, Self::NoSuchId { .. } | Self::OtherQueue { .. })
+    }
+
+    /// Sorts a failure of the transport.
+    pub(crate) fn from_transport(url: &str, error: &ureq::Error) -> Self {
+        let url = url.to_owned();
+        match error {
+            ureq::Error::Timeout(phase) => Self::Timeout { url, detail: phase.to_string() },
+            ureq::Error::Rustls(error) => Self::from_tls(url, error),
+            ureq::Error::Tls(detail) => Self::Tls { url, detail: (*detail).to_owned() },
+            ureq::Error::Io(error) => Self::from_io(url, error),
+            ureq::Error::Protocol(error) => {
+                Self::BadReply { request: url, detail: format!("not HTTP: {error}") }
+            }
+            other => Self::Unreachable { url, detail: other.to_string() },
+        }
+    }
+
+    fn from_io(url: String, error: &io::Error) -> Self {
+        // A failed handshake arrives as an I/O error around the error of rustls.
+        let inner = error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
+        let mut source = inner;
+        while let Some(cause) = source {
+            if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+                return Self::from_tls(url, tls);
+            }
+            source = cause.source();
+        }
+        let closed = matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+        );
+        match (error.kind(), closed) {
+            (io::ErrorKind::TimedOut, _) => Self::Timeout { url, detail: error.to_string() },
+            (_, true) => {
+                let detail = format!("the connection was closed without an answer ({error})");
+                Self::Unreachable { url, detail }
+            }
+            (_, false) => Self::Unreachable { url, detail: error.to_string() },
+        }
+    }
+
+    fn from_tls(url: String, error: &rustls::Error) -> Self {
+        use rustls::CertificateError::{NotValidYet, NotValidYetContext};
+        match error {
+            rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
+                Self::ClockBehindCertificate { url }
+            }
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+                Self::Certificate { url, detail: error.to_string() }
+            }
+            other => Self::Tls { url, detail: other.to_string() },
+        }
+    }
+}
+
+impl fmt::Display for RouterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadTarget(reason) => write!(f, "the router is configured wrongly: {reason}"),
+            Self::Unreachable { url, detail } => write!(
+                f,
+                "router {url} cannot be reached: {detail}\n  hint: is it up, is its service www \
+                 or www-ssl enabled on this port, and does that service's address list allow this \
+                 machine?"
+            ),
+            Self::Timeout { url, detail } => write!(
+                f,
+                "router {url} did not answer in time ({detail})\n  hint: is it overloaded, or does \
+                 a firewall drop the packets?"
+            ),
+            Self::Certificate { url, detail } => write!(
+                f,
+                "the certificate of router {url} is not trusted: {detail}\n  hint: give this \
+                 program the CA certificate that signed it; the router's own certificate must not \
+                 be a CA and must carry the name or address of the URL as subject-alt-name"
+            ),
+            Self::ClockBehindCertificate { url } => write!(
+                f,
+                "the certificate of router {url} is not valid yet\n  hint: the clock of this \
+                 machine or of the one that made the certificate is wrong"
+            ),
+            Self::Tls { url, detail } => write!(
+                f,
+                "TLS with router {url} failed: {detail}\n  hint: does its service www-ssl have a \
+                 certificate, and is the URL's port that of www-ssl?"
+            ),
+            Self::Unauthorized { user } => write!(
+                f,
+                "the router refused user {user} (401)\n  hint: check name and password, and that \
+                 the user's group has the policies rest-api, api, read and write and its address \
+                 list allows this machine"
+            ),
+            other => other.fmt_reply(f),
+        }
+    }
+}
+
+impl RouterError {
+    /// The errors that came as an answer of the router.
+    fn fmt_reply(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPermitted { request, detail } => write!(
+                f,
+                "the router's user lacks a permission for {request}: {detail}\n  hint: its group \
+                 needs the policies rest-api, api, read and write"
+            ),
+            Self::NoSuchQueue { name, existing } => write_no_such_queue(f, name, existing),
+            Self::AmbiguousQueue { name, ids } => write!(
+                f,
+                "the router has {} queues named {name:?} ({})\n  hint: rename all but one",
+                ids.len(),
+                ids.join(", ")
+            ),
+            Self::NoSuchId { request } => {
+                write!(f, "the router knows no such object any more: {request}")
+            }
+            Self::OtherQueue { expected, found } => {
+                write!(f, "the queue that was {expected:?} is now {found:?}")
+            }
+            Self::Refused { request, status, detail } => {
+                write!(f, "the router refused {request}: {status} {detail}")?;
+                match status {
+                    400 => f.write_str(
+                        "\n  hint: the value is not acceptable, or the user's group lacks the \
+                         policy write",
+                    ),
+                    403 => f.write_str(
+                        "\n  hint: REST is switched off for this protocol in \
+                         /ip/service/webserver",
+                    ),
+                    _ => Ok(()),
+                }
+            }
+            Self::BadReply { request, detail } => write!(
+                f,
+                "the answer to {request} makes no sense: {detail}\n  hint: is this a RouterOS 7 \
+                 REST service, and is the router just starting?"
+            ),
+            // All others are written by `Display::fmt`.
+            _ => Ok(()),
+        }
+    }
+}
+
+fn write_no_such_queue(f: &mut fmt::Formatter<'_>, name: &str, existing: &[String]) -> fmt::Result {
+    write!(f, "the router has no queue named {name:?} in /queue/tree")?;
+    if existing.is_empty() {
+        return f.write_str("\n  hint: the tree is empty; create the queue first");
+    }
+    let shown: Vec<_> = existing.iter().take(NAMES_SHOWN_MAX).map(String::as_str).collect();
+    let more = if existing.len() > NAMES_SHOWN_MAX { ", ..." } else { "" };
+    write!(f, "\n  hint: it has {}{more}", shown.join(", "))
+}
+
+impl std::error::Error for RouterError {}

@@ -1,0 +1,18 @@
+//! Talks to the router: the RouterOS REST client and the thread that uses it.
+
+pub mod client;
+mod desk;
+mod error;
+mod model;
+mod secret;
+mod serve;
+mod worker;
+
+pub use client::{Client, RouterTarget, TlsTrust};
+pub use error::RouterError;
+pub use model::{Queue, RouterIdentity};
+pub use secret::Secret;
+pub use worker::{FinalRate, FinishReport, RateOrder, RequestCounters, RouterStatus, RouterWorker};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,25 @@
+//! The client and the worker against a real HTTP server in this process.
+
+mod client;
+mod server;
+mod tls;
+mod worker;
+
+use super::{Client, RouterTarget, Secret, TlsTrust};
+
+const PASSWORD: &str = "correct horse battery";
+/// `controller:` and the password in base64.
+const ENCODED: &str = "Y29udHJvbGxlcjpjb3JyZWN0IGhvcnNlIGJhdHRlcnk=";
+
+fn target(url: &str) -> RouterTarget {
+    RouterTarget {
+        url: url.to_owned(),
+        user: "controller".to_owned(),
+        password: Secret::new(PASSWORD.to_owned()),
+        trust: TlsTrust::PublicRoots,
+    }
+}
+
+fn client(url: &str) -> Client {
+    Client::new(target(url)).unwrap()
+}

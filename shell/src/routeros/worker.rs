@@ -1,0 +1,159 @@
+//! The worker of one router as the rest of the daemon sees it.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+
+use wanctl_core::tick::Tick;
+use wanctl_core::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
+
+use super::client::Client;
+use super::desk::Desk;
+use super::error::RouterError;
+use super::model::RouterIdentity;
+use super::serve::Server;
+
+/// The shaper rate of one direction of one WAN.
+pub type FinalRate = (WanId, Direction, BitsPerSecond);
+
+/// One [`wanctl_core::outputs::Action::SetRate`] for this router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateOrder {
+    /// Names the order in its reply.
+    pub id: CommandId,
+    /// The WAN whose shaper is meant.
+    pub wan: WanId,
+    /// The direction whose shaper is meant.
+    pub direction: Direction,
+    /// The shaper rate to write.
+    pub rate: BitsPerSecond,
+    /// Whether this lowers the rate; cuts overtake raises.
+    pub is_cut: bool,
+}
+
+/// How the router is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouterStatus {
+    /// The first contact is being made.
+    Connecting,
+    /// The router is known and the last request succeeded.
+    Ready {
+        /// Who it is.
+        identity: RouterIdentity,
+    },
+    /// The last request failed; the next one follows after a pause.
+    Failing {
+        /// When the failures began, in the daemon's monotonic time.
+        since: embassy_time::Instant,
+        /// The latest failure.
+        error: String,
+    },
+    /// The worker has given up, see [`RouterWorker::fatal`].
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+/// What the requests to a router have been like since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestCounters {
+    /// Requests that ended, of whatever kind; asking who the router is counts as one.
+    pub requests: u64,
+    /// Those among them that failed.
+    pub failures: u64,
+    /// How long the latest took, in µs.
+    pub last_us: u32,
+    /// How long the slowest took, in µs.
+    pub worst_us: u32,
+}
+
+/// How the last writes went.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FinishReport {
+    /// What the router holds now, as it said itself.
+    pub confirmed: Vec<FinalRate>,
+    /// Final rates that were not confirmed; the router may hold them or the rates before.
+    pub unconfirmed: Vec<FinalRate>,
+    /// Whether the deadline passed during a request. Its thread was left behind.
+    pub timed_out: bool,
+}
+
+/// Writes shaper rates to one router, on a thread of its own, one request at a time.
+///
+/// Dropping it without [`RouterWorker::finish`] ends the thread after the request in flight and
+/// does not wait for that.
+#[derive(Debug)]
+pub struct RouterWorker {
+    desk: Arc<Desk>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RouterWorker {
+    /// Starts the thread, which looks up the router and every queue before the first write.
+    ///
+    /// `queues` holds the queue names per WAN, the position being the [`WanId`].
+    ///
+    /// # Errors
+    ///
+    /// The system's error if it allows no further thread.
+    pub fn start(client: Client, queues: Vec<PerDirection<String>>) -> io::Result<Self> {
+        let desk = Arc::new(Desk::new());
+        let server = Server::new(client, queues, Arc::clone(&desk));
+        let thread = Builder::new().name("router".to_owned()).spawn(move || server.run())?;
+        Ok(Self { desk, thread: Some(thread) })
+    }
+
+    /// Takes an order; never blocks and allocates nothing. An order of the same direction that has
+    /// not been sent yet is replaced and answered as superseded.
+    pub fn set_rate(&self, order: RateOrder) {
+        self.desk.give(order);
+    }
+
+    /// Moves replies into the tick, as many as it has room for.
+    pub fn drain(&self, tick: &mut Tick) {
+        self.desk.drain(tick);
+    }
+
+    /// Returns how the router is doing.
+    #[must_use]
+    pub fn status(&self) -> RouterStatus {
+        self.desk.status()
+    }
+
+    /// Returns what the requests have been like.
+    #[must_use]
+    pub fn counters(&self) -> RequestCounters {
+        self.desk.counters()
+    }
+
+    /// Returns why control is impossible: set when waiting cannot help and no write has ever
+    /// succeeded. Later such errors are reported and retried, as a running daemon must outlive any
+    /// hiccup of its router.
+    #[must_use]
+    pub fn fatal(&self) -> Option<RouterError> {
+        self.desk.fatal()
+    }
+
+    /// Takes no more orders, writes the final rates after the request in flight, and ends the
+    /// thread. Returns at the deadline even if the router never answers.
+    #[must_use]
+    pub fn finish(mut self, final_rates: Vec<FinalRate>, deadline: Instant) -> FinishReport {
+        self.desk.stop(final_rates.clone(), deadline);
+        let (is_ended, confirmed) = self.desk.wait_ended(deadline);
+        if let Some(thread) = self.thread.take_if(|_| is_ended) {
+            let _ = thread.join();
+        }
+        let is_open =
+            |rate: &FinalRate| !confirmed.iter().any(|held| (held.0, held.1) == (rate.0, rate.1));
+        let unconfirmed = final_rates.into_iter().filter(is_open).collect();
+        FinishReport { confirmed, unconfirmed, timed_out: !is_ended }
+    }
+}
+
+impl Drop for RouterWorker {
+    fn drop(&mut self) {
+        self.desk.stop(Vec::new(), Instant::now());
+    }
+}
