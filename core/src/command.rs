@@ -45,6 +45,12 @@ impl RateCommand {
         self.commanded
     }
 
+    /// Returns what the router most likely holds: the rate last commanded or, if its fate is
+    /// unknown, the one last confirmed.
+    pub(crate) fn presumed(&self) -> Option<BitsPerSecond> {
+        self.commanded.or(self.confirmed)
+    }
+
     /// Returns the rate the router last confirmed.
     pub(crate) const fn confirmed(&self) -> Option<BitsPerSecond> {
         self.confirmed

@@ -146,6 +146,15 @@ pub struct WriteLimit {
     pub window: Duration,
 }
 
+impl WriteLimit {
+    /// Returns the distance that raises keep from the last write: `window / writes`.
+    #[must_use]
+    pub fn spacing(&self) -> Duration {
+        let writes = u64::from(self.writes.max(1));
+        Duration::from_ticks(self.window.as_ticks().checked_div(writes).unwrap_or_default())
+    }
+}
+
 /// Defects of the reference controller (v1.1) that golden parity needs, each by name.
 ///
 /// All are off unless asked for; `wanctl-sim parity` switches all of them on.

@@ -35,6 +35,12 @@ impl BitsPerSecond {
         self.0
     }
 
+    /// Multiplies a rate, stopping at `u64::MAX` bit/s.
+    #[must_use]
+    pub const fn saturating_mul(self, times: u32) -> Self {
+        Self(self.0.saturating_mul(times as u64))
+    }
+
     /// Adds two rates, stopping at `u64::MAX` bit/s.
     #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {

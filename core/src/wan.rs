@@ -7,7 +7,7 @@ use crate::command::{Ended, RateCommand};
 use crate::config::WanConfig;
 use crate::estimate::DelayEstimate;
 use crate::fallback::{BlindVerdict, Fallback};
-use crate::fixed::MicrosQ32;
+use crate::fixed::{MicrosQ32, ticks_covering};
 use crate::governor::WriteLimiter;
 use crate::law::classic::ClassicShaper;
 use crate::outputs::{Action, Event, Outputs, RateReason, SampleRejection};
@@ -38,6 +38,8 @@ pub(crate) struct Wan {
     commands: PerDirection<RateCommand>,
     held: PerDirection<bool>,
     limiter: WriteLimiter,
+    /// How many steps a raise may gather before it is written.
+    raise_ticks: u32,
     has_decided: bool,
     result: TickResult,
     counters: WanCounters,
@@ -60,6 +62,7 @@ impl Wan {
             commands: PerDirection::default(),
             held: PerDirection::default(),
             limiter: WriteLimiter::new(classic.write_limit),
+            raise_ticks: ticks_covering(classic.write_limit.spacing(), tick),
             has_decided: false,
             result: TickResult::Waiting,
             counters: WanCounters::default(),
@@ -195,6 +198,10 @@ impl Wan {
             let shaper = self.shapers.get_mut(direction);
             let from = shaper.zone();
             shaper.step(delay);
+            let held = self.commands.get(direction).presumed();
+            if let Some(held) = held.filter(|_| !self.limiter_delays_cuts) {
+                shaper.limit_raise(held, self.raise_ticks);
+            }
             let to = shaper.zone();
             if from != to {
                 out.tell(Event::ZoneChanged { wan, direction, from, to, delay });
@@ -206,7 +213,7 @@ impl Wan {
     /// Turns wanted rates into writes, as far as the limiter lets them through. Cuts go first.
     fn govern(&mut self, now: Instant, next_id: &mut CommandId, out: &mut Outputs) {
         let room = self.limiter.wait_for_room(now);
-        let raise_wait = room.max(self.limiter.wait_for_spacing(now));
+        let spacing = self.limiter.wait_for_spacing(now);
         let mut written = false;
         for want_cut in [true, false] {
             for direction in Direction::BOTH {
@@ -224,7 +231,7 @@ impl Wan {
                 let wait = match (self.limiter_delays_cuts, is_cut) {
                     (true, _) => room,
                     (false, true) => Duration::MIN,
-                    (false, false) => raise_wait,
+                    (false, false) => spacing,
                 };
                 if wait > Duration::MIN {
                     self.hold(direction, wanted, wait, out);

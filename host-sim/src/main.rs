@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use wanctl_sim::parity;
+use wanctl_sim::{demo, parity, routeros};
 
-/// Emulated routers and links for wanctl: demo, parity checks, RouterOS emulator
+/// Emulated routers and links for wanctl
 #[derive(Debug, Parser)]
 #[command(name = "wanctl-sim", version)]
 struct Cli {
@@ -16,15 +16,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Play a congestion episode with an emulated router, an emulated line and the real daemon
+    Demo(demo::DemoArgs),
     /// Compare the core with a recorded run of the reference controller
     Parity(parity::ParityArgs),
+    /// Serve an emulated RouterOS REST interface until interrupted
+    Routeros(routeros::cli::RouterosArgs),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut stdout = std::io::stdout().lock();
+    // Not locked: the emulator prints as well.
+    let mut stdout = std::io::stdout();
     let result = match &cli.command {
+        Command::Demo(args) => demo::run(args, &mut stdout).map(|()| true),
         Command::Parity(args) => parity::run(args, &mut stdout),
+        Command::Routeros(args) => routeros::cli::run(args).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -124,14 +124,11 @@ fn run(config: &DaemonConfig) -> Result<(), Failure> {
 
 fn check_router(config: &DaemonConfig, out: &mut impl Write) -> Result<(), Failure> {
     let client = daemon::connect(config)?;
-    let fail = |error: crate::routeros::RouterError| {
-        Failure::new(error.exit_reason(), error.to_string())
-    };
-    let identity = client.identify().map_err(fail)?;
+    let identity = client.identify()?;
     say(out, &format!("{}: {identity}", config.router.url))?;
     for wan in &config.wans {
         for direction in Direction::BOTH {
-            let queue = client.find_queue(wan.queues.get(direction)).map_err(fail)?;
+            let queue = client.find_queue(wan.queues.get(direction))?;
             let (name, limit) = (&queue.name, show_rate(queue.max_limit));
             say(out, &format!("{} {}: queue {name}, now {limit}", wan.name, direction.name()))?;
         }

@@ -49,7 +49,7 @@ pub fn run<P: Prober>(
         status_due,
     };
     let outcome = daemon.tick_until(stop, config, published);
-    daemon.end(config, &outcome);
+    daemon.end(config, outcome.is_ok());
     outcome
 }
 
@@ -79,7 +79,7 @@ impl<P: Prober> Daemon<P> {
                 tracing::info!("{}", self.status());
             }
             if let Some(error) = self.worker.fatal() {
-                return Err(Failure::new(error.exit_reason(), error.to_string()));
+                return Err(error.into());
             }
         }
         Ok(())
@@ -109,13 +109,13 @@ impl<P: Prober> Daemon<P> {
     }
 
     /// Leaves the router as configured and says how the run went.
-    fn end(self, config: &DaemonConfig, outcome: &Result<(), Failure>) {
+    fn end(self, config: &DaemonConfig, is_orderly: bool) {
         tracing::info!("{}", self.status());
-        let rates = match (config.on_exit, outcome) {
-            (OnExit::FailSafe, Ok(())) => fail_safe_rates(config),
-            (OnExit::Keep, _) | (OnExit::FailSafe, Err(_)) => Vec::new(),
+        let rates = match config.on_exit {
+            OnExit::FailSafe if is_orderly => fail_safe_rates(config),
+            OnExit::FailSafe | OnExit::Keep => Vec::new(),
         };
-        let report = self.worker.finish(rates, FINISH_TIMEOUT);
+        let report = self.worker.finish(rates, std::time::Instant::now() + FINISH_TIMEOUT);
         tracing::info!("ended: {report}");
     }
 }
@@ -123,7 +123,8 @@ impl<P: Prober> Daemon<P> {
 fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
     let client = connect(config)?;
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
-    Ok(RouterWorker::start(client, queues))
+    RouterWorker::start(client, queues)
+        .map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
 }
 
 /// Makes the client of the configured router. Nothing is sent yet.
@@ -139,7 +140,7 @@ pub fn connect(config: &DaemonConfig) -> Result<Client, Failure> {
         password: router.password.clone(),
         trust: router.trust.clone(),
     };
-    Client::new(target).map_err(|error| Failure::new(error.exit_reason(), error.to_string()))
+    Ok(Client::new(target)?)
 }
 
 fn fail_safe_rates(config: &DaemonConfig) -> Vec<(WanId, Direction, BitsPerSecond)> {

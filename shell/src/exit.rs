@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::routeros::RouterError;
+
 /// A reason to end. The order is from the most basic to the most remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ExitReason {
@@ -64,6 +66,28 @@ impl From<ExitReason> for ExitCode {
     }
 }
 
+impl From<&RouterError> for ExitReason {
+    fn from(error: &RouterError) -> Self {
+        match error {
+            RouterError::BadTarget(_) => Self::ConfigValue,
+            RouterError::Unauthorized { .. } => Self::RouterLogin,
+            RouterError::NotPermitted { .. } => Self::RouterPermission,
+            RouterError::NoSuchQueue { .. } => Self::QueueMissing,
+            RouterError::AmbiguousQueue { .. } => Self::QueueAmbiguous,
+            RouterError::Certificate { .. }
+            | RouterError::ClockBehindCertificate { .. }
+            | RouterError::Tls { .. } => Self::RouterCertificate,
+            RouterError::Unreachable { .. } | RouterError::Timeout { .. } => {
+                Self::RouterUnreachable
+            }
+            RouterError::NoSuchId { .. }
+            | RouterError::OtherQueue { .. }
+            | RouterError::Refused { .. }
+            | RouterError::BadReply { .. } => Self::Other,
+        }
+    }
+}
+
 /// A reason to end, and what to tell the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -77,6 +101,12 @@ impl Failure {
     /// Makes a failure from a reason and a message.
     pub fn new(reason: ExitReason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
+    }
+}
+
+impl From<RouterError> for Failure {
+    fn from(error: RouterError) -> Self {
+        Self::new(ExitReason::from(&error), error.to_string())
     }
 }
 

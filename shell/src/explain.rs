@@ -114,7 +114,9 @@ fn text(event: &Event, names: &[String]) -> String {
             };
             format!("{}: a sample of reflector {} was not used: {why}", name(wan), reflector.0)
         }
-        Event::TickGap { gap } => format!("the tick came {} ms after the last one", gap.as_millis()),
+        Event::TickGap { gap } => {
+            format!("the tick came {} ms after the last one", gap.as_millis())
+        }
         Event::InputsDropped { count } => format!("{count} inputs did not fit into one tick"),
     }
 }

@@ -95,6 +95,16 @@ impl ClassicShaper {
         self.streaks
     }
 
+    /// Keeps the wanted rate within `ticks` steps of what the router holds.
+    ///
+    /// While raises wait (for the router, or for their spacing) GREEN says nothing about the rate
+    /// that is wanted but not in force: without this limit it would climb on and be written in one
+    /// leap.
+    pub(crate) fn limit_raise(&mut self, held: BitsPerSecond, ticks: u32) {
+        let headroom = self.config.step_up.saturating_mul(ticks);
+        self.rate = self.rate.min(held.saturating_add(headroom));
+    }
+
     /// Decides zone and wanted rate from the delay above the baseline.
     pub(crate) fn step(&mut self, delay: MicrosQ32) {
         self.zone = match self.direction {

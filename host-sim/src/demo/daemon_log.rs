@@ -12,7 +12,7 @@ pub struct DaemonLog {
     pub zones: PerDirection<Zone>,
     /// Every zone a direction has been in, in order.
     pub zone_path: Vec<(Direction, Zone)>,
-    /// Filtered delay and baseline of the last status line, in ms.
+    /// Filtered delay and baseline as last mentioned, in ms.
     pub delay_and_baseline_ms: Option<(f64, f64)>,
 }
 
@@ -25,13 +25,13 @@ impl DaemonLog {
                 self.zone_path.push((direction, zone));
             }
         }
-        if let Some(status) = status_delay(&line) {
-            self.delay_and_baseline_ms = Some(status);
+        if let Some(mentioned) = delay_and_baseline(&line) {
+            self.delay_and_baseline_ms = Some(mentioned);
         }
         self.lines.push(line);
     }
 
-    /// Returns the round-trip time of the last status line, filtered, in ms.
+    /// Returns the filtered round-trip time as last mentioned, in ms.
     #[must_use]
     pub fn rtt_ms(&self) -> f64 {
         self.delay_and_baseline_ms.map_or(0.0, |(delay, baseline)| delay + baseline)
@@ -50,12 +50,14 @@ fn zone(name: &str) -> Option<Zone> {
     [Zone::Green, Zone::Yellow, Zone::SoftRed, Zone::Red].into_iter().find(|z| z.name() == name)
 }
 
-/// Reads "..., delay 3.2 over 20.1 ms, ..." of a status line.
-fn status_delay(line: &str) -> Option<(f64, f64)> {
-    let (_, rest) = line.split_once(", delay ")?;
+/// Reads "delay 3.2 over 20.1 ms" of a status line and "delay +3.2 ms over a baseline of 20.1 ms"
+/// of a rate change.
+fn delay_and_baseline(line: &str) -> Option<(f64, f64)> {
+    let (_, rest) = line.split_once(" delay ")?;
     let (delay, rest) = rest.split_once(" over ")?;
-    let (baseline, _) = rest.split_once(" ms, ")?;
-    Some((delay.parse().ok()?, baseline.parse().ok()?))
+    let rest = rest.strip_prefix("a baseline of ").unwrap_or(rest);
+    let (baseline, _) = rest.split_once(" ms")?;
+    Some((delay.trim_end_matches(" ms").parse().ok()?, baseline.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -66,7 +68,10 @@ mod tests {
     fn zones_and_delays_are_found_in_the_lines() {
         let mut log = DaemonLog::default();
         log.take("DEBUG cable download: GREEN -> SOFT_RED, delay +46.0 ms".to_owned());
-        log.take(" INFO cable upload: 9 Mbit/s -> 8 Mbit/s, cut: RED; delay +50 ms".to_owned());
+        let change = " INFO cable upload: 9 Mbit/s -> 8 Mbit/s, cut: RED; \
+                      delay +50.5 ms over a baseline of 20.0 ms";
+        log.take(change.to_owned());
+        assert_eq!(log.delay_and_baseline_ms, Some((50.5, 20.0)));
         let status = " INFO cable: download 8 Mbit/s GREEN, upload 2 Mbit/s RED, \
                       delay 3.2 over 20.1 ms, 4 writes";
         log.take(status.to_owned());

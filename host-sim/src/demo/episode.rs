@@ -30,8 +30,8 @@ impl LineProfile {
         full_bps: PerDirection { download: 100_000_000, upload: 20_000_000 },
         congested_bps: PerDirection { download: 35_000_000, upload: 8_000_000 },
         ceiling_bps: PerDirection { download: 95_000_000, upload: 19_000_000 },
-        floor_bps: PerDirection { download: 15_000_000, upload: 4_000_000 },
-        fifo_bytes: 1_000_000,
+        floor_bps: PerDirection { download: 25_000_000, upload: 5_000_000 },
+        fifo_bytes: 500_000,
         base_rtt: Duration::from_millis(20),
     };
 
@@ -40,8 +40,8 @@ impl LineProfile {
         full_bps: PerDirection { download: 40_000_000, upload: 10_000_000 },
         congested_bps: PerDirection { download: 12_000_000, upload: 4_000_000 },
         ceiling_bps: PerDirection { download: 38_000_000, upload: 9_500_000 },
-        floor_bps: PerDirection { download: 5_000_000, upload: 1_500_000 },
-        fifo_bytes: 500_000,
+        floor_bps: PerDirection { download: 8_000_000, upload: 2_500_000 },
+        fifo_bytes: 400_000,
         base_rtt: Duration::from_millis(20),
     };
 }

@@ -31,7 +31,7 @@ const REFLECTORS: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
 /// # Errors
 ///
 /// When a part cannot be started or the daemon ends early.
-pub fn run(episode: Episode, out: &mut impl Write) -> Result<()> {
+pub(super) fn run(episode: Episode, out: &mut impl Write) -> Result<()> {
     let emulator = Emulator::start(&EmulatorOptions { latency: LATENCY, ..Default::default() })?;
     let config = config_text(&emulator, &episode.line, &REFLECTORS);
     let files = DaemonFiles::write(&config, emulator.ca_pem())?;

@@ -58,7 +58,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The thread that moves the twins; it ends on drop.
 #[derive(Debug)]
-pub struct LineThread {
+pub(super) struct LineThread {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -70,7 +70,7 @@ impl LineThread {
     /// # Errors
     ///
     /// When no thread can be made.
-    pub fn start(episode: Episode, emulator: Emulator) -> Result<Self> {
+    pub(super) fn start(episode: Episode, emulator: Emulator) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let twins = Twins::new(episode, emulator, Arc::clone(&shared));
         let thread = std::thread::Builder::new()
@@ -82,21 +82,24 @@ impl LineThread {
 
     /// Returns the way probes take through the controlled line.
     #[must_use]
-    pub fn prober(&self) -> LineProber {
+    pub(super) fn prober(&self) -> LineProber {
         LineProber { shared: Arc::clone(&self.shared) }
     }
 
     /// Returns the latest look at the line with and at the one without control.
     #[must_use]
-    pub fn latest(&self) -> Option<(LineSample, LineSample)> {
+    pub(super) fn latest(&self) -> Option<(LineSample, LineSample)> {
         Some((*lock(&self.shared.with).last()?, *lock(&self.shared.without).last()?))
     }
 
     /// Ends the episode and returns all looks at both lines.
     #[must_use]
-    pub fn stop(mut self) -> (Vec<LineSample>, Vec<LineSample>) {
+    pub(super) fn stop(mut self) -> (Vec<LineSample>, Vec<LineSample>) {
         self.end();
-        (std::mem::take(&mut lock(&self.shared.with)), std::mem::take(&mut lock(&self.shared.without)))
+        (
+            std::mem::take(&mut lock(&self.shared.with)),
+            std::mem::take(&mut lock(&self.shared.without)),
+        )
     }
 
     fn end(&mut self) {
@@ -116,7 +119,7 @@ impl Drop for LineThread {
 
 /// Sends probes through the emulated line. None is ever lost there.
 #[derive(Debug)]
-pub struct LineProber {
+pub(super) struct LineProber {
     shared: Arc<Shared>,
 }
 

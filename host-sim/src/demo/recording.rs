@@ -61,8 +61,14 @@ impl Row {
     ///
     /// When `out` cannot be written.
     pub fn print_header(out: &mut impl Write) -> std::io::Result<()> {
-        writeln!(out, "                 capacity       shaper      zone               rtt   queueing delay, ms")?;
-        writeln!(out, " time phase       down/up      down/up      down/up             ms   wanctl without  writes")
+        writeln!(
+            out,
+            "                 capacity       shaper      zone               rtt   queueing delay, ms"
+        )?;
+        writeln!(
+            out,
+            " time phase       down/up      down/up      down/up             ms   wanctl without  writes"
+        )
     }
 
     /// Prints one line of the table; rates are in Mbit/s.
@@ -158,7 +164,10 @@ impl Figures {
     ///
     /// When `out` cannot be written.
     pub fn print_header(out: &mut impl Write) -> std::io::Result<()> {
-        writeln!(out, "under load            queueing delay, ms                 delivered, Mbit/s")?;
+        writeln!(
+            out,
+            "under load            queueing delay, ms                 delivered, Mbit/s"
+        )?;
         writeln!(out, "                     mean      p50      p95      max        down      up")
     }
 }

@@ -48,7 +48,7 @@ pub struct NetRecording {
 /// # Errors
 ///
 /// When a part cannot be started (see [`crate::netns::available`]) or the daemon ends early.
-pub fn run(episode: Episode, wanctl: &Path, out: &mut impl Write) -> Result<NetRecording> {
+pub(super) fn run(episode: Episode, wanctl: &Path, out: &mut impl Write) -> Result<NetRecording> {
     let with = NetLine::new(&episode)?;
     let without = NetLine::new(&episode)?;
     let emulator = with.start_emulator()?;
@@ -57,7 +57,10 @@ pub fn run(episode: Episode, wanctl: &Path, out: &mut impl Write) -> Result<NetR
     let config = config_text(&emulator, &episode.line, &reflectors);
     let files = DaemonFiles::write(&config, emulator.ca_pem())?;
     writeln!(out, "router    {}/rest (emulated, HTTPS)", emulator.https_url())?;
-    writeln!(out, "line      user-space link over TUN between two namespaces, real TCP and ICMP\n")?;
+    writeln!(
+        out,
+        "line      user-space link over TUN between two namespaces, real TCP and ICMP\n"
+    )?;
     let mut daemon = Daemon::start(&with.lan, wanctl, &files.config())?;
     let watcher = Watcher::start(episode, with, without, emulator.clone())?;
     Row::print_header(out)?;
@@ -91,7 +94,8 @@ impl NetRecording {
         }
         writeln!(out, "\nrouter: {} writes", self.writes.len())?;
         let status = self.log.lines.iter().rev().find(|line| line.contains(" ticks, "));
-        let pacing = status.and_then(|line| line.split("; ").find(|part| part.contains(" ticks, ")));
+        let pacing =
+            status.and_then(|line| line.split("; ").find(|part| part.contains(" ticks, ")));
         writeln!(out, "daemon: {}", pacing.unwrap_or("no status line"))?;
         Ok(())
     }

@@ -15,11 +15,7 @@ use crate::routeros::{Secret, TlsTrust};
 /// The most bytes a password file may hold.
 const PASSWORD_BYTES_MAX: usize = 256;
 
-pub(super) fn parse(
-    path: &Path,
-    source: &str,
-    files: ReadFiles,
-) -> Result<DaemonConfig, Problems> {
+pub(super) fn parse(path: &Path, source: &str, files: ReadFiles) -> Result<DaemonConfig, Problems> {
     let mut problems = Problems::new(path, source);
     let (document, syntax_errors) = DeTable::parse_recoverable(source);
     for error in &syntax_errors {
@@ -146,9 +142,8 @@ fn router_section(
 
 fn check_url(url: &Placed<String>, problems: &mut Problems) {
     let rest = url.value.strip_prefix("https://").or_else(|| url.value.strip_prefix("http://"));
-    let plausible = rest.is_some_and(|rest| {
-        !rest.is_empty() && !rest.contains(['/', '?', '#', '@', ' ', '\n'])
-    });
+    let plausible = rest
+        .is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', ' ', '\n']));
     if !plausible {
         let hint = "write scheme, host and, if unusual, port: \"https://192.168.88.1\"".to_owned();
         let subject = format!("{} = \"{}\"", url.key, url.value);
@@ -179,9 +174,9 @@ fn password(file: &Placed<String>, folder: &Path, problems: &mut Problems) -> Op
 
 fn ca_pem(file: &Placed<String>, folder: &Path, problems: &mut Problems) -> Option<TlsTrust> {
     let path: PathBuf = folder.join(&file.value);
-    let outcome = std::fs::read(&path).map_err(|error| error.to_string()).and_then(|pem| {
-        TlsTrust::from_pem(&pem).map_err(|error| error.to_string())
-    });
+    let outcome = std::fs::read(&path)
+        .map_err(|error| error.to_string())
+        .and_then(|pem| TlsTrust::from_pem(pem).map_err(|error| error.to_string()));
     match outcome {
         Ok(trust) => Some(trust),
         Err(error) => {

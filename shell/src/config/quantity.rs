@@ -12,8 +12,7 @@ use wanctl_core::units::BitsPerSecond;
 pub(super) fn rate(text: &str) -> Result<BitsPerSecond, String> {
     let expected = || "expected a rate such as \"940M\", \"2.5M\" or \"800k\"".to_owned();
     let text = text.trim();
-    let number_ends =
-        text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(expected)?;
+    let number_ends = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(expected)?;
     let (number, unit) = text.split_at(number_ends);
     let factor = unit.trim_start().trim_end_matches("/s").trim_end_matches("bit");
     let decimals = match factor {

@@ -171,8 +171,7 @@ fn check_within(
 ) {
     if placed.value < least || placed.value > most {
         let subject = format!("{} = \"{}\"", placed.key, show_rate(placed.value));
-        let message =
-            format!("must be {what} ({} to {})", show_rate(least), show_rate(most));
+        let message = format!("must be {what} ({} to {})", show_rate(least), show_rate(most));
         problems.add(ExitReason::ConfigValue, placed.at.clone(), subject, message, None);
     }
 }

@@ -41,6 +41,18 @@ pub enum TlsTrust {
     Insecure,
 }
 
+impl TlsTrust {
+    /// Trusts the certificate authorities of a PEM text, after a look at whether it holds any.
+    ///
+    /// # Errors
+    ///
+    /// [`RouterError::BadTarget`] if it is not PEM, holds no certificate, or holds a key.
+    pub fn from_pem(pem: Vec<u8>) -> Result<Self, RouterError> {
+        ca_certificates(&pem)?;
+        Ok(Self::Ca(pem))
+    }
+}
+
 impl fmt::Debug for TlsTrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

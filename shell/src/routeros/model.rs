@@ -17,6 +17,12 @@ pub struct RouterIdentity {
     pub board: String,
 }
 
+impl std::fmt::Display for RouterIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({}, RouterOS {})", self.name, self.board, self.version)
+    }
+}
+
 /// One queue of `/queue/tree`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {

@@ -1,9 +1,9 @@
 //! The worker of one router as the rest of the daemon sees it.
 
-use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
+use std::{fmt, io};
 
 use wanctl_core::tick::Tick;
 use wanctl_core::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
@@ -13,6 +13,7 @@ use super::desk::Desk;
 use super::error::RouterError;
 use super::model::RouterIdentity;
 use super::serve::Server;
+use crate::config::show_rate;
 
 /// The shaper rate of one direction of one WAN.
 pub type FinalRate = (WanId, Direction, BitsPerSecond);
@@ -56,6 +57,17 @@ pub enum RouterStatus {
     },
 }
 
+impl fmt::Display for RouterStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("connecting"),
+            Self::Ready { identity } => write!(f, "{} ready", identity.name),
+            Self::Failing { error, .. } => write!(f, "failing: {error}"),
+            Self::Failed { error } => write!(f, "given up: {error}"),
+        }
+    }
+}
+
 /// What the requests to a router have been like since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestCounters {
@@ -78,6 +90,23 @@ pub struct FinishReport {
     pub unconfirmed: Vec<FinalRate>,
     /// Whether the deadline passed during a request. Its thread was left behind.
     pub timed_out: bool,
+}
+
+impl fmt::Display for FinishReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |rates: &[FinalRate]| {
+            let one = |(_, direction, rate): &FinalRate| {
+                format!("{} {}", direction.name(), show_rate(*rate))
+            };
+            rates.iter().map(one).collect::<Vec<_>>().join(", ")
+        };
+        match (self.confirmed.as_slice(), self.unconfirmed.as_slice()) {
+            ([], []) => f.write_str("the router keeps its rates")?,
+            (confirmed, []) => write!(f, "the router holds {}", list(confirmed))?,
+            (_, unconfirmed) => write!(f, "not confirmed by the router: {}", list(unconfirmed))?,
+        }
+        if self.timed_out { f.write_str("; a request was still unanswered") } else { Ok(()) }
+    }
 }
 
 /// Writes shaper rates to one router, on a thread of its own, one request at a time.
