@@ -17,7 +17,7 @@ use crate::clock;
 /// The most datagrams taken from one socket in a row, so that a flood of foreign ICMP on a raw
 /// socket delays neither the other WANs nor the sending.
 const RECEIVE_BATCH_MAX: usize = 64;
-/// A socket whose sends fail is opened anew at most this often: its interface may have been
+/// A socket that can send to no reflector is opened anew at most this often: its interface may have been
 /// removed and made again (PPPoE, USB modem), which an old socket never notices.
 const REOPEN_INTERVAL_NS: u64 = 5_000_000_000;
 
@@ -103,7 +103,9 @@ impl ProbedWan {
             mailbox.lost(self.id, reflector);
         }
         self.note_send(reflector, &sent);
-        if sent.is_err() && now_ns.saturating_sub(self.reopened_ns) >= REOPEN_INTERVAL_NS {
+        let count = self.settings.reflectors.len();
+        let is_dead = self.send_fails.iter().take(count).all(|fails| *fails);
+        if is_dead && now_ns.saturating_sub(self.reopened_ns) >= REOPEN_INTERVAL_NS {
             self.reopen(now_ns);
         }
     }

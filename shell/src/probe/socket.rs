@@ -91,16 +91,12 @@ impl IcmpSocket {
         let (length, from) = self.socket.recv_from(&mut buffer)?;
         let at_ns = clock::now_nanos();
         let echo = buffer.get(..length).and_then(|data| icmp::parse_reply(data, self.framing));
-        let reply = match (echo.filter(|echo| self.is_ours(echo)), from.ip()) {
-            (Some(echo), IpAddr::V4(from)) => Some((echo.sequence, from)),
-            _ => None,
-        };
+        let reply =
+            match (echo.filter(|echo| echo.answers(self.identifier, self.cookie)), from.ip()) {
+                (Some(echo), IpAddr::V4(from)) => Some((echo.sequence, from)),
+                _ => None,
+            };
         Ok(Received { reply, at_ns })
-    }
-
-    fn is_ours(&self, echo: &Echo) -> bool {
-        let identifier_fits = self.identifier.is_none_or(|own| own == echo.identifier);
-        identifier_fits && echo.cookie == self.cookie
     }
 }
 
