@@ -15,9 +15,9 @@ use super::socket::IcmpSocket;
 use crate::clock;
 
 /// The most datagrams taken from one socket in a row, so that a flood of foreign ICMP on a raw
-/// socket delays neither the other WANs nor the sending.
-const RECEIVE_BATCH_MAX: usize = 64;
-/// A socket whose sends fail is opened anew at most this often: its interface may have been
+/// socket delays neither the other WANs nor the sending for long. It empties a full buffer.
+const RECEIVE_BATCH_MAX: usize = 1024;
+/// A socket that can send to no reflector is opened anew at most this often: its interface may have been
 /// removed and made again (PPPoE, USB modem), which an old socket never notices.
 const REOPEN_INTERVAL_NS: u64 = 5_000_000_000;
 
@@ -50,12 +50,14 @@ impl Engine {
     /// Runs until the mailbox says stop.
     pub(crate) fn run(mut self) {
         while !self.mailbox.is_stopped() {
-            self.send_requested();
             self.wait();
             for wan in &mut self.wans {
                 wan.receive_all(&self.mailbox);
                 wan.expire(&self.mailbox);
             }
+            // Last, so that the answers find room: a raw socket gets all ICMP of the host, and
+            // may have filled up if this thread had to wait for a processor.
+            self.send_requested();
         }
     }
 
@@ -103,7 +105,9 @@ impl ProbedWan {
             mailbox.lost(self.id, reflector);
         }
         self.note_send(reflector, &sent);
-        if sent.is_err() && now_ns.saturating_sub(self.reopened_ns) >= REOPEN_INTERVAL_NS {
+        let count = self.settings.reflectors.len();
+        let is_dead = self.send_fails.iter().take(count).all(|fails| *fails);
+        if is_dead && now_ns.saturating_sub(self.reopened_ns) >= REOPEN_INTERVAL_NS {
             self.reopen(now_ns);
         }
     }

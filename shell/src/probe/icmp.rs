@@ -18,6 +18,14 @@ pub(crate) struct Echo {
     pub(crate) cookie: u64,
 }
 
+impl Echo {
+    /// Returns whether this answers a socket of that identifier and cookie. `None` where the kernel
+    /// has chosen the identifier and delivers nobody else's replies.
+    pub(crate) fn answers(self, identifier: Option<u16>, cookie: u64) -> bool {
+        identifier.is_none_or(|own| own == self.identifier) && self.cookie == cookie
+    }
+}
+
 /// Whether a received datagram still has its IPv4 header: raw sockets deliver it, unprivileged
 /// ICMP sockets do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +147,16 @@ mod tests {
             let datagram = with_ipv4_header(options, &reply());
             assert_eq!(parse_reply(&datagram, Framing::Ipv4), Some(ECHO), "{options}");
         }
+    }
+
+    #[test]
+    fn replies_to_others_are_told_apart() {
+        let Echo { identifier, cookie, .. } = ECHO;
+        assert!(ECHO.answers(Some(identifier), cookie));
+        assert!(ECHO.answers(None, cookie), "an unprivileged socket");
+        assert!(!ECHO.answers(Some(identifier ^ 1), cookie));
+        assert!(!ECHO.answers(Some(identifier), cookie ^ 1));
+        assert!(!ECHO.answers(None, cookie ^ 1));
     }
 
     #[test]

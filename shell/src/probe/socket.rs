@@ -13,6 +13,10 @@ use crate::clock;
 /// Enough for the longest IPv4 header and our message. A longer datagram is cut and refused.
 const RECEIVE_BYTES: usize = 128;
 
+/// The receive buffer asked for, in bytes; the system may grant less. Foreign ICMP on a raw socket
+/// must not crowd out our answers.
+const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
+
 /// An ICMP socket of one WAN.
 #[derive(Debug)]
 pub(crate) struct IcmpSocket {
@@ -51,6 +55,8 @@ impl IcmpSocket {
             }
         })?;
         socket.set_nonblocking(true).map_err(fail("making it non-blocking".to_owned()))?;
+        // A smaller buffer works as well on a quiet host.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
         if let Some(name) = &settings.interface {
             socket
                 .bind_device(Some(name.as_bytes()))
@@ -91,16 +97,12 @@ impl IcmpSocket {
         let (length, from) = self.socket.recv_from(&mut buffer)?;
         let at_ns = clock::now_nanos();
         let echo = buffer.get(..length).and_then(|data| icmp::parse_reply(data, self.framing));
-        let reply = match (echo.filter(|echo| self.is_ours(echo)), from.ip()) {
-            (Some(echo), IpAddr::V4(from)) => Some((echo.sequence, from)),
-            _ => None,
-        };
+        let reply =
+            match (echo.filter(|echo| echo.answers(self.identifier, self.cookie)), from.ip()) {
+                (Some(echo), IpAddr::V4(from)) => Some((echo.sequence, from)),
+                _ => None,
+            };
         Ok(Received { reply, at_ns })
-    }
-
-    fn is_ours(&self, echo: &Echo) -> bool {
-        let identifier_fits = self.identifier.is_none_or(|own| own == echo.identifier);
-        identifier_fits && echo.cookie == self.cookie
     }
 }
 

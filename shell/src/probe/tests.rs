@@ -56,17 +56,15 @@ fn collect(prober: &mut IcmpProber, count: usize) -> (Ended, Ended) {
 fn every_probe_is_answered_exactly_once_with_its_ids() {
     let both = [loopback(&[local(1), local(2), local(3)]), loopback(&[local(3), local(1)])];
     let Some(mut prober) = start_or_skip(&both) else { return };
-    let mut expected = Vec::new();
+    let round = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)];
+    // One round at a time, as the daemon does. A raw socket gets every ICMP message of the host,
+    // so a burst could overflow its buffer while other tests ping too.
     for _ in 0..8 {
-        for (wan, reflector) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)] {
+        for (wan, reflector) in round {
             prober.send(WanId(wan), ReflectorId(reflector));
-            expected.push((wan, reflector));
         }
+        assert_eq!(collect(&mut prober, round.len()), (round.to_vec(), Vec::new()));
     }
-    let (answered, lost) = collect(&mut prober, expected.len());
-    expected.sort_unstable();
-    assert_eq!(answered, expected);
-    assert_eq!(lost, []);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The RouterOS REST client: one request at a time over one kept-alive connection.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,7 +12,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 use wanctl_core::units::BitsPerSecond;
 
-use super::error::RouterError;
+use super::error::{RouterError, is_closed};
 use super::model::{self, Queue, Record, RouterIdentity};
 use super::secret::Secret;
 
@@ -82,6 +83,8 @@ pub struct Client {
     base: String,
     user: String,
     authorization: HeaderValue,
+    /// Whether the latest request was answered, so that its connection may be used again.
+    is_kept: AtomicBool,
 }
 
 impl fmt::Debug for Client {
@@ -130,7 +133,8 @@ impl Client {
         let mut authorization = HeaderValue::try_from(basic)
             .map_err(|_| RouterError::BadTarget("the login is not a header value".to_owned()))?;
         authorization.set_sensitive(true);
-        Ok(Self { agent: config.new_agent(), base, user, authorization })
+        let is_kept = AtomicBool::new(false);
+        Ok(Self { agent: config.new_agent(), base, user, authorization, is_kept })
     }
 
     /// Asks the router who it is.
@@ -248,27 +252,44 @@ impl Client {
         body: Option<&str>,
         request: &str,
     ) -> Result<(StatusCode, String), RouterError> {
-        let message = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}/rest{path}", self.base))
-            .header(header::AUTHORIZATION, self.authorization.clone())
-            .header(header::CONTENT_TYPE, "application/json");
-        let made = |error: ureq::http::Error| bad_reply(request, error.to_string());
-        let sent = match body {
-            Some(body) => self.agent.run(message.body(body).map_err(made)?),
-            None => self.agent.run(message.body(()).map_err(made)?),
+        let was_kept = self.is_kept.swap(false, Ordering::Relaxed);
+        let sent = match self.send(method, path, body) {
+            // A kept connection that the router closed while nobody looked. Every request here
+            // may be repeated: it reads, or sets an absolute value.
+            Err(ureq::Error::Io(error)) if was_kept && is_closed(&error) => {
+                tracing::debug!(request, %error, "the kept connection is gone, sending again");
+                self.send(method, path, body)
+            }
+            other => other,
         };
-        let mut response: Response<Body> =
-            sent.map_err(|error| RouterError::from_transport(&self.base, &error))?;
+        let mut response = sent.map_err(|error| RouterError::from_transport(&self.base, &error))?;
         let mut bytes = response
             .body_mut()
             .with_config()
             .limit(REPLY_BYTES_MAX)
             .read_to_vec()
             .map_err(|error| self.broken_body(request, &error))?;
+        self.is_kept.store(true, Ordering::Relaxed);
         // Comments may hold raw control characters, which JSON forbids.
         bytes.iter_mut().filter(|byte| **byte < b' ').for_each(|byte| *byte = b' ');
         Ok((response.status(), String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let message = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}/rest{path}", self.base))
+            .header(header::AUTHORIZATION, self.authorization.clone())
+            .header(header::CONTENT_TYPE, "application/json");
+        match body {
+            Some(body) => self.agent.run(message.body(body)?),
+            None => self.agent.run(message.body(())?),
+        }
     }
 
     fn broken_body(&self, request: &str, error: &ureq::Error) -> RouterError {

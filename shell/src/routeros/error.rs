@@ -151,14 +151,7 @@ impl RouterError {
             }
             source = cause.source();
         }
-        let closed = matches!(
-            error.kind(),
-            io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::BrokenPipe
-        );
-        match (error.kind(), closed) {
+        match (error.kind(), is_closed(error)) {
             (io::ErrorKind::TimedOut, _) => Self::Timeout { url, detail: error.to_string() },
             (_, true) => {
                 let detail = format!("the connection was closed without an answer ({error})");
@@ -269,6 +262,17 @@ impl RouterError {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns whether the other side closed the connection instead of answering.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
 }
 
 fn write_no_such_queue(f: &mut fmt::Formatter<'_>, name: &str, existing: &[String]) -> fmt::Result {

@@ -150,6 +150,24 @@ fn connection_closed_without_an_answer_is_unreachable() {
     let router = FakeRouter::start(&QUEUES, |_| Answer::Raw(String::new()));
     let error = client(&router.url()).identify().unwrap_err();
     assert!(matches!(&error, RouterError::Unreachable { detail, .. } if detail.contains("closed")));
+    assert_eq!(router.methods_seen(), ["GET"], "a new connection is not tried twice");
+}
+
+#[test]
+fn kept_connection_that_is_gone_costs_one_repetition() {
+    let router = FakeRouter::start(&QUEUES, |request| match request.method.as_str() {
+        "PATCH" if request.connection < 2 => Answer::Raw(String::new()),
+        _ => Answer::Healthy,
+    });
+    let client = client(&router.url());
+    client.find_queue("down").unwrap();
+    let error = client.set_max_limit("*1", "down", RATE).unwrap_err();
+    assert!(matches!(error, RouterError::Unreachable { .. }), "{error:?}");
+    client.find_queue("down").unwrap();
+    assert_eq!(client.set_max_limit("*1", "down", RATE), Ok(RATE));
+    let seen: Vec<_> = router.seen.try_iter().map(|r| (r.connection, r.method)).collect();
+    let seen: Vec<_> = seen.iter().map(|(at, method)| (*at, method.as_str())).collect();
+    assert_eq!(seen, [(0, "GET"), (0, "PATCH"), (1, "PATCH"), (2, "GET"), (2, "PATCH")]);
 }
 
 #[test]

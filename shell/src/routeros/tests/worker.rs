@@ -38,13 +38,19 @@ fn replies(worker: &RouterWorker, count: usize) -> Vec<(u32, Outcome)> {
         let mut tick = Tick::new(crate::clock::now());
         worker.drain(&mut tick);
         all.extend(tick.replies.iter().map(|reply| (reply.id.0, reply.outcome)));
+        assert_eq!(worker.fatal(), None, "no further reply will come");
         std::thread::yield_now();
     }
     all
 }
 
 fn wait_until(worker: &RouterWorker, is_so: impl Fn(&RouterStatus) -> bool) {
-    while !is_so(&worker.status()) {
+    loop {
+        let status = worker.status();
+        if is_so(&status) {
+            return;
+        }
+        assert!(!matches!(status, RouterStatus::Failed { .. }), "{status:?} is final");
         std::thread::yield_now();
     }
 }
