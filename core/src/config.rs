@@ -8,7 +8,7 @@ use heapless::Vec;
 
 use crate::fixed::Ratio;
 use crate::tick::{MAX_REFLECTORS, MAX_WANS};
-use crate::units::{BitsPerSecond, Direction, TimeConstant, WanId};
+use crate::units::{BitsPerSecond, Direction, PerDirection, TimeConstant, WanId};
 
 /// The shortest tick.
 pub const TICK_MIN: Duration = Duration::from_millis(10);
@@ -31,6 +31,8 @@ pub struct Config {
 pub struct WanConfig {
     /// How many reflectors the shell knows for this WAN, 1 ..= [`MAX_REFLECTORS`].
     pub reflectors: u8,
+    /// The shapers.
+    pub shapers: PerDirection<ShaperConfig>,
     /// The parameters of the classic law.
     pub classic: ClassicConfig,
 }
@@ -38,10 +40,6 @@ pub struct WanConfig {
 /// The parameters of the classic law, see [`crate::law::classic`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClassicConfig {
-    /// The download shaper.
-    pub download: ShaperConfig,
-    /// The upload shaper. The zone floors above `red` are not used by the three-zone upload.
-    pub upload: ShaperConfig,
     /// Delay above the baseline at which GREEN ends.
     pub target_delay: Duration,
     /// Delay above the baseline at which YELLOW ends.
@@ -75,7 +73,7 @@ pub struct ClassicConfig {
     pub quirks: Quirks,
 }
 
-/// One direction's shaper.
+/// One direction's shaper. The three-zone upload uses no floor but `floors.red`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShaperConfig {
     /// The rate is never cut below the floor of the zone it is cut in.
@@ -264,9 +262,8 @@ impl WanConfig {
         if self.reflectors == 0 || usize::from(self.reflectors) > MAX_REFLECTORS {
             return Err(ConfigError::Reflectors(id));
         }
-        for (direction, shaper) in
-            [(Direction::Download, &classic.download), (Direction::Upload, &classic.upload)]
-        {
+        for direction in Direction::BOTH {
+            let shaper = self.shapers.get(direction);
             let floors = &shaper.floors;
             let positive = floors.red > BitsPerSecond::ZERO;
             if !positive || !floors.are_ordered() || floors.green > shaper.ceiling {

@@ -10,21 +10,21 @@ use crate::config::{
     ZoneFloors,
 };
 use crate::fixed::Ratio;
-use crate::units::{BitsPerSecond, TimeConstant};
+use crate::units::{BitsPerSecond, PerDirection, TimeConstant};
 
 /// Returns a configuration with one WAN and a 50 ms tick.
 #[must_use]
 pub fn config() -> Config {
     let mut wans = Vec::new();
     // One WAN always fits.
-    let _full = wans.push(WanConfig { reflectors: 3, classic: classic() });
+    let _full = wans.push(WanConfig { reflectors: 3, shapers: shapers(), classic: classic() });
     Config { tick: Duration::from_millis(50), wans }
 }
 
-/// Returns the classic law's parameters of that WAN.
+/// Returns the shapers of that WAN.
 #[must_use]
-pub const fn classic() -> ClassicConfig {
-    ClassicConfig {
+pub const fn shapers() -> PerDirection<ShaperConfig> {
+    PerDirection {
         download: ShaperConfig {
             floors: ZoneFloors {
                 green: BitsPerSecond::from_mbps(550),
@@ -44,6 +44,13 @@ pub const fn classic() -> ClassicConfig {
             factor_down: Ratio::from_ppm(900_000),
             factor_down_yellow: Ratio::ONE,
         },
+    }
+}
+
+/// Returns the classic law's parameters of that WAN.
+#[must_use]
+pub const fn classic() -> ClassicConfig {
+    ClassicConfig {
         target_delay: Duration::from_millis(15),
         warn_delay: Duration::from_millis(45),
         hard_red_delay: Duration::from_millis(80),

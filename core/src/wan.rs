@@ -56,8 +56,8 @@ impl Wan {
             fallback: Fallback::new(&classic.blind, tick),
             blind_since_told: false,
             shapers: PerDirection {
-                download: ClassicShaper::new(Direction::Download, classic, tick),
-                upload: ClassicShaper::new(Direction::Upload, classic, tick),
+                download: ClassicShaper::new(Direction::Download, config, tick),
+                upload: ClassicShaper::new(Direction::Upload, config, tick),
             },
             commands: PerDirection::default(),
             held: PerDirection::default(),

@@ -1,1 +1,45 @@
-fn main() {}
+//! `cargo xtask`: the project's own commands. What CI runs is `cargo xtask test` and nothing else.
+
+#![expect(clippy::print_stderr, reason = "a build tool talks to its terminal")]
+
+mod demo;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, check and demo commands of wanctl
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything CI runs: formatting, lints, docs, tests, shipped configs, the README's commands
+    Test,
+    /// Build in release mode and play the demo; also reached as `cargo demo`
+    Demo {
+        /// Passed on to `wanctl-sim demo`: --seconds N, --root-net
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Test => test::run_all(),
+        Command::Demo { args } => demo::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

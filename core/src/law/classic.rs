@@ -16,7 +16,7 @@
 
 use embassy_time::Duration;
 
-use crate::config::{ClassicConfig, ShaperConfig};
+use crate::config::{ShaperConfig, WanConfig};
 use crate::fixed::{MicrosQ32, ticks_covering};
 use crate::outputs::RateReason;
 use crate::units::{BitsPerSecond, Direction};
@@ -51,11 +51,8 @@ pub(crate) struct ClassicShaper {
 
 impl ClassicShaper {
     /// Starts at the ceiling, in GREEN.
-    pub(crate) fn new(direction: Direction, config: &ClassicConfig, tick: Duration) -> Self {
-        let shaper = match direction {
-            Direction::Download => config.download,
-            Direction::Upload => config.upload,
-        };
+    pub(crate) fn new(direction: Direction, wan: &WanConfig, tick: Duration) -> Self {
+        let (shaper, config) = (*wan.shapers.get(direction), &wan.classic);
         Self {
             direction,
             config: shaper,

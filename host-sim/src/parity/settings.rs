@@ -6,7 +6,7 @@ use wanctl_core::config::{BlindMode, Config, Quirks, ShaperConfig, WanConfig, Wr
 use wanctl_core::config::{ClassicConfig, ZoneFloors};
 use wanctl_core::example;
 use wanctl_core::fixed::Ratio;
-use wanctl_core::units::{BitsPerSecond, TimeConstant};
+use wanctl_core::units::{BitsPerSecond, PerDirection, TimeConstant};
 
 /// The keys that `--set` knows, as the reference's configuration file names them.
 pub const KEYS: &str = "alpha_load, alpha_baseline, load_time_constant_sec, \
@@ -21,6 +21,7 @@ pub const KEYS: &str = "alpha_load, alpha_baseline, load_time_constant_sec, \
 #[derive(Debug, Clone)]
 pub struct Settings {
     config: Config,
+    shapers: PerDirection<ShaperConfig>,
     classic: ClassicConfig,
     /// Whether the `conn` column is looked at; without it every row without a reply fails.
     pub fallback_enabled: bool,
@@ -29,11 +30,11 @@ pub struct Settings {
 impl Default for Settings {
     /// The profile of the golden files: the reference's cable line with all of its quirks.
     fn default() -> Self {
-        let mut classic = example::classic();
-        classic.download.factor_down_yellow = Ratio::ONE;
+        let (mut shapers, mut classic) = (example::shapers(), example::classic());
+        shapers.download.factor_down_yellow = Ratio::ONE;
         classic.write_limit = WriteLimit { writes: 10, window: Duration::from_secs(60) };
         classic.quirks = Quirks::REFERENCE;
-        Self { config: example::config(), classic, fallback_enabled: true }
+        Self { config: example::config(), shapers, classic, fallback_enabled: true }
     }
 }
 
@@ -43,7 +44,7 @@ impl Settings {
     pub fn config(&self) -> Config {
         let mut config = self.config.clone();
         for wan in &mut config.wans {
-            *wan = WanConfig { reflectors: 1, classic: self.classic };
+            *wan = WanConfig { reflectors: 1, shapers: self.shapers, classic: self.classic };
         }
         config
     }
@@ -75,8 +76,8 @@ impl Settings {
         };
         let classic = &mut self.classic;
         let shaper = match tail(2).split('.').next() {
-            Some("download" | "dl") => Some(&mut classic.download),
-            Some("upload" | "ul") => Some(&mut classic.upload),
+            Some("download" | "dl") => Some(&mut self.shapers.download),
+            Some("upload" | "ul") => Some(&mut self.shapers.upload),
             _ => None,
         };
         if let Some(shaper) = shaper {
@@ -201,8 +202,8 @@ mod tests {
         let classic = settings.classic();
         assert_eq!(classic.load_time_constant, TimeConstant::from_millis(10_000));
         assert_eq!(classic.baseline_time_constant, TimeConstant::from_millis(100_000));
-        assert_eq!(classic.download.factor_down, Ratio::from_ppm(900_000));
-        assert_eq!(classic.upload.floors.red, BitsPerSecond::new(7_500_000));
+        assert_eq!(settings.shapers.download.factor_down, Ratio::from_ppm(900_000));
+        assert_eq!(settings.shapers.upload.floors.red, BitsPerSecond::new(7_500_000));
         assert_eq!(classic.baseline_min, Duration::from_millis(5));
         assert_eq!(classic.blind.limit, Duration::from_millis(500));
     }

@@ -128,16 +128,16 @@ fn router_section(
         problems.add(ExitReason::ConfigValue, ca.at.clone(), &*ca.key, message, Some(hint));
     }
     let trust = match (ca_file, insecure_wanted) {
-        (_, true) => TlsTrust::Insecure,
-        (Some(ca), false) if files == ReadFiles::Yes => ca_pem(&ca, folder, problems)?,
-        (Some(_), false) => TlsTrust::Ca(Vec::new()),
-        (None, false) => TlsTrust::PublicRoots,
+        (_, true) => Some(TlsTrust::Insecure),
+        (Some(ca), false) if files == ReadFiles::Yes => ca_pem(&ca, folder, problems),
+        (Some(_), false) => Some(TlsTrust::Ca(Vec::new())),
+        (None, false) => Some(TlsTrust::PublicRoots),
     };
-    let password = match (password_file?, files) {
-        (file, ReadFiles::Yes) => password(&file, folder, problems)?,
-        (_, ReadFiles::No) => Secret::new(String::new()),
+    let password = match files {
+        ReadFiles::Yes => password_file.and_then(|file| password(&file, folder, problems)),
+        ReadFiles::No => Some(Secret::new(String::new())),
     };
-    Some(RouterConfig { url: url?.value, user: user?.value, password, trust })
+    Some(RouterConfig { url: url?.value, user: user?.value, password: password?, trust: trust? })
 }
 
 fn check_url(url: &Placed<String>, problems: &mut Problems) {

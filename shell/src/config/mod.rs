@@ -2,9 +2,12 @@
 //!
 //! `configs/` holds complete examples; `docs/configuration.md` describes every key.
 
+mod classic;
 mod load;
 mod quantity;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod wan;
 
 use std::net::Ipv4Addr;

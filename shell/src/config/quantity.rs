@@ -92,7 +92,7 @@ mod tests {
     fn durations_need_a_unit() {
         assert_eq!(duration("15ms"), Ok(Duration::from_millis(15)));
         assert!(duration("15").is_err());
-        assert!(duration("0.25s").is_err());
+        assert_eq!(duration("0.25s"), Ok(Duration::from_millis(250)));
     }
 
     #[test]

@@ -4,18 +4,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use toml::de::DeValue;
-use wanctl_core::config::{
-    BlindConfig, BlindMode, ClassicConfig, MAX_WRITES_PER_WINDOW, Quirks, ShaperConfig, WriteLimit,
-    ZoneFloors,
-};
+use wanctl_core::config::{ShaperConfig, ZoneFloors};
 use wanctl_core::fixed::Ratio;
-use wanctl_core::history::HISTORY_SAMPLES;
 use wanctl_core::tick::MAX_REFLECTORS;
-use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, TimeConstant};
+use wanctl_core::units::{BitsPerSecond, Direction, PerDirection};
 
-use super::load::{check_duration, duration, string, to_core};
+use super::load::string;
 use super::reader::{Placed, Problems, Section};
-use super::{OnExit, WanConfig, quantity, show_rate};
+use super::{OnExit, WanConfig, classic, quantity, show_rate};
 use crate::exit::ExitReason;
 
 /// What was read of one WAN.
@@ -56,9 +52,9 @@ pub(super) fn read(
     let upload = direction(Direction::Upload);
     let classic_table = section.table(problems, "classic");
     section.finish(problems);
-    let (download, upload) = (download?, upload?);
-    let classic = classic(classic_table, download.core, upload.core, tick, problems)?;
-    let (name, reflectors) = (name?, reflectors?.value);
+    let classic = classic::read(classic_table, tick, problems);
+    let (download, upload, name, reflectors) = (download?, upload?, name?, reflectors?.value);
+    let shapers = PerDirection { download: download.core, upload: upload.core };
     let count = u8::try_from(reflectors.len()).unwrap_or(u8::MAX);
     let shell = WanConfig {
         name: name.value.clone(),
@@ -71,7 +67,7 @@ pub(super) fn read(
         },
         fail_safe: PerDirection { download: download.fail_safe, upload: upload.fail_safe },
     };
-    let core = wanctl_core::config::WanConfig { reflectors: count, classic };
+    let core = wanctl_core::config::WanConfig { reflectors: count, shapers, classic: classic? };
     Some(ReadWan { shell, core, unique: vec![name, download.queue, upload.queue] })
 }
 
@@ -104,10 +100,12 @@ fn shaper(
         }
     };
     let (ceiling, queue) = (ceiling?, queue?);
-    check_floors(&floors, &ceiling, problems);
+    let floors_fit = check_floors(&floors, &ceiling, problems);
     if let Some(placed) = &fail_safe {
-        let bounds = (floors[0].value, ceiling.value);
-        check_within(placed, bounds, "floor to ceiling", problems);
+        // Bounds that are wrong themselves are no measure.
+        if floors_fit {
+            check_within(placed, (floors[0].value, ceiling.value), problems);
+        }
     } else if on_exit == OnExit::FailSafe {
         let subject = format!("wan.{}.fail-safe", direction.name());
         let message = "required because of `on-exit = \"fail-safe\"`";
@@ -148,7 +146,7 @@ fn check_floors(
     floors: &[Placed<BitsPerSecond>; 4],
     ceiling: &Placed<BitsPerSecond>,
     problems: &mut Problems,
-) {
+) -> bool {
     let mut upper = ceiling;
     for floor in floors.iter().rev() {
         if floor.value > upper.value {
@@ -157,143 +155,24 @@ fn check_floors(
             let hint = "red <= soft-red <= yellow <= green <= ceiling".to_owned();
             let reason = ExitReason::ConfigValue;
             problems.add(reason, floor.at.clone(), subject, message, Some(hint));
-            return;
+            return false;
         }
         upper = floor;
     }
+    true
 }
 
 fn check_within(
     placed: &Placed<BitsPerSecond>,
     (least, most): (BitsPerSecond, BitsPerSecond),
-    what: &str,
     problems: &mut Problems,
 ) {
     if placed.value < least || placed.value > most {
         let subject = format!("{} = \"{}\"", placed.key, show_rate(placed.value));
-        let message = format!("must be {what} ({} to {})", show_rate(least), show_rate(most));
+        let message =
+            format!("must be floor to ceiling ({} to {})", show_rate(least), show_rate(most));
         problems.add(ExitReason::ConfigValue, placed.at.clone(), subject, message, None);
     }
-}
-
-/// Reads `[wan.classic]`; every key has a default.
-fn classic(
-    section: Option<Section<'_>>,
-    download: ShaperConfig,
-    upload: ShaperConfig,
-    tick: Duration,
-    problems: &mut Problems,
-) -> Option<ClassicConfig> {
-    let mut classic = defaults(download, upload);
-    let Some(mut section) = section else { return Some(classic) };
-    let ms = Duration::from_millis;
-    let history = tick * u32::try_from(HISTORY_SAMPLES).unwrap_or(u32::MAX);
-    let mut set = |key, target: &mut embassy_time::Duration, least, most| {
-        let placed = section.optional(problems, key, duration)?;
-        check_duration(&placed, least, most, problems);
-        *target = to_core(placed.value);
-        Some(placed)
-    };
-    let target = set("target-delay", &mut classic.target_delay, ms(1), ms(1000));
-    let warn = set("warn-delay", &mut classic.warn_delay, ms(1), ms(2000));
-    let hard_red = set("hard-red-delay", &mut classic.hard_red_delay, ms(1), ms(5000));
-    set("baseline-min", &mut classic.baseline_min, Duration::from_micros(1), ms(2000));
-    let most = set("baseline-max", &mut classic.baseline_max, ms(1), ms(2000));
-    set("baseline-freeze-delay", &mut classic.baseline_freeze_delay, ms(1), ms(1000));
-    set("baseline-freeze-max", &mut classic.baseline_freeze_max, ms(5000), history);
-    set("green-hold", &mut classic.green_hold, ms(10), ms(60_000));
-    set("soft-red-confirm", &mut classic.soft_red_confirm, ms(10), ms(60_000));
-    let mut initial = embassy_time::Duration::MIN;
-    let initial_key = set("baseline-initial", &mut initial, Duration::from_micros(1), ms(2000));
-    classic.baseline_initial = initial_key.is_some().then_some(initial);
-    let mut filter = |key, target: &mut TimeConstant| {
-        if let Some(placed) = section.optional(problems, key, duration) {
-            check_duration(&placed, ms(1), ms(3_600_000), problems);
-            *target = TimeConstant::from_nanos(to_core(placed.value).as_micros() * 1000);
-        }
-    };
-    filter("load-time-constant", &mut classic.load_time_constant);
-    filter("baseline-time-constant", &mut classic.baseline_time_constant);
-    if let Some(table) = section.table(problems, "write-limit") {
-        classic.write_limit = write_limit(table, problems)?;
-    }
-    if let Some(quirks) = section.optional(problems, "quirks", quirks) {
-        classic.quirks = quirks.value;
-    }
-    let at = section.at();
-    section.finish(problems);
-    let key = |placed: Option<Placed<Duration>>| placed.map_or(at.clone(), |placed| placed.at);
-    if classic.target_delay >= classic.warn_delay || classic.warn_delay >= classic.hard_red_delay {
-        let message = "delays must rise: target-delay < warn-delay < hard-red-delay";
-        let at = key(target.or(warn).or(hard_red));
-        problems.add(ExitReason::ConfigValue, at, "wan.classic", message, None);
-    }
-    let initial = classic.baseline_initial.unwrap_or(classic.baseline_min);
-    if classic.baseline_min > classic.baseline_max
-        || initial < classic.baseline_min
-        || initial > classic.baseline_max
-    {
-        let message = "must be ordered: baseline-min <= baseline-initial <= baseline-max";
-        let at = key(initial_key.or(most));
-        problems.add(ExitReason::ConfigValue, at, "wan.classic.baseline", message, None);
-    }
-    Some(classic)
-}
-
-/// The reference's production thresholds and its later recommended load filter; bounds wide
-/// enough for fibre and satellite.
-fn defaults(download: ShaperConfig, upload: ShaperConfig) -> ClassicConfig {
-    let ms = embassy_time::Duration::from_millis;
-    ClassicConfig {
-        download,
-        upload,
-        target_delay: ms(15),
-        warn_delay: ms(45),
-        hard_red_delay: ms(80),
-        load_time_constant: TimeConstant::from_millis(250),
-        baseline_time_constant: TimeConstant::from_millis(10_000),
-        baseline_initial: None,
-        baseline_min: ms(1),
-        baseline_max: ms(150),
-        baseline_freeze_delay: ms(3),
-        baseline_freeze_max: ms(60_000),
-        green_hold: ms(250),
-        soft_red_confirm: ms(150),
-        blind: BlindConfig { mode: BlindMode::Graceful, limit: ms(1000) },
-        write_limit: WriteLimit { writes: 20, window: ms(10_000) },
-        quirks: Quirks::default(),
-    }
-}
-
-fn write_limit(mut section: Section<'_>, problems: &mut Problems) -> Option<WriteLimit> {
-    let writes = section.required(problems, "writes", |value| {
-        let number = value.as_integer().and_then(|number| number.as_str().parse().ok());
-        number
-            .filter(|writes: &u8| (1..=MAX_WRITES_PER_WINDOW).contains(&usize::from(*writes)))
-            .ok_or_else(|| format!("expected a whole number from 1 to {MAX_WRITES_PER_WINDOW}"))
-    });
-    let window = section.required(problems, "window", duration);
-    if let Some(window) = &window {
-        check_duration(window, Duration::from_secs(1), Duration::from_secs(3600), problems);
-    }
-    section.finish(problems);
-    Some(WriteLimit { writes: writes?.value, window: to_core(window?.value) })
-}
-
-fn quirks(value: &DeValue<'_>) -> Result<Quirks, String> {
-    let expected = "expected a list of \"floors-lift-rate\", \"soft-red-holds\", \
-                    \"limiter-delays-cuts\", \"baseline-freezes-for-ever\"";
-    let mut quirks = Quirks::default();
-    for item in value.as_array().ok_or(expected)?.iter() {
-        match item.get_ref().as_str() {
-            Some("floors-lift-rate") => quirks.floors_lift_rate = true,
-            Some("soft-red-holds") => quirks.soft_red_holds = true,
-            Some("limiter-delays-cuts") => quirks.limiter_delays_cuts = true,
-            Some("baseline-freezes-for-ever") => quirks.baseline_freezes_for_ever = true,
-            _ => return Err(expected.to_owned()),
-        }
-    }
-    Ok(quirks)
 }
 
 fn rate(value: &DeValue<'_>) -> Result<BitsPerSecond, String> {

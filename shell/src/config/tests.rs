@@ -1,0 +1,162 @@
+//! What a user is told about a configuration file.
+
+use std::path::Path;
+
+use wanctl_core::config::Quirks;
+use wanctl_core::units::BitsPerSecond;
+
+use super::*;
+
+const GOOD: &str = r#"interval = "100ms"
+on-exit = "fail-safe"
+
+[router]
+url = "https://192.0.2.1:8443"
+user = "wanctl"
+password-file = "password"
+
+[[wan]]
+name = "cable"
+reflectors = ["192.0.2.7", "192.0.2.8"]
+
+[wan.download]
+queue = "WAN-Download"
+ceiling = "94.5M"
+floor = "20M"
+factor-down = 0.9
+fail-safe = "50M"
+
+[wan.upload]
+queue = "WAN-Upload"
+ceiling = "18M"
+floors = { red = "4M", soft-red = "5M", yellow = "6M", green = "7M" }
+fail-safe = "10M"
+
+[wan.classic]
+target-delay = "5ms"
+baseline-initial = "20ms"
+quirks = ["floors-lift-rate"]
+"#;
+
+fn parse_text(text: &str) -> Result<DaemonConfig, Problems> {
+    parse(Path::new("wanctl.toml"), text, ReadFiles::No)
+}
+
+/// Replaces one line of the good file and returns what the user is told.
+fn told_after(line: &str, replacement: &str) -> (ExitReason, String) {
+    assert!(GOOD.contains(line), "the good file has no line {line}");
+    let problems = parse_text(&GOOD.replacen(line, replacement, 1)).unwrap_err();
+    (problems.reason(), problems.to_string())
+}
+
+#[test]
+fn a_good_file_becomes_the_core_configuration() {
+    let config = parse_text(GOOD).unwrap();
+    assert_eq!(config.on_exit, OnExit::FailSafe);
+    assert_eq!(config.core.tick, embassy_time::Duration::from_millis(100));
+    let (shell, core) = (&config.wans[0], &config.core.wans[0]);
+    assert_eq!(shell.queues.download, "WAN-Download");
+    assert_eq!(shell.fail_safe.upload, Some(BitsPerSecond::from_mbps(10)));
+    assert_eq!(core.reflectors, 2);
+    assert_eq!(core.shapers.download.ceiling, BitsPerSecond::new(94_500_000));
+    assert_eq!(core.shapers.download.step_up, BitsPerSecond::new(945_000));
+    assert_eq!(core.shapers.download.floors.green, BitsPerSecond::from_mbps(20));
+    assert_eq!(core.shapers.upload.floors.green, BitsPerSecond::from_mbps(7));
+    assert_eq!(core.classic.target_delay, embassy_time::Duration::from_millis(5));
+    assert_eq!(core.classic.quirks, Quirks { floors_lift_rate: true, ..Quirks::default() });
+}
+
+#[test]
+fn quirks_are_off_by_default() {
+    let config = parse_text(&GOOD.replace("quirks = [\"floors-lift-rate\"]", "")).unwrap();
+    assert_eq!(config.core.wans[0].classic.quirks, Quirks::default());
+}
+
+#[test]
+fn a_misspelt_key_is_named_with_its_place_and_the_right_spelling() {
+    let (reason, told) = told_after("interval = \"100ms\"", "intervall = \"100ms\"");
+    assert_eq!(reason, ExitReason::ConfigText);
+    let expected = "wanctl.toml:1:1: intervall\n  unknown key\n  hint: did you mean `interval`?";
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn an_unknown_key_brings_the_list_of_known_ones() {
+    let (reason, told) = told_after("user = \"wanctl\"", "user = \"wanctl\"\nxyzzyxyzzy = 1");
+    assert_eq!(reason, ExitReason::ConfigText);
+    assert!(told.starts_with("wanctl.toml:7:1: router.xyzzyxyzzy\n  unknown key\n"), "{told}");
+    assert!(told.contains("known here: ca-file, insecure, password-file, url, user"), "{told}");
+}
+
+#[test]
+fn a_floor_above_the_ceiling_shows_both() {
+    let (reason, told) = told_after("floor = \"20M\"", "floor = \"200M\"");
+    assert_eq!(reason, ExitReason::ConfigValue);
+    assert!(told.contains("wanctl.toml:16:9: wan.download.floor = \"200 Mbit/s\""), "{told}");
+    assert!(told.contains("must not be above wan.download.ceiling (94.5 Mbit/s)"), "{told}");
+}
+
+#[test]
+fn each_kind_of_mistake_is_told_where_it_is() {
+    for (line, replacement, place, message) in [
+        ("ceiling = \"18M\"", "ceiling = \"18\"", "22:11", "expected a rate such as"),
+        ("ceiling = \"18M\"", "ceiling = 18", "22:11", "expected a rate such as"),
+        ("floor = \"20M\"", "floor = \"0M\"", "16:9", "0 would mean unlimited"),
+        ("factor-down = 0.9", "factor-down = 1.5", "17:15", "expected a factor from 0.1 to 1.0"),
+        ("interval = \"100ms\"", "interval = \"5ms\"", "1:12", "must be 10ms to 1s"),
+        ("target-delay = \"5ms\"", "target-delay = \"45ms\"", "27:16", "delays must rise"),
+        ("baseline-initial = \"20ms\"", "baseline-initial = \"1s\"", "28:20", "must be ordered"),
+        ("queue = \"WAN-Upload\"", "queue = \"WAN-Download\"", "21:9", "used twice"),
+        ("queue = \"WAN-Upload\"", "queue = \"a\\\"b\"", "21:9", "expected 1 to 64 letters"),
+        ("queue = \"WAN-Upload\"", "queue = \"WAN-Upload\\n\"", "21:9", "expected 1 to 64"),
+        ("url = \"https://192.0.2.1:8443\"", "url = \"192.0.2.1\"", "5:7", "not the address"),
+        ("user = \"wanctl\"", "", "4:1", "required and missing"),
+        ("on-exit = \"fail-safe\"", "on-exit = \"reset\"", "2:11", "expected \"keep\""),
+        ("reflectors = [\"192.0.2.7\", \"192.0.2.8\"]", "reflectors = []", "11:14", "1 to 3"),
+        ("fail-safe = \"10M\"", "", "21:9", "required because of"),
+        ("fail-safe = \"10M\"", "fail-safe = \"1M\"", "24:13", "floor to ceiling"),
+    ] {
+        let (_, told) = told_after(line, replacement);
+        assert!(told.contains(&format!("wanctl.toml:{place}: ")), "{replacement}: {told}");
+        assert!(told.contains(message), "{replacement}: {told}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_the_order_of_the_file() {
+    let text = GOOD
+        .replace("interval =", "intervall =")
+        .replace("floor = \"20M\"", "floor = \"200M\"")
+        .replace("target-delay", "target_delay");
+    let problems = parse_text(&text).unwrap_err();
+    let places: Vec<_> = problems.list().iter().map(|problem| problem.place).collect();
+    assert_eq!(places, [(1, 1), (16, 9), (27, 1)]);
+    assert_eq!(problems.reason(), ExitReason::ConfigText);
+}
+
+#[test]
+fn text_that_is_not_toml_is_told_with_its_place() {
+    let (reason, told) = told_after("user = \"wanctl\"", "user = \"wanctl");
+    assert_eq!(reason, ExitReason::ConfigText);
+    assert!(told.starts_with("wanctl.toml:6:"), "{told}");
+}
+
+#[test]
+fn secrets_are_read_from_files_next_to_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wanctl.toml");
+    let told = parse(&path, GOOD, ReadFiles::Yes).unwrap_err();
+    assert_eq!(told.reason(), ExitReason::PasswordMissing);
+    assert_eq!(told.list()[0].place, (7, 17));
+
+    std::fs::write(folder.path().join("password"), "s3cret\n").unwrap();
+    let config = parse(&path, GOOD, ReadFiles::Yes).unwrap();
+    assert_eq!(config.router.password, Secret::new("s3cret".to_owned()));
+    assert!(!format!("{config:?}").contains("s3cret"));
+
+    let text = GOOD.replace("user =", "ca-file = \"ca.pem\"\nuser =");
+    std::fs::write(folder.path().join("ca.pem"), "no certificate").unwrap();
+    let told = parse(&path, &text, ReadFiles::Yes).unwrap_err();
+    assert_eq!(told.reason(), ExitReason::CaUnreadable);
+    assert_eq!(told.list()[0].place, (6, 11));
+}

@@ -1,0 +1,57 @@
+//! Running other programs from the project's root.
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Returns the project's root.
+pub(crate) fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}
+
+/// Returns a command for the cargo that runs this program.
+pub(crate) fn cargo(args: &[&str]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    command.current_dir(root()).args(args);
+    command
+}
+
+/// Runs a command and fails if it does.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let shown = show(command);
+    eprintln!("+ {shown}");
+    let status = command.status().with_context(|| format!("cannot start {shown}"))?;
+    if status.success() { Ok(()) } else { bail!("{shown}: {status}") }
+}
+
+/// Runs a command, passes its output on line by line and shows each line to `look` as well.
+/// Returns whether it succeeded.
+pub(crate) fn run_watched(command: &mut Command, mut look: impl FnMut(&str)) -> Result<bool> {
+    let shown = show(command);
+    eprintln!("+ {shown}");
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {shown}"))?;
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line?;
+            look(&line);
+            writeln!(std::io::stdout(), "{line}")?;
+        }
+    }
+    Ok(child.wait()?.success())
+}
+
+fn show(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let mut shown = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for arg in command.get_args() {
+        shown.push(' ');
+        shown.push_str(&arg.to_string_lossy());
+    }
+    shown
+}

@@ -1,0 +1,134 @@
+//! `cargo xtask test`: everything that must hold.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::run::{cargo, root, run, run_watched};
+
+/// Programs the tests call, with the Debian package that brings them.
+const PROGRAMS: [(&str, &str); 1] = [("ip", "iproute2")];
+
+/// Runs every check; the number of tests is the last line.
+pub(crate) fn run_all() -> Result<()> {
+    install_programs()?;
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    run(&mut cargo(&clippy))?;
+    run(&mut cargo(&["check", "--locked", "-p", "wanctl-core", "--features", "defmt"]))?;
+    run(cargo(&["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"])
+        .env("RUSTDOCFLAGS", "-D warnings"))?;
+    check_configs()?;
+    let counts = run_tests()?;
+    readme_commands()?;
+    eprintln!("all checks passed");
+    // Alone on its line: this is how CI learns how many tests ran.
+    println_counts(&counts);
+    Ok(())
+}
+
+/// Installs what is missing, where that is possible.
+fn install_programs() -> Result<()> {
+    for (program, package) in PROGRAMS {
+        let probe = Command::new(program)
+            .arg("-V")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if probe.is_ok() {
+            continue;
+        }
+        eprintln!("{program} is missing; installing the package {package}");
+        let apt = |args: &[&str]| {
+            run(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+        };
+        let installed = apt(&["update", "-qq"])
+            .and_then(|()| apt(&["install", "-qq", "-y", "--no-install-recommends", package]));
+        if let Err(error) = installed {
+            eprintln!("{error:#}; tests that need {program} will be skipped or fail");
+        }
+    }
+    Ok(())
+}
+
+/// Validates every file that is shipped as an example.
+fn check_configs() -> Result<()> {
+    let folder = root().join("configs");
+    let entries = std::fs::read_dir(&folder).context("configs")?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        bail!("configs holds no example");
+    }
+    for file in files {
+        let check =
+            ["run", "--locked", "-q", "-p", "wanctl", "--", "check", "--text-only", "--config"];
+        run(cargo(&check).arg(file))?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+fn run_tests() -> Result<Counts> {
+    let mut counts = Counts::default();
+    let mut test = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
+    let succeeded = run_watched(&mut test, |line| counts.add(line))?;
+    if !succeeded || counts.failed > 0 || counts.passed == 0 {
+        println_counts(&counts);
+        bail!("tests failed");
+    }
+    Ok(counts)
+}
+
+impl Counts {
+    /// Adds a line such as `test result: ok. 12 passed; 0 failed; 1 ignored; ...`.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let numbers = result.split_once(". ").map_or("", |(_, numbers)| numbers);
+        for part in numbers.split("; ") {
+            let Some((number, what)) = part.split_once(' ') else { continue };
+            let number: u64 = number.parse().unwrap_or_default();
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The README promises two commands. This one is running; here is the other.
+fn readme_commands() -> Result<()> {
+    run(&mut cargo(&["demo", "--", "--seconds", "20"]))
+}
+
+#[expect(clippy::print_stdout, reason = "the last line of the output is read by CI")]
+fn println_counts(counts: &Counts) {
+    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.ignored);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_several_test_programs_add_up() {
+        let mut counts = Counts::default();
+        counts.add("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
+        counts.add("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured");
+        counts.add("test naming::test result: ok. 7 passed ... ok");
+        assert_eq!((counts.passed, counts.failed, counts.ignored), (15, 2, 1));
+    }
+}
