@@ -11,7 +11,7 @@ use wanctl_core::config::{BlindConfig, BlindMode, ClassicConfig, Quirks, WriteLi
 use wanctl_core::ewma::Ewma;
 use wanctl_core::fixed::{Alpha, MicrosQ32};
 use wanctl_core::snapshot::{DirectionSnapshot, TickResult};
-use wanctl_core::units::{RttNanos, TimeConstant};
+use wanctl_core::units::{BitsPerSecond, RttNanos, TimeConstant};
 
 use self::common::Rig;
 use self::common::random::{Random, ShaperFigures};
@@ -383,7 +383,7 @@ fn compare(row: usize, model: &Model, rig: &Rig) -> TestCaseResult {
     compare_queue(row, &model.upload, &wan.directions.upload)?;
     prop_assert_eq!(u64::from(wan.blind_ticks), model.cycles_without_icmp, "row {}", row);
     prop_assert_eq!(!rig.commands().is_empty(), model.router_written, "row {}", row);
-    let rate = |direction: &DirectionSnapshot| direction.commanded.map_or(0, |rate| rate.get());
+    let rate = |direction: &DirectionSnapshot| direction.commanded.map_or(0, BitsPerSecond::get);
     let applied = (rate(&wan.directions.download), rate(&wan.directions.upload));
     let expected = model.last_applied.unwrap_or_default();
     let differences = (applied.0.abs_diff(expected.0), applied.1.abs_diff(expected.1));
