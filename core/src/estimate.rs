@@ -92,6 +92,15 @@ impl DelayEstimate {
         }
     }
 
+    /// Goes on without a sample: the baseline follows the load filter's value as if it were one.
+    ///
+    /// Nothing was measured, so this neither enters the history nor counts as time frozen.
+    pub(crate) fn reuse_load(&mut self, wan: WanId, out: &mut Outputs) {
+        if self.delay() < self.freeze_delay {
+            self.follow(wan, self.load(), out);
+        }
+    }
+
     fn follow(&mut self, wan: WanId, sample: MicrosQ32, out: &mut Outputs) {
         if self.frozen_ticks > 0 {
             self.frozen_ticks = 0;

@@ -12,7 +12,7 @@ use crate::governor::WriteLimiter;
 use crate::law::classic::ClassicShaper;
 use crate::outputs::{Action, Event, Outputs, RateReason, SampleRejection};
 use crate::snapshot::{DirectionSnapshot, TickResult, WanCounters, WanSnapshot};
-use crate::tick::{MAX_REFLECTORS, RttSample, SAMPLE_AGE_MAX, Tick};
+use crate::tick::{MAX_REFLECTORS, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
 use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, WanId};
 
 /// What one tick says about the line.
@@ -79,7 +79,8 @@ impl Wan {
         match evidence {
             Evidence::Sample(sample) => {
                 self.leave_blindness(out);
-                self.control(sample, out);
+                self.estimate.update(self.id, sample, out);
+                self.control(out);
                 self.result = TickResult::Controlled;
             }
             Evidence::Lost { connected } => self.go_on_blind(connected, out),
@@ -120,6 +121,7 @@ impl Wan {
 
     fn gather(&mut self, tick: &Tick, out: &mut Outputs) -> Evidence {
         let mut latest: [Option<MicrosQ32>; MAX_REFLECTORS] = [None; MAX_REFLECTORS];
+        let mut has_rejected = false;
         for sample in tick.samples.iter().filter(|sample| sample.wan == self.id) {
             match self.accept(sample) {
                 Ok(()) => {
@@ -128,13 +130,16 @@ impl Wan {
                         *slot = Some(sample.rtt.into());
                     }
                 }
+                Err(_) if has_rejected => {}
                 Err(why) => {
+                    has_rejected = true;
                     let reflector = sample.reflector;
                     out.tell(Event::SampleRejected { wan: self.id, reflector, why });
                 }
             }
         }
-        let lost = tick.losses.iter().filter(|loss| loss.wan == self.id).count();
+        let is_ours = |loss: &&ProbeLoss| loss.wan == self.id && loss.reflector.0 < self.reflectors;
+        let lost = tick.losses.iter().filter(is_ours).count();
         let lost = u64::try_from(lost).unwrap_or(u64::MAX);
         self.counters.losses = self.counters.losses.saturating_add(lost);
         if let Some(sample) = median(&latest) {
@@ -170,7 +175,8 @@ impl Wan {
         self.result = match verdict {
             // Before the first sample there is nothing to reuse.
             BlindVerdict::ReuseLoad if self.estimate.is_seeded() => {
-                self.control(self.estimate.load(), out);
+                self.estimate.reuse_load(wan, out);
+                self.control(out);
                 TickResult::Controlled
             }
             BlindVerdict::Freeze => TickResult::Frozen,
@@ -186,15 +192,20 @@ impl Wan {
         }
     }
 
-    /// Feeds the estimate and lets the law decide on both directions.
-    fn control(&mut self, sample: MicrosQ32, out: &mut Outputs) {
+    /// Lets the law decide on both directions.
+    fn control(&mut self, out: &mut Outputs) {
         let wan = self.id;
-        self.estimate.update(wan, sample, out);
         let delay = self.estimate.delay();
         for direction in Direction::BOTH {
+            // The reference does not look at what the router was told.
+            let commanded = if self.limiter_delays_cuts {
+                None
+            } else {
+                self.commands.get(direction).commanded()
+            };
             let shaper = self.shapers.get_mut(direction);
             let from = shaper.zone();
-            shaper.step(delay);
+            shaper.step(delay, commanded);
             let to = shaper.zone();
             if from != to {
                 out.tell(Event::ZoneChanged { wan, direction, from, to, delay });
@@ -203,10 +214,12 @@ impl Wan {
         self.has_decided = true;
     }
 
-    /// Turns wanted rates into writes, as far as the limiter lets them through. Cuts go first.
+    /// Turns wanted rates into writes, as far as the limiter lets them through. Cuts go first;
+    /// nothing is raised while the line is blind.
     fn govern(&mut self, now: Instant, next_id: &mut CommandId, out: &mut Outputs) {
         let room = self.limiter.wait_for_room(now);
         let raise_wait = room.max(self.limiter.wait_for_spacing(now));
+        let is_blind = matches!(self.result, TickResult::Frozen | TickResult::Failed);
         let mut written = false;
         for want_cut in [true, false] {
             for direction in Direction::BOTH {
@@ -217,7 +230,7 @@ impl Wan {
                     *self.held.get_mut(direction) = false;
                     continue;
                 }
-                if is_cut != want_cut {
+                if is_cut != want_cut || (is_blind && !is_cut) {
                     continue;
                 }
                 let answer_due = command.is_in_flight() && !is_cut;

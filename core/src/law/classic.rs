@@ -96,13 +96,20 @@ impl ClassicShaper {
     }
 
     /// Decides zone and wanted rate from the delay above the baseline.
-    pub(crate) fn step(&mut self, delay: MicrosQ32) {
+    ///
+    /// Outside GREEN the rate starts from `commanded` if that is lower than the wanted rate: a
+    /// raise that has not left yet is forgotten, and a cut cuts what the line really carries.
+    pub(crate) fn step(&mut self, delay: MicrosQ32, commanded: Option<BitsPerSecond>) {
         self.zone = match self.direction {
             Direction::Download => self.classify_download(delay),
             Direction::Upload => self.classify_upload(delay),
         };
-        let (proposed, reason) = self.propose();
-        let bounded = self.bound(proposed);
+        let start = match commanded {
+            Some(commanded) if self.zone != Zone::Green => self.rate.min(commanded),
+            Some(_) | None => self.rate,
+        };
+        let (proposed, reason) = self.propose(start);
+        let bounded = self.bound(proposed, start);
         if bounded != self.rate {
             let lifted = bounded > proposed && bounded > self.rate;
             self.reason = if lifted { RateReason::FloorLift } else { reason };
@@ -137,8 +144,8 @@ impl ClassicShaper {
         zone
     }
 
-    fn propose(&self) -> (BitsPerSecond, RateReason) {
-        let (rate, config) = (self.rate, &self.config);
+    fn propose(&self, rate: BitsPerSecond) -> (BitsPerSecond, RateReason) {
+        let config = &self.config;
         match self.zone {
             Zone::Red => (config.factor_down.mul_floor(rate), RateReason::Red),
             Zone::SoftRed if self.soft_red_holds => (rate, RateReason::SoftRed),
@@ -152,7 +159,7 @@ impl ClassicShaper {
     }
 
     /// Applies the floor of the zone and the ceiling; the ceiling wins.
-    fn bound(&self, proposed: BitsPerSecond) -> BitsPerSecond {
+    fn bound(&self, proposed: BitsPerSecond, start: BitsPerSecond) -> BitsPerSecond {
         let floors = &self.config.floors;
         let zone_floor = match (self.direction, self.zone) {
             (Direction::Upload, _) | (Direction::Download, Zone::Red) => floors.red,
@@ -161,7 +168,7 @@ impl ClassicShaper {
             (Direction::Download, Zone::Green) => floors.green,
         };
         // A rate that already lies below the zone's floor is not lifted, it is only not cut.
-        let floor = if self.floors_lift_rate { zone_floor } else { zone_floor.min(self.rate) };
+        let floor = if self.floors_lift_rate { zone_floor } else { zone_floor.min(start) };
         proposed.max(floor).min(self.config.ceiling)
     }
 }
