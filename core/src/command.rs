@@ -35,6 +35,8 @@ pub(crate) struct RateCommand {
     /// The rate last handed to the shell; `None` when what the router holds is unknown.
     commanded: Option<BitsPerSecond>,
     confirmed: Option<BitsPerSecond>,
+    /// The highest rate the router may hold, while `commanded` is unknown.
+    highest_possible: Option<BitsPerSecond>,
     in_flight: Option<InFlight>,
     ever_issued: bool,
 }
@@ -54,6 +56,14 @@ impl RateCommand {
     /// Returns the rate the router last confirmed.
     pub(crate) const fn confirmed(&self) -> Option<BitsPerSecond> {
         self.confirmed
+    }
+
+    /// Returns whether writing `wanted` lowers, or may lower, what the router holds.
+    pub(crate) fn is_cut(&self, wanted: BitsPerSecond) -> bool {
+        match self.commanded {
+            Some(commanded) => wanted < commanded,
+            None => self.highest_possible.is_none_or(|highest| wanted < highest),
+        }
     }
 
     /// Returns whether a command waits for its answer.
@@ -83,9 +93,12 @@ impl RateCommand {
         };
         self.in_flight = None;
         match outcome {
-            Outcome::Applied(rate) => Ended::Confirmed(rate),
+            Outcome::Applied(rate) => {
+                self.highest_possible = None;
+                Ended::Confirmed(rate)
+            }
             Outcome::Failed | Outcome::Superseded => {
-                self.commanded = None;
+                self.lose_track(command.rate);
                 Ended::Failed(command.rate)
             }
         }
@@ -99,7 +112,15 @@ impl RateCommand {
             return None;
         }
         self.in_flight = None;
-        self.commanded = None;
+        self.lose_track(command.rate);
         Some(command.rate)
+    }
+
+    /// Notes that a command may or may not have had its effect. Before the first confirmation there
+    /// is no knowing what the router holds, so every write may be a cut.
+    fn lose_track(&mut self, rate: BitsPerSecond) {
+        self.commanded = None;
+        let before = self.confirmed.map(|confirmed| confirmed.max(rate));
+        self.highest_possible = before.max(self.highest_possible);
     }
 }

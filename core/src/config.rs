@@ -58,8 +58,9 @@ pub struct ClassicConfig {
     pub baseline_max: Duration,
     /// Filtered delay from which on the baseline is frozen.
     pub baseline_freeze_delay: Duration,
-    /// How long the baseline stays frozen before the path counts as changed. At most
-    /// [`crate::history::HISTORY_SAMPLES`] ticks.
+    /// How long the baseline stays frozen before the path counts as changed, in samples at the
+    /// configured tick. It then re-anchors at the lowest of them, or of the latest
+    /// [`crate::history::HISTORY_SAMPLES`] if that is fewer.
     pub baseline_freeze_max: Duration,
     /// How long a direction must be GREEN before its rate rises.
     pub green_hold: Duration,
@@ -130,6 +131,8 @@ pub enum BlindMode {
 pub struct BlindConfig {
     /// The mode.
     pub mode: BlindMode,
+    /// How long no reflector must have answered before losses count as blindness.
+    pub after: Duration,
     /// How long [`BlindMode::Graceful`] lasts.
     pub limit: Duration,
 }

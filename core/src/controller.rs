@@ -6,7 +6,7 @@ use heapless::Vec;
 use crate::config::{Config, ConfigError};
 use crate::outputs::{Event, Outputs, SampleRejection};
 use crate::snapshot::Snapshot;
-use crate::tick::{MAX_WANS, Tick};
+use crate::tick::{MAX_WANS, RttSample, Tick};
 use crate::units::{CommandId, WanId};
 use crate::wan::Wan;
 
@@ -80,12 +80,11 @@ impl<const WANS: usize> Controller<WANS> {
     }
 
     fn reject_strangers(&self, tick: &Tick, out: &mut Outputs) {
-        for sample in &tick.samples {
-            if usize::from(sample.wan.0) >= self.wans.len() {
-                let (wan, reflector) = (sample.wan, sample.reflector);
-                let why = SampleRejection::UnknownSource;
-                out.tell(Event::SampleRejected { wan, reflector, why });
-            }
+        let is_stranger = |sample: &&RttSample| usize::from(sample.wan.0) >= self.wans.len();
+        if let Some(sample) = tick.samples.iter().find(is_stranger) {
+            let (wan, reflector) = (sample.wan, sample.reflector);
+            let why = SampleRejection::UnknownSource;
+            out.tell(Event::SampleRejected { wan, reflector, why });
         }
     }
 

@@ -92,6 +92,15 @@ impl DelayEstimate {
         }
     }
 
+    /// Goes on without a sample: the baseline follows the load filter's value as if it were one.
+    ///
+    /// Nothing was measured, so this neither enters the history nor counts as time frozen.
+    pub(crate) fn reuse_load(&mut self, wan: WanId, out: &mut Outputs) {
+        if self.delay() < self.freeze_delay {
+            self.follow(wan, self.load(), out);
+        }
+    }
+
     fn follow(&mut self, wan: WanId, sample: MicrosQ32, out: &mut Outputs) {
         if self.frozen_ticks > 0 {
             self.frozen_ticks = 0;
@@ -122,7 +131,8 @@ impl DelayEstimate {
     /// that time, so the lowest sample of the period is the idle time of a changed path.
     fn reanchor(&mut self, wan: WanId, out: &mut Outputs) {
         let frozen = usize::try_from(self.frozen_ticks).unwrap_or(usize::MAX);
-        self.frozen_ticks = 0;
+        // The next freeze period begins; that it is frozen has been told already.
+        self.frozen_ticks = 1;
         let Some(lowest_us) = self.history.min_of_recent(frozen) else { return };
         let lowest = MicrosQ32::from_micros(u64::from(lowest_us));
         let (from, to) = (self.baseline(), lowest.min(self.baseline_max));

@@ -63,7 +63,11 @@ pub const fn classic() -> ClassicConfig {
         baseline_freeze_max: Duration::from_secs(120),
         green_hold: Duration::from_millis(250),
         soft_red_confirm: Duration::from_millis(150),
-        blind: BlindConfig { mode: BlindMode::Graceful, limit: Duration::from_millis(150) },
+        blind: BlindConfig {
+            mode: BlindMode::Graceful,
+            after: Duration::from_millis(500),
+            limit: Duration::from_millis(1000),
+        },
         write_limit: WriteLimit { writes: 20, window: Duration::from_secs(10) },
         quirks: Quirks {
             floors_lift_rate: false,

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | [`MicrosQ32`] | Q32.32 µs in `i64` | ±2147 s | 0.23 fs |
 //! | [`Alpha`] | Q0.32 in `u64` | 2^-32 ..= 1 | 2.3e-10 |
-//! | [`Ratio`] | Q0.32 in `u64` | 0 ..= 1 | 2.3e-10 |
+//! | [`Ratio`] | parts per million in `u32` | 0 ..= 1 | 1e-6 |
 //!
 //! Rounding is part of the contract and stated at each operation. Nothing here overflows: every
 //! operation saturates at the ends of its type.
@@ -164,35 +164,34 @@ impl Alpha {
     }
 }
 
-/// A factor between 0 and 1 that a rate is multiplied with.
+/// A factor between 0 and 1 that a rate is multiplied with, in parts per million.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Ratio(u64);
+pub struct Ratio(u32);
+
+/// 1.0 in parts per million.
+const ONE_PPM: u32 = 1_000_000;
 
 impl Ratio {
     /// The factor 1: nothing changes.
-    pub const ONE: Self = Self(ONE_Q32);
+    pub const ONE: Self = Self(ONE_PPM);
 
     /// Makes a ratio from parts per million, at most 1.
-    ///
-    /// The coefficient is rounded *up* to the next 2^-32, so that [`Self::mul_floor`] of a product
-    /// that is a whole number of bit/s gives that number for every rate below 4.29 Gbit/s
-    /// (90 % of 38 Mbit/s is 34 200 000, not 34 199 999).
     #[must_use]
     pub const fn from_ppm(parts_per_million: u32) -> Self {
-        if parts_per_million >= 1_000_000 {
-            Self::ONE
-        } else {
-            Self(((parts_per_million as u64) << 32).div_ceil(1_000_000))
-        }
+        if parts_per_million >= ONE_PPM { Self::ONE } else { Self(parts_per_million) }
     }
 
-    /// Multiplies a rate by this ratio and rounds down to whole bit/s.
+    /// Multiplies a rate by this ratio and rounds down to whole bit/s, exactly for every rate.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "a ratio of at most 1 cannot widen a u64")]
     pub const fn mul_floor(self, rate: BitsPerSecond) -> BitsPerSecond {
-        let product = (rate.get() as u128).saturating_mul(self.0 as u128) >> 32;
-        BitsPerSecond::new(product as u64)
+        const ONE: u64 = ONE_PPM as u64;
+        let ppm = self.0 as u64;
+        // In two parts, so that nothing saturates: the first is at most the rate itself, the
+        // second below one million.
+        let whole = (rate.get() / ONE).saturating_mul(ppm);
+        let rest = (rate.get() % ONE).saturating_mul(ppm) / ONE;
+        BitsPerSecond::new(whole.saturating_add(rest))
     }
 }
 
@@ -267,6 +266,17 @@ mod tests {
         assert_eq!(cut(850_000, 490_685_875), 417_082_993); // 417 082 993.75
         assert_eq!(cut(1_000_000, u64::MAX), u64::MAX);
         assert_eq!(cut(0, 940_000_000), 0);
+    }
+
+    #[test]
+    fn cuts_are_rounded_down_however_fast_the_line() {
+        for ppm in [990_000, 850_000, 333_333] {
+            for rate in (0..1000).map(|index| 1_999_999_000 + index).chain([u64::MAX]) {
+                let exact = u128::from(rate) * u128::from(ppm) / 1_000_000;
+                let cut = Ratio::from_ppm(ppm).mul_floor(BitsPerSecond::new(rate));
+                assert_eq!(u128::from(cut.get()), exact);
+            }
+        }
     }
 
     #[test]

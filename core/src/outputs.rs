@@ -36,7 +36,8 @@ pub enum Action {
         direction: Direction,
         /// The shaper rate to write.
         rate: BitsPerSecond,
-        /// Whether this lowers the rate; cuts overtake raises.
+        /// Whether this lowers the rate, or may lower it because it is not known what the router
+        /// holds; cuts overtake raises.
         is_cut: bool,
     },
 }
@@ -192,17 +193,17 @@ pub enum Event {
     BlindLimitReached {
         /// The WAN.
         wan: WanId,
-        /// Ticks without an answer.
+        /// Ticks without an answer although the line was connected.
         ticks: u32,
     },
     /// A reflector answers again.
     BlindEnded {
         /// The WAN.
         wan: WanId,
-        /// Ticks without an answer.
+        /// Ticks without an answer although the line was connected; 0 after a pure outage.
         ticks: u32,
     },
-    /// A sample was not used.
+    /// A sample was not used. At most one of each WAN per tick, and one of WANs that do not exist.
     SampleRejected {
         /// The WAN named by the sample.
         wan: WanId,
@@ -212,7 +213,7 @@ pub enum Event {
         why: SampleRejection,
     },
     /// The time between two ticks was not the tick interval: late by more than one, or backwards
-    /// (then `gap` is zero and the controller holds).
+    /// (then `gap` is zero and the controller's own time stands still).
     TickGap {
         /// Time since the last tick.
         gap: Duration,

@@ -86,7 +86,7 @@ pub struct WanSnapshot {
     pub baseline: MicrosQ32,
     /// Load minus baseline: what zones are made of.
     pub delay: MicrosQ32,
-    /// Ticks without an answer, in a row.
+    /// Ticks without an answer although the line was connected, since the last answer.
     pub blind_ticks: u32,
     /// Both directions.
     pub directions: PerDirection<DirectionSnapshot>,

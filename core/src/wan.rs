@@ -12,7 +12,7 @@ use crate::governor::WriteLimiter;
 use crate::law::classic::ClassicShaper;
 use crate::outputs::{Action, Event, Outputs, RateReason, SampleRejection};
 use crate::snapshot::{DirectionSnapshot, TickResult, WanCounters, WanSnapshot};
-use crate::tick::{MAX_REFLECTORS, RttSample, SAMPLE_AGE_MAX, Tick};
+use crate::tick::{MAX_REFLECTORS, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
 use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, WanId};
 
 /// What one tick says about the line.
@@ -33,6 +33,8 @@ pub(crate) struct Wan {
     limiter_delays_cuts: bool,
     estimate: DelayEstimate,
     fallback: Fallback,
+    blind_after: Duration,
+    last_sample: Option<Instant>,
     blind_since_told: bool,
     shapers: PerDirection<ClassicShaper>,
     commands: PerDirection<RateCommand>,
@@ -54,6 +56,8 @@ impl Wan {
             limiter_delays_cuts: classic.quirks.limiter_delays_cuts,
             estimate: DelayEstimate::new(classic, tick),
             fallback: Fallback::new(&classic.blind, tick),
+            blind_after: classic.blind.after,
+            last_sample: None,
             blind_since_told: false,
             shapers: PerDirection {
                 download: ClassicShaper::new(Direction::Download, config, tick),
@@ -78,11 +82,13 @@ impl Wan {
         out: &mut Outputs,
     ) {
         self.take_replies(tick, now, out);
-        let evidence = self.gather(tick, out);
+        let evidence = self.gather(tick, now, out);
         match evidence {
             Evidence::Sample(sample) => {
                 self.leave_blindness(out);
-                self.control(sample, out);
+                self.last_sample = Some(now);
+                self.estimate.update(self.id, sample, out);
+                self.control(out);
                 self.result = TickResult::Controlled;
             }
             Evidence::Lost { connected } => self.go_on_blind(connected, out),
@@ -121,8 +127,9 @@ impl Wan {
         }
     }
 
-    fn gather(&mut self, tick: &Tick, out: &mut Outputs) -> Evidence {
+    fn gather(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) -> Evidence {
         let mut latest: [Option<MicrosQ32>; MAX_REFLECTORS] = [None; MAX_REFLECTORS];
+        let mut has_rejected = false;
         for sample in tick.samples.iter().filter(|sample| sample.wan == self.id) {
             match self.accept(sample) {
                 Ok(()) => {
@@ -131,23 +138,33 @@ impl Wan {
                         *slot = Some(sample.rtt.into());
                     }
                 }
+                Err(_) if has_rejected => {}
                 Err(why) => {
+                    has_rejected = true;
                     let reflector = sample.reflector;
                     out.tell(Event::SampleRejected { wan: self.id, reflector, why });
                 }
             }
         }
-        let lost = tick.losses.iter().filter(|loss| loss.wan == self.id).count();
+        let is_ours = |loss: &&ProbeLoss| loss.wan == self.id && loss.reflector.0 < self.reflectors;
+        let lost = tick.losses.iter().filter(is_ours).count();
         let lost = u64::try_from(lost).unwrap_or(u64::MAX);
         self.counters.losses = self.counters.losses.saturating_add(lost);
         if let Some(sample) = median(&latest) {
             Evidence::Sample(sample)
-        } else if lost > 0 {
+        } else if lost > 0 && self.is_silent(now) {
             let report = tick.connectivity.iter().find(|report| report.wan == self.id);
             Evidence::Lost { connected: report.is_some_and(|report| report.connected) }
         } else {
             Evidence::Nothing
         }
+    }
+
+    /// Returns whether the last sample is so long ago that losses mean blindness. One silent
+    /// reflector among others that answer does not.
+    fn is_silent(&self, now: Instant) -> bool {
+        let last = self.last_sample.and_then(|last| now.checked_duration_since(last));
+        last.is_none_or(|silence| silence >= self.blind_after)
     }
 
     fn accept(&self, sample: &RttSample) -> Result<(), SampleRejection> {
@@ -171,14 +188,20 @@ impl Wan {
             out.tell(Event::BlindLimitReached { wan, ticks: self.fallback.ticks() });
         }
         self.result = match verdict {
-            // Before the first sample there is nothing to reuse.
-            BlindVerdict::ReuseLoad if self.estimate.is_seeded() => {
-                self.control(self.estimate.load(), out);
+            BlindVerdict::ReuseLoad if self.can_reuse_load() => {
+                self.estimate.reuse_load(wan, out);
+                self.control(out);
                 TickResult::Controlled
             }
             BlindVerdict::Freeze => TickResult::Frozen,
             BlindVerdict::ReuseLoad | BlindVerdict::Fail => TickResult::Failed,
         };
+    }
+
+    /// Before the first sample there is nothing to reuse; only the reference takes its configured
+    /// initial value for a measurement.
+    fn can_reuse_load(&self) -> bool {
+        self.last_sample.is_some() || (self.limiter_delays_cuts && self.estimate.is_seeded())
     }
 
     fn leave_blindness(&mut self, out: &mut Outputs) {
@@ -189,19 +212,17 @@ impl Wan {
         }
     }
 
-    /// Feeds the estimate and lets the law decide on both directions.
-    fn control(&mut self, sample: MicrosQ32, out: &mut Outputs) {
+    /// Lets the law decide on both directions.
+    fn control(&mut self, out: &mut Outputs) {
         let wan = self.id;
-        self.estimate.update(wan, sample, out);
         let delay = self.estimate.delay();
         for direction in Direction::BOTH {
+            // The reference does not look at what the router was told.
+            let command = self.commands.get(direction);
+            let held = if self.limiter_delays_cuts { None } else { command.presumed() };
             let shaper = self.shapers.get_mut(direction);
             let from = shaper.zone();
-            shaper.step(delay);
-            let held = self.commands.get(direction).presumed();
-            if let Some(held) = held.filter(|_| !self.limiter_delays_cuts) {
-                shaper.limit_raise(held, self.raise_ticks);
-            }
+            shaper.step(delay, held, self.raise_ticks);
             let to = shaper.zone();
             if from != to {
                 out.tell(Event::ZoneChanged { wan, direction, from, to, delay });
@@ -210,21 +231,23 @@ impl Wan {
         self.has_decided = true;
     }
 
-    /// Turns wanted rates into writes, as far as the limiter lets them through. Cuts go first.
+    /// Turns wanted rates into writes, as far as the limiter lets them through. Cuts go first;
+    /// nothing is raised while the line is blind.
     fn govern(&mut self, now: Instant, next_id: &mut CommandId, out: &mut Outputs) {
         let room = self.limiter.wait_for_room(now);
         let spacing = self.limiter.wait_for_spacing(now);
+        let is_blind = matches!(self.result, TickResult::Frozen | TickResult::Failed);
         let mut written = false;
         for want_cut in [true, false] {
             for direction in Direction::BOTH {
                 let wanted = self.shapers.get(direction).rate();
                 let command = self.commands.get(direction);
-                let is_cut = command.commanded().is_none_or(|commanded| wanted < commanded);
+                let is_cut = command.is_cut(wanted);
                 if command.commanded() == Some(wanted) {
                     *self.held.get_mut(direction) = false;
                     continue;
                 }
-                if is_cut != want_cut {
+                if is_cut != want_cut || (is_blind && !is_cut) {
                     continue;
                 }
                 let answer_due = command.is_in_flight() && !is_cut;

@@ -92,24 +92,24 @@ impl ClassicShaper {
         self.streaks
     }
 
-    /// Keeps the wanted rate within `ticks` steps of what the router holds.
-    ///
-    /// While raises wait (for the router, or for their spacing) GREEN says nothing about the rate
-    /// that is wanted but not in force: without this limit it would climb on and be written in one
-    /// leap.
-    pub(crate) fn limit_raise(&mut self, held: BitsPerSecond, ticks: u32) {
-        let headroom = self.config.step_up.saturating_mul(ticks);
-        self.rate = self.rate.min(held.saturating_add(headroom));
-    }
-
     /// Decides zone and wanted rate from the delay above the baseline.
-    pub(crate) fn step(&mut self, delay: MicrosQ32) {
+    ///
+    /// `held` is what the router holds, as far as known. The line's delay is the answer to that
+    /// rate, not to a wanted one that waits to be written. So in GREEN the wanted rate gets at most
+    /// `raise_ticks` steps ahead of it, and in every other zone a raise that has not left yet is
+    /// forgotten and cuts start from what is held.
+    pub(crate) fn step(&mut self, delay: MicrosQ32, held: Option<BitsPerSecond>, raise_ticks: u32) {
         self.zone = match self.direction {
             Direction::Download => self.classify_download(delay),
             Direction::Upload => self.classify_upload(delay),
         };
-        let (proposed, reason) = self.propose();
-        let bounded = self.bound(proposed);
+        let headroom = match self.zone {
+            Zone::Green => self.config.step_up.saturating_mul(raise_ticks.saturating_sub(1)),
+            Zone::Yellow | Zone::SoftRed | Zone::Red => BitsPerSecond::ZERO,
+        };
+        let start = held.map_or(self.rate, |held| self.rate.min(held.saturating_add(headroom)));
+        let (proposed, reason) = self.propose(start);
+        let bounded = self.bound(proposed, start);
         if bounded != self.rate {
             let lifted = bounded > proposed && bounded > self.rate;
             self.reason = if lifted { RateReason::FloorLift } else { reason };
@@ -144,8 +144,8 @@ impl ClassicShaper {
         zone
     }
 
-    fn propose(&self) -> (BitsPerSecond, RateReason) {
-        let (rate, config) = (self.rate, &self.config);
+    fn propose(&self, rate: BitsPerSecond) -> (BitsPerSecond, RateReason) {
+        let config = &self.config;
         match self.zone {
             Zone::Red => (config.factor_down.mul_floor(rate), RateReason::Red),
             Zone::SoftRed if self.soft_red_holds => (rate, RateReason::SoftRed),
@@ -159,7 +159,7 @@ impl ClassicShaper {
     }
 
     /// Applies the floor of the zone and the ceiling; the ceiling wins.
-    fn bound(&self, proposed: BitsPerSecond) -> BitsPerSecond {
+    fn bound(&self, proposed: BitsPerSecond, start: BitsPerSecond) -> BitsPerSecond {
         let floors = &self.config.floors;
         let zone_floor = match (self.direction, self.zone) {
             (Direction::Upload, _) | (Direction::Download, Zone::Red) => floors.red,
@@ -168,7 +168,7 @@ impl ClassicShaper {
             (Direction::Download, Zone::Green) => floors.green,
         };
         // A rate that already lies below the zone's floor is not lifted, it is only not cut.
-        let floor = if self.floors_lift_rate { zone_floor } else { zone_floor.min(self.rate) };
+        let floor = if self.floors_lift_rate { zone_floor } else { zone_floor.min(start) };
         proposed.max(floor).min(self.config.ceiling)
     }
 }

@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, Result, bail};
 use embassy_time::Duration;
-use wanctl_core::config::{BlindMode, Config, Quirks, ShaperConfig, WanConfig, WriteLimit};
+use wanctl_core::config::{
+    BlindConfig, BlindMode, Config, Quirks, ShaperConfig, WanConfig, WriteLimit,
+};
 use wanctl_core::config::{ClassicConfig, ZoneFloors};
 use wanctl_core::example;
 use wanctl_core::fixed::Ratio;
@@ -34,6 +36,11 @@ impl Default for Settings {
         shapers.download.factor_down_yellow = Ratio::ONE;
         classic.write_limit = WriteLimit { writes: 10, window: Duration::from_secs(60) };
         classic.quirks = Quirks::REFERENCE;
+        classic.blind = BlindConfig {
+            mode: BlindMode::Graceful,
+            after: Duration::MIN,
+            limit: Duration::from_millis(150),
+        };
         Self { config: example::config(), shapers, classic, fallback_enabled: true }
     }
 }

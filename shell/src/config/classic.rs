@@ -92,7 +92,7 @@ fn defaults() -> ClassicConfig {
         baseline_freeze_max: ms(60_000),
         green_hold: ms(250),
         soft_red_confirm: ms(150),
-        blind: BlindConfig { mode: BlindMode::Graceful, limit: ms(1000) },
+        blind: BlindConfig { mode: BlindMode::Graceful, after: ms(500), limit: ms(1000) },
         write_limit: WriteLimit { writes: 20, window: ms(10_000) },
         quirks: Quirks::default(),
     }
