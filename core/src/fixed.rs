@@ -3,6 +3,7 @@
 //! | type | format | range | resolution |
 //! |---|---|---|---|
 //! | [`MicrosQ32`] | Q32.32 µs in `i64` | ±2147 s | 0.23 fs |
+//! | [`PpmQ32`] | Q32.32 parts per million in `i64` | ±2147-fold | 2.3e-16 |
 //! | [`Alpha`] | Q0.32 in `u64` | 2^-32 ..= 1 | 2.3e-10 |
 //! | [`Ratio`] | parts per million in `u32` | 0 ..= 1 | 1e-6 |
 //!
@@ -12,6 +13,7 @@
 use embassy_time::Duration;
 use serde::{Deserialize, Serialize};
 
+use crate::ewma::Filtered;
 use crate::units::{BitsPerSecond, RttNanos, TimeConstant};
 
 /// 1.0 in Q0.32.
@@ -111,6 +113,63 @@ impl MicrosQ32 {
         } else {
             Self(bits as i64)
         }
+    }
+}
+
+impl Filtered for MicrosQ32 {
+    fn step_towards(self, target: Self, alpha: Alpha) -> Self {
+        self.step_towards(target, alpha)
+    }
+}
+
+/// A share or ratio in parts per million with 32 fraction bits.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PpmQ32(MicrosQ32);
+
+impl PpmQ32 {
+    /// Nothing.
+    pub const ZERO: Self = Self(MicrosQ32::ZERO);
+    /// The whole.
+    pub const ONE: Self = Self::from_ppm(1_000_000);
+
+    /// Makes a share from whole parts per million; at most about 2147-fold.
+    #[must_use]
+    pub const fn from_ppm(parts_per_million: u64) -> Self {
+        Self(MicrosQ32::from_micros(parts_per_million))
+    }
+
+    /// Returns how far apart two values are.
+    #[must_use]
+    pub fn distance(self, other: Self) -> Self {
+        Self(self.max(other).0.saturating_sub(self.min(other).0))
+    }
+
+    /// Returns this value as a share of `whole`, rounded down; zero if `whole` is not positive.
+    #[must_use]
+    pub fn share_of(self, whole: Self) -> Self {
+        let (part, whole) = (self.0.to_bits().max(0), whole.0.to_bits());
+        if whole <= 0 {
+            return Self::ZERO;
+        }
+        // 63 bits times 20 bits fits 128 bits.
+        let scaled = i128::from(part).saturating_mul(1_000_000).checked_div(i128::from(whole));
+        let ppm = u64::try_from(scaled.unwrap_or_default()).unwrap_or(u64::MAX);
+        Self::from_ppm(ppm)
+    }
+
+    /// Returns the nearest whole parts per million, half up; negative values become 0.
+    #[must_use]
+    pub const fn as_ppm_rounded(self) -> u64 {
+        self.0.as_micros_rounded()
+    }
+}
+
+impl Filtered for PpmQ32 {
+    fn step_towards(self, target: Self, alpha: Alpha) -> Self {
+        Self(self.0.step_towards(target.0, alpha))
     }
 }
 
