@@ -30,7 +30,7 @@ pub(crate) enum Ended {
 }
 
 /// The commands of one direction of one WAN. Only the latest one counts.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct RateCommand {
     /// The rate last handed to the shell; `None` when what the router holds is unknown.
     commanded: Option<BitsPerSecond>,
@@ -42,6 +42,17 @@ pub(crate) struct RateCommand {
 }
 
 impl RateCommand {
+    /// Makes a direction nothing was ever commanded for.
+    pub(crate) const fn new() -> Self {
+        Self {
+            commanded: None,
+            confirmed: None,
+            highest_possible: None,
+            in_flight: None,
+            ever_issued: false,
+        }
+    }
+
     /// Returns the rate last commanded, unless its fate is unknown.
     pub(crate) const fn commanded(&self) -> Option<BitsPerSecond> {
         self.commanded

@@ -7,6 +7,7 @@ use embassy_time::Duration;
 use heapless::Vec;
 
 use crate::fixed::Ratio;
+use crate::link::LinkConfig;
 use crate::tick::{MAX_REFLECTORS, MAX_WANS};
 use crate::units::{BitsPerSecond, Direction, PerDirection, TimeConstant, WanId};
 
@@ -33,6 +34,8 @@ pub struct WanConfig {
     pub reflectors: u8,
     /// The shapers.
     pub shapers: PerDirection<ShaperConfig>,
+    /// The thresholds and times of the link's life; `None` lets it be LIVE for ever.
+    pub link: Option<LinkConfig>,
     /// The parameters of the classic law.
     pub classic: ClassicConfig,
 }
@@ -135,6 +138,24 @@ pub struct BlindConfig {
     pub after: Duration,
     /// How long [`BlindMode::Graceful`] lasts.
     pub limit: Duration,
+    /// How the core learns whether the line works all the same.
+    pub checks: Checks,
+}
+
+/// Where connectivity reports come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checks {
+    /// They stand in the blind tick itself, as the reference's blocking checks do.
+    Given,
+    /// The core asks for them, one at a time.
+    Asked {
+        /// Whether the gateway can be pinged.
+        gateway: bool,
+        /// How many TCP targets the shell knows.
+        tcp_targets: u8,
+        /// How long a finding is believed.
+        every: Duration,
+    },
 }
 
 /// At most `writes` router writes within `window`.

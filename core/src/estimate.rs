@@ -48,6 +48,16 @@ impl DelayEstimate {
         }
     }
 
+    /// Forgets everything: the path is another one. The next sample starts both filters.
+    pub(crate) fn forget(&mut self) {
+        self.is_seeded = false;
+        self.load.set(MicrosQ32::ZERO);
+        self.baseline.set(MicrosQ32::ZERO);
+        self.frozen_ticks = 0;
+        self.out_of_bounds = false;
+        self.history = History::new();
+    }
+
     /// Returns whether the filters hold anything yet.
     pub(crate) const fn is_seeded(&self) -> bool {
         self.is_seeded

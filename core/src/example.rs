@@ -6,10 +6,12 @@ use embassy_time::Duration;
 use heapless::Vec;
 
 use crate::config::{
-    BlindConfig, BlindMode, ClassicConfig, Config, Quirks, ShaperConfig, WanConfig, WriteLimit,
-    ZoneFloors,
+    BlindConfig, BlindMode, Checks, ClassicConfig, Config, Quirks, ShaperConfig, WanConfig,
+    WriteLimit, ZoneFloors,
 };
-use crate::fixed::Ratio;
+use crate::fixed::{MicrosQ32, PpmQ32, Ratio};
+use crate::link::{LinkConfig, QualityLimits};
+use crate::quality::LinkQuality;
 use crate::units::{BitsPerSecond, PerDirection, TimeConstant};
 
 /// Returns a configuration with one WAN and a 50 ms tick.
@@ -17,7 +19,12 @@ use crate::units::{BitsPerSecond, PerDirection, TimeConstant};
 pub fn config() -> Config {
     let mut wans = Vec::new();
     // One WAN always fits.
-    let _full = wans.push(WanConfig { reflectors: 3, shapers: shapers(), classic: classic() });
+    let _full = wans.push(WanConfig {
+        reflectors: 3,
+        shapers: shapers(),
+        link: Some(link()),
+        classic: classic(),
+    });
     Config { tick: Duration::from_millis(50), wans }
 }
 
@@ -47,6 +54,36 @@ pub const fn shapers() -> PerDirection<ShaperConfig> {
     }
 }
 
+/// Returns the thresholds and times of that WAN's link.
+#[must_use]
+pub const fn link() -> LinkConfig {
+    LinkConfig {
+        limits: QualityLimits {
+            good: LinkQuality {
+                delay: MicrosQ32::from_micros(30_000),
+                loss: PpmQ32::from_ppm(20_000),
+                jitter: MicrosQ32::from_micros(15_000),
+                throughput_deviation: PpmQ32::from_ppm(400_000),
+            },
+            bad: LinkQuality {
+                delay: MicrosQ32::from_micros(150_000),
+                loss: PpmQ32::from_ppm(100_000),
+                jitter: MicrosQ32::from_micros(40_000),
+                throughput_deviation: PpmQ32::from_ppm(800_000),
+            },
+        },
+        answers: 10,
+        warm_up: Duration::from_secs(2),
+        degrade_after: Duration::from_secs(5),
+        improve_after: Duration::from_secs(10),
+        cooldown: Duration::from_secs(10),
+        outage_after: Duration::from_secs(3),
+        reset_pause: Duration::from_secs(1),
+        ramp_start: PpmQ32::from_ppm(500_000),
+        ramp: Duration::from_secs(10),
+    }
+}
+
 /// Returns the classic law's parameters of that WAN.
 #[must_use]
 pub const fn classic() -> ClassicConfig {
@@ -67,6 +104,7 @@ pub const fn classic() -> ClassicConfig {
             mode: BlindMode::Graceful,
             after: Duration::from_millis(500),
             limit: Duration::from_millis(1000),
+            checks: Checks::Asked { gateway: true, tcp_targets: 2, every: Duration::from_secs(5) },
         },
         write_limit: WriteLimit { writes: 20, window: Duration::from_secs(10) },
         quirks: Quirks {

@@ -1,29 +1,276 @@
 //! From wanted rates to router writes.
 //!
-//! A cut is never delayed. A raise waits for the answer to the last command and keeps a distance of
-//! `window / writes` from the last write; whatever is wanted by then is written, so raises merge by
-//! themselves. Unchanged rates are not written. The reference's limiter (quirk
-//! `limiter-delays-cuts`) counts writes in a sliding window instead and delays cuts as well.
+//! A cut is never delayed. A raise waits for the answer to the last command, keeps a distance of
+//! `window / writes` from the last write, must be worth a write, and leaves a reserve of the write
+//! budget to cuts; whatever is wanted by then is written, so raises merge by themselves. Unchanged
+//! rates are not written. The reference's limiter (quirk `limiter-delays-cuts`) counts writes in a
+//! sliding window instead and delays cuts as well.
 
 use embassy_time::{Duration, Instant};
 use heapless::Deque;
 
+use crate::command::{Ended, RateCommand};
 use crate::config::{MAX_WRITES_PER_WINDOW, WriteLimit};
+use crate::fixed::MicrosQ32;
+use crate::outputs::{Action, Event, Outputs, RateReason};
+use crate::snapshot::WanCounters;
+use crate::tick::Reply;
+use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
 
-/// A sliding window over the writes of one WAN.
+/// A raise smaller than this share of the ceiling is not worth a write, unless it reaches it.
+const RAISE_MIN_SHARE: u64 = 100;
+/// One write in so many is kept for cuts.
+const RESERVE_SHARE: u8 = 8;
+
+/// What the law wants for one direction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) rate: BitsPerSecond,
+    pub(crate) ceiling: BitsPerSecond,
+    pub(crate) reason: RateReason,
+}
+
+/// What the governor needs to know about one tick.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: Instant,
+    pub(crate) delay: MicrosQ32,
+    pub(crate) baseline: MicrosQ32,
+    /// Whether the line is blind: then nothing is raised.
+    pub(crate) is_blind: bool,
+}
+
+/// Decides on the writes of one WAN and follows them to their end.
 #[derive(Debug, Clone)]
-pub(crate) struct WriteLimiter {
+pub(crate) struct Governor {
+    wan: WanId,
+    limiter: Limiter,
+    commands: PerDirection<RateCommand>,
+    /// Whether the wait of a raise has been told.
+    held: PerDirection<bool>,
+}
+
+/// What limits the writes.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is no heap to put the larger one on")]
+enum Limiter {
+    Budget(WriteBudget),
+    Reference(WriteWindow),
+}
+
+impl Governor {
+    pub(crate) const fn new(wan: WanId, limit: WriteLimit, is_reference: bool) -> Self {
+        let none = RateCommand::new();
+        Self {
+            wan,
+            limiter: if is_reference {
+                Limiter::Reference(WriteWindow::new(limit))
+            } else {
+                Limiter::Budget(WriteBudget::new(limit))
+            },
+            commands: PerDirection { download: none, upload: none },
+            held: PerDirection { download: false, upload: false },
+        }
+    }
+
+    /// Returns the commands of one direction.
+    pub(crate) const fn command(&self, direction: Direction) -> &RateCommand {
+        self.commands.get(direction)
+    }
+
+    /// Takes an answer of the router.
+    pub(crate) fn take(&mut self, reply: &Reply, counters: &mut WanCounters, out: &mut Outputs) {
+        let (wan, direction) = (self.wan, reply.direction);
+        match self.commands.get_mut(direction).answer(reply.id, reply.outcome) {
+            Ended::Confirmed(rate) => {
+                let took_us = reply.took_us;
+                out.tell(Event::RateConfirmed { wan, direction, rate, took_us });
+            }
+            Ended::Failed(rate) => {
+                counters.writes_failed = counters.writes_failed.saturating_add(1);
+                out.tell(Event::WriteFailed { wan, direction, rate });
+            }
+            Ended::Ignored => {}
+        }
+    }
+
+    /// Gives up commands that were never answered.
+    pub(crate) fn expire(&mut self, now: Instant, counters: &mut WanCounters, out: &mut Outputs) {
+        let wan = self.wan;
+        for direction in Direction::BOTH {
+            if let Some(rate) = self.commands.get_mut(direction).expire(now) {
+                counters.writes_failed = counters.writes_failed.saturating_add(1);
+                out.tell(Event::WriteTimedOut { wan, direction, rate });
+            }
+        }
+    }
+
+    /// Turns wanted rates into writes, as far as they may go now. Cuts go first.
+    pub(crate) fn govern(
+        &mut self,
+        wanted: &PerDirection<Wanted>,
+        moment: &Moment,
+        next_id: &mut CommandId,
+        counters: &mut WanCounters,
+        out: &mut Outputs,
+    ) {
+        let mut written = false;
+        for want_cut in [true, false] {
+            for direction in Direction::BOTH {
+                let wanted = wanted.get(direction);
+                let command = self.commands.get(direction);
+                let is_cut = command.is_cut(wanted.rate);
+                if command.commanded() == Some(wanted.rate) {
+                    *self.held.get_mut(direction) = false;
+                } else if is_cut == want_cut && self.may_write(direction, wanted, moment, out) {
+                    let from = self.write(direction, wanted, is_cut, moment, next_id, out);
+                    counters.count_write(from, wanted.rate);
+                    written = true;
+                }
+            }
+        }
+        if written {
+            self.limiter.record(moment.now);
+        }
+    }
+
+    /// Returns whether a rate that differs from the commanded one may be written now, and tells
+    /// once if it has to wait.
+    fn may_write(
+        &mut self,
+        direction: Direction,
+        wanted: &Wanted,
+        moment: &Moment,
+        out: &mut Outputs,
+    ) -> bool {
+        let command = self.commands.get(direction);
+        let is_cut = command.is_cut(wanted.rate);
+        let wait = match &mut self.limiter {
+            Limiter::Reference(window) => window.wait(moment.now),
+            Limiter::Budget(_) if is_cut => Duration::MIN,
+            Limiter::Budget(_) if moment.is_blind || command.is_in_flight() => return false,
+            Limiter::Budget(_) if !is_worth_a_write(command, wanted) => return false,
+            Limiter::Budget(budget) => budget.wait(moment.now),
+        };
+        if wait == Duration::MIN {
+            return true;
+        }
+        if !core::mem::replace(self.held.get_mut(direction), true) {
+            let (wan, wanted) = (self.wan, wanted.rate);
+            out.tell(Event::WriteHeld { wan, direction, wanted, wait });
+        }
+        false
+    }
+
+    /// Commands a rate; returns the one commanded before, if its fate is known.
+    fn write(
+        &mut self,
+        direction: Direction,
+        wanted: &Wanted,
+        is_cut: bool,
+        moment: &Moment,
+        next_id: &mut CommandId,
+        out: &mut Outputs,
+    ) -> Option<BitsPerSecond> {
+        let (wan, id, to) = (self.wan, *next_id, wanted.rate);
+        next_id.0 = next_id.0.wrapping_add(1);
+        let command = self.commands.get_mut(direction);
+        let from = command.commanded();
+        let reason = match from {
+            Some(_) => wanted.reason,
+            None if command.was_ever_issued() => RateReason::Again,
+            None => RateReason::Start,
+        };
+        command.issue(id, to, moment.now);
+        *self.held.get_mut(direction) = false;
+        let Moment { delay, baseline, .. } = *moment;
+        out.act(Action::SetRate { id, wan, direction, rate: to, is_cut });
+        out.tell(Event::RateChanged { wan, direction, from, to, reason, delay, baseline });
+        from
+    }
+}
+
+/// Returns whether a raise changes enough: 1 % of the ceiling, or all that is left up to it.
+fn is_worth_a_write(command: &RateCommand, wanted: &Wanted) -> bool {
+    let Some(commanded) = command.commanded() else { return true };
+    let gain = wanted.rate.get().saturating_sub(commanded.get());
+    let least = wanted.ceiling.get().checked_div(RAISE_MIN_SHARE).unwrap_or_default();
+    gain >= least || wanted.rate == wanted.ceiling
+}
+
+impl Limiter {
+    fn record(&mut self, now: Instant) {
+        match self {
+            Self::Budget(budget) => budget.record(now),
+            Self::Reference(window) => window.record(now),
+        }
+    }
+}
+
+/// A token bucket with room for `writes`, refilled with `writes` per window.
+///
+/// Raises leave an eighth of it to cuts. Cuts take what is there and are written even when nothing
+/// is: not writing them would cost the line, writing them costs the router's log.
+#[derive(Debug, Clone)]
+struct WriteBudget {
+    limit: WriteLimit,
+    /// Tokens times the window in ticks of the clock, so that refilling is exact.
+    level: u64,
+    refilled: Option<Instant>,
+    last_write: Option<Instant>,
+}
+
+impl WriteBudget {
+    const fn new(limit: WriteLimit) -> Self {
+        let level = limit.window.as_ticks().saturating_mul(limit.writes as u64);
+        Self { limit, level, refilled: None, last_write: None }
+    }
+
+    /// The cost of one write, in units of the level.
+    const fn cost(&self) -> u64 {
+        self.limit.window.as_ticks()
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = self.refilled.and_then(|last| now.checked_duration_since(last));
+        let writes = u64::from(self.limit.writes);
+        let gained = passed.map_or(0, |passed| passed.as_ticks().saturating_mul(writes));
+        let full = self.cost().saturating_mul(writes);
+        self.level = self.level.saturating_add(gained).min(full);
+        self.refilled = Some(self.refilled.map_or(now, |last| last.max(now)));
+    }
+
+    /// Returns how long a raise has to wait, zero when it may go.
+    fn wait(&mut self, now: Instant) -> Duration {
+        self.refill(now);
+        let reserve = self.limit.writes.checked_div(RESERVE_SHARE).unwrap_or_default();
+        let needed = self.cost().saturating_mul(u64::from(reserve).saturating_add(1));
+        let missing = needed.saturating_sub(self.level);
+        let refill_time = missing.div_ceil(u64::from(self.limit.writes.max(1)));
+        let since_write = self.last_write.map_or(Duration::MAX, |last| age(now, last));
+        remaining(self.limit.spacing(), since_write).max(Duration::from_ticks(refill_time))
+    }
+
+    fn record(&mut self, now: Instant) {
+        self.refill(now);
+        self.level = self.level.saturating_sub(self.cost());
+        self.last_write = Some(now);
+    }
+}
+
+/// The reference's limiter: at most `writes` in a sliding window.
+#[derive(Debug, Clone)]
+struct WriteWindow {
     limit: WriteLimit,
     written: Deque<Instant, MAX_WRITES_PER_WINDOW>,
 }
 
-impl WriteLimiter {
-    pub(crate) const fn new(limit: WriteLimit) -> Self {
+impl WriteWindow {
+    const fn new(limit: WriteLimit) -> Self {
         Self { limit, written: Deque::new() }
     }
 
-    /// Notes a write.
-    pub(crate) fn record(&mut self, now: Instant) {
+    fn record(&mut self, now: Instant) {
         if self.written.is_full() {
             self.written.pop_front();
         }
@@ -34,26 +281,20 @@ impl WriteLimiter {
     /// Returns how long the window stays full, zero when it has room.
     ///
     /// An entry leaves when it is strictly older than the window.
-    pub(crate) fn wait_for_room(&mut self, now: Instant) -> Duration {
+    fn wait(&mut self, now: Instant) -> Duration {
         while let Some(&oldest) = self.written.front() {
             if age(now, oldest) <= self.limit.window {
                 break;
             }
             self.written.pop_front();
         }
-        // Cuts may have overfilled the window: a raise waits until enough entries have left.
-        let surplus = self.written.len().checked_sub(usize::from(self.limit.writes));
-        let Some(deciding) = surplus.and_then(|index| self.written.iter().nth(index)) else {
-            return Duration::MIN;
-        };
-        // Strictly older: one resolution step of the clock more than the window.
-        remaining(self.limit.window, age(now, *deciding)).max(Duration::from_ticks(1))
-    }
-
-    /// Returns how long a raise must still keep its distance from the last write.
-    pub(crate) fn wait_for_spacing(&self, now: Instant) -> Duration {
-        let Some(&last) = self.written.back() else { return Duration::MIN };
-        remaining(self.limit.spacing(), age(now, last))
+        match self.written.front() {
+            Some(&oldest) if self.written.len() >= usize::from(self.limit.writes) => {
+                // Strictly older: one resolution step of the clock more than the window.
+                remaining(self.limit.window, age(now, oldest)).max(Duration::from_ticks(1))
+            }
+            _ => Duration::MIN,
+        }
     }
 }
 
@@ -69,37 +310,67 @@ fn remaining(whole: Duration, passed: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    fn limiter(writes: u8, window_ms: u64) -> WriteLimiter {
-        WriteLimiter::new(WriteLimit { writes, window: Duration::from_millis(window_ms) })
+    fn limit(writes: u8, window_ms: u64) -> WriteLimit {
+        WriteLimit { writes, window: Duration::from_millis(window_ms) }
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
     }
 
     #[test]
     fn a_full_window_opens_when_its_oldest_entry_is_strictly_older() {
-        let mut limiter = limiter(2, 1000);
-        let at = Instant::from_millis;
-        limiter.record(at(0));
-        assert_eq!(limiter.wait_for_room(at(10)), Duration::MIN);
-        limiter.record(at(10));
-        assert_eq!(limiter.wait_for_room(at(100)), Duration::from_millis(900));
-        assert_eq!(limiter.wait_for_room(at(1000)), Duration::from_ticks(1));
-        assert_eq!(limiter.wait_for_room(at(1001)), Duration::MIN);
-        limiter.record(at(1001));
-        assert_eq!(limiter.wait_for_room(at(1001)), Duration::from_millis(9));
+        let mut window = WriteWindow::new(limit(2, 1000));
+        window.record(at(0));
+        assert_eq!(window.wait(at(10)), Duration::MIN);
+        window.record(at(10));
+        assert_eq!(window.wait(at(100)), Duration::from_millis(900));
+        assert_eq!(window.wait(at(1000)), Duration::from_ticks(1));
+        assert_eq!(window.wait(at(1001)), Duration::MIN);
+        window.record(at(1001));
+        assert_eq!(window.wait(at(1001)), Duration::from_millis(9));
     }
 
     #[test]
-    fn spacing_spreads_raises_evenly() {
-        let mut limiter = limiter(20, 10_000);
-        assert_eq!(limiter.wait_for_spacing(Instant::from_millis(7)), Duration::MIN);
-        limiter.record(Instant::from_millis(100));
-        assert_eq!(limiter.wait_for_spacing(Instant::from_millis(150)), Duration::from_millis(450));
-        assert_eq!(limiter.wait_for_spacing(Instant::from_millis(600)), Duration::MIN);
+    fn time_going_back_opens_neither_window_nor_budget() {
+        let mut window = WriteWindow::new(limit(1, 1000));
+        window.record(at(5000));
+        assert_eq!(window.wait(at(10)), Duration::from_millis(1000));
+        let mut budget = WriteBudget::new(limit(1, 1000));
+        budget.record(at(5000));
+        assert_eq!(budget.wait(at(10)), Duration::from_millis(1000));
     }
 
     #[test]
-    fn time_going_back_does_not_open_the_window() {
-        let mut limiter = limiter(1, 1000);
-        limiter.record(Instant::from_millis(5000));
-        assert_eq!(limiter.wait_for_room(Instant::from_millis(10)), Duration::from_millis(1000));
+    fn raises_keep_their_distance_from_the_last_write() {
+        let mut budget = WriteBudget::new(limit(20, 10_000));
+        assert_eq!(budget.wait(at(7)), Duration::MIN);
+        budget.record(at(100));
+        assert_eq!(budget.wait(at(150)), Duration::from_millis(450));
+        assert_eq!(budget.wait(at(600)), Duration::MIN);
+    }
+
+    #[test]
+    fn after_many_cuts_raises_wait_until_the_reserve_is_full_again() {
+        let mut budget = WriteBudget::new(limit(16, 8_000)); // one write per 500 ms, reserve 2
+        for cut in 0..40 {
+            budget.record(at(cut * 50));
+        }
+        // Empty at 1950 ms; three tokens are needed, of 500 ms each.
+        assert_eq!(budget.wait(at(1950)), Duration::from_millis(1500));
+        assert_eq!(budget.wait(at(3450)), Duration::MIN);
+    }
+
+    #[test]
+    fn raises_alone_never_exceed_the_budget() {
+        let mut budget = WriteBudget::new(limit(6, 3_000));
+        let mut writes = 0;
+        for tick in 0..6000 {
+            if budget.wait(at(tick * 10)) == Duration::MIN {
+                budget.record(at(tick * 10));
+                writes += 1;
+            }
+        }
+        assert_eq!(writes, 120); // 60 s at 6 per 3 s
     }
 }

@@ -53,6 +53,30 @@ impl<T: Copy + Ord> History<T> {
     }
 }
 
+impl History<u32> {
+    /// Returns the smallest value that at least `permille` of a thousand values do not exceed: 500 is
+    /// the median, 1000 the largest value.
+    ///
+    /// It searches the range of values bit by bit, so it needs no memory, but it looks at every
+    /// value up to 32 times: for observers, not for the tick.
+    #[must_use]
+    pub fn quantile(&self, permille: u32) -> Option<u32> {
+        let length = u64::try_from(self.len()).unwrap_or(u64::MAX);
+        let wanted = length.saturating_mul(u64::from(permille.min(1000))).div_ceil(1000).max(1);
+        let (mut low, mut high) = (self.min_of_recent(usize::MAX)?, self.recent(usize::MAX).max()?);
+        while low < high {
+            let middle = low.midpoint(high);
+            let below = self.ring.as_slice().iter().filter(|value| **value <= middle).count();
+            if u64::try_from(below).unwrap_or(u64::MAX) >= wanted {
+                high = middle;
+            } else {
+                low = middle.saturating_add(1);
+            }
+        }
+        Some(low)
+    }
+}
+
 impl<T: Copy + Ord> Default for History<T> {
     fn default() -> Self {
         Self::new()
@@ -74,6 +98,23 @@ mod tests {
         assert_eq!(history.len(), HISTORY_SAMPLES);
         assert_eq!(history.latest(), Some(2404));
         assert_eq!(history.min_of_recent(usize::MAX), Some(5));
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_sorted_values() {
+        let mut history = History::<u32>::new();
+        assert_eq!(history.quantile(500), None);
+        // 2410 values in a scrambled order; the ring keeps the latest 2400.
+        let values: std::vec::Vec<u32> = (0..2410_u32).map(|i| i * 7919 % 100_003).collect();
+        for value in &values {
+            history.push(*value);
+        }
+        let mut sorted = values[10..].to_vec();
+        sorted.sort_unstable();
+        for permille in [0_usize, 1, 10, 500, 950, 990, 999, 1000, 5000] {
+            let rank = (2400 * permille.min(1000)).div_ceil(1000).max(1);
+            assert_eq!(history.quantile(permille as u32), Some(sorted[rank - 1]), "{permille}");
+        }
     }
 
     #[test]

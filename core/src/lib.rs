@@ -36,7 +36,14 @@
 )]
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation ends a test")
+    allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        reason = "a failed expectation ends a test"
+    )
 )]
 
 #[cfg(test)]
@@ -45,6 +52,7 @@ extern crate std;
 pub mod command;
 pub mod config;
 pub mod controller;
+mod delivery;
 mod estimate;
 pub mod ewma;
 pub mod example;

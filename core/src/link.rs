@@ -17,13 +17,14 @@
 //! *Degradation* (the line answers, badly) and *outage* (nothing answers) are different things:
 //! they have different inputs and different clocks, and neither counts towards the other.
 //!
-//! Until a link has been LIVE for the time of the ramp, [`Link::cap`] bounds its rates: a start
-//! rate while it is probed, then a gradual rise to the ceiling.
+//! After a loss the path may be another one. Until the new one has been heard for the time of the
+//! ramp, [`Link::cap`] bounds its rates: a start rate first, then a gradual rise to the ceiling.
 
 use embassy_time::{Duration, Instant};
 
 use crate::fixed::PpmQ32;
 use crate::quality::LinkQuality;
+use crate::tick::OperState;
 
 /// Where a link is in its life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,19 +89,6 @@ pub enum LinkEdge {
     NewAddress,
     /// The pause after a loss is over.
     BeganAgain,
-}
-
-/// What the operating system says about a link.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum OperState {
-    /// Nobody has said anything; the link counts as up.
-    #[default]
-    Unknown,
-    /// The interface can carry traffic.
-    Up,
-    /// It cannot.
-    Down,
 }
 
 /// Limits of quality. A line is good while everything is at or below `good`, and bad while
@@ -170,8 +158,18 @@ pub(crate) struct Link {
     bad_since: Option<Instant>,
     /// Since when it has been good without interruption.
     good_since: Option<Instant>,
-    /// When the rates began to rise.
-    ramp_since: Option<Instant>,
+    ramp: Ramp,
+}
+
+/// How far a link's rates have risen after a loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ramp {
+    /// They are not bounded: there was no loss, or it is long ago.
+    Over,
+    /// Waiting for the first answers.
+    Waiting,
+    /// Rising since then.
+    Rising(Instant),
 }
 
 impl Link {
@@ -184,7 +182,7 @@ impl Link {
             last_answer: None,
             bad_since: None,
             good_since: None,
-            ramp_since: None,
+            ramp: Ramp::Over,
         }
     }
 
@@ -274,7 +272,9 @@ impl Link {
     }
 
     fn heard(&mut self, now: Instant) {
-        self.ramp_since = Some(now);
+        if self.ramp == Ramp::Waiting {
+            self.ramp = Ramp::Rising(now);
+        }
         self.enter(LinkState::Warm, now);
     }
 
@@ -291,7 +291,7 @@ impl Link {
     }
 
     fn lost(&mut self, now: Instant) {
-        self.ramp_since = None;
+        self.ramp = Ramp::Waiting;
         self.last_answer = None;
         self.enter(LinkState::Reset, now);
     }
@@ -310,7 +310,11 @@ impl Link {
     /// Returns how far up from floor to ceiling the rates may go now; `None` is all the way.
     pub(crate) fn cap(&self, now: Instant) -> Option<PpmQ32> {
         let config = &self.config;
-        let Some(begun) = self.ramp_since else { return Some(config.ramp_start) };
+        let begun = match self.ramp {
+            Ramp::Over => return None,
+            Ramp::Waiting => return Some(config.ramp_start),
+            Ramp::Rising(begun) => begun,
+        };
         let risen = now.checked_duration_since(begun).unwrap_or(Duration::MIN);
         if risen >= config.ramp {
             return None;
@@ -523,20 +527,22 @@ mod tests {
     }
 
     #[test]
-    fn the_cap_rises_from_its_start_to_the_ceiling() {
+    fn after_a_loss_the_cap_rises_from_its_start_to_the_ceiling() {
         let mut story = Story::new();
         let cap = |story: &Story| {
             let cap = story.link.cap(Instant::from_millis(story.now_ms));
             cap.map(PpmQ32::as_ppm_rounded)
         };
+        story.live();
+        assert_eq!(cap(&story), None);
+        story.run(4, silent()); // PROBE again
         assert_eq!(cap(&story), Some(500_000));
-        story.run(1, good()); // WARM since 300 ms
-        assert_eq!(cap(&story), Some(500_000 + 500_000 * 700 / 10_000));
+        story.run(1, good()); // WARM since 750 ms
+        assert_eq!(story.edges().last(), Some(&LinkEdge::Heard));
+        assert_eq!(cap(&story), Some(500_000 + 500_000 * 750 / 10_000));
         story.run(5, good());
-        assert_eq!(cap(&story), Some(500_000 + 500_000 * 5_700 / 10_000));
+        assert_eq!(cap(&story), Some(500_000 + 500_000 * 5_750 / 10_000));
         story.run(6, good());
         assert_eq!(cap(&story), None);
-        story.run(4, silent());
-        assert_eq!(cap(&story), Some(500_000));
     }
 }

@@ -5,6 +5,9 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::fixed::MicrosQ32;
+use crate::link::{LinkEdge, LinkState};
+use crate::quality::LinkQuality;
+use crate::tick::CheckKind;
 use crate::units::{BitsPerSecond, CommandId, Direction, ReflectorId, WanId};
 use crate::zone::Zone;
 
@@ -40,6 +43,19 @@ pub enum Action {
         /// holds; cuts overtake raises.
         is_cut: bool,
     },
+    /// See whether the WAN's gateway answers a ping. Ends as a connectivity report.
+    CheckGateway {
+        /// The WAN.
+        wan: WanId,
+    },
+    /// See whether a TCP connection to one of the WAN's configured targets can be made. Ends as a
+    /// connectivity report.
+    CheckTcp {
+        /// The WAN.
+        wan: WanId,
+        /// The target, by its position in the configuration.
+        target: u8,
+    },
 }
 
 /// Why a shaper rate was changed.
@@ -60,6 +76,8 @@ pub enum RateReason {
     FloorLift,
     /// The last write failed, so the rate is written again.
     Again,
+    /// The link was lost: its new path is tried at a start rate that rises gradually.
+    Ramp,
 }
 
 /// Why a sample was not used.
@@ -217,6 +235,28 @@ pub enum Event {
     TickGap {
         /// Time since the last tick.
         gap: Duration,
+    },
+    /// A link's life has moved on, see [`crate::link`].
+    LinkChanged {
+        /// The WAN.
+        wan: WanId,
+        /// The state before.
+        from: LinkState,
+        /// The state now.
+        to: LinkState,
+        /// Why.
+        edge: LinkEdge,
+        /// The line's quality at this moment.
+        quality: LinkQuality,
+    },
+    /// While blind: another check has found out whether the line works.
+    ConnectivityChecked {
+        /// The WAN.
+        wan: WanId,
+        /// What was asked last.
+        kind: CheckKind,
+        /// Whether the line works.
+        connected: bool,
     },
     /// The shell had more inputs than one tick can carry.
     InputsDropped {

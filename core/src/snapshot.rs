@@ -12,6 +12,8 @@ use embassy_time::Instant;
 
 use crate::fixed::MicrosQ32;
 use crate::law::classic::Streaks;
+use crate::link::LinkState;
+use crate::quality::LinkQuality;
 use crate::tick::MAX_WANS;
 use crate::units::{BitsPerSecond, PerDirection};
 use crate::zone::Zone;
@@ -43,6 +45,8 @@ pub struct DirectionSnapshot {
     pub commanded: Option<BitsPerSecond>,
     /// What the router last said it holds.
     pub confirmed: Option<BitsPerSecond>,
+    /// What it delivers, between the last two readings of its counters.
+    pub delivered: Option<BitsPerSecond>,
 }
 
 /// Totals since start.
@@ -60,6 +64,10 @@ pub struct WanCounters {
     pub writes: u64,
     /// Writes that failed or were not answered in time.
     pub writes_failed: u64,
+    /// Blind ticks.
+    pub blind_raw: u64,
+    /// Blind ticks but those that only reused a cached value.
+    pub blind_effective: u64,
 }
 
 impl WanCounters {
@@ -78,6 +86,10 @@ impl WanCounters {
 pub struct WanSnapshot {
     /// What the last tick did.
     pub result: TickResult,
+    /// Where the link is in its life.
+    pub link: LinkState,
+    /// How good the line is.
+    pub quality: LinkQuality,
     /// The last sample used (a median over reflectors), in µs.
     pub latest_rtt_us: Option<u32>,
     /// The load filter.

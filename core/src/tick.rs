@@ -14,6 +14,8 @@ pub const MAX_REFLECTORS: usize = 3;
 pub const MAX_SAMPLES: usize = 64;
 /// The most lost probes one tick carries, over all WANs.
 pub const MAX_LOSSES: usize = 64;
+/// The most counter readings one tick carries.
+pub const MAX_COUNTERS: usize = 8;
 /// The most command replies one tick carries.
 pub const MAX_REPLIES: usize = 16;
 
@@ -41,14 +43,73 @@ pub struct ProbeLoss {
     pub reflector: ReflectorId,
 }
 
-/// What a check of the line other than the usual probes has found.
+/// What a check of the line other than the usual probes has found; the answer to one
+/// [`crate::outputs::Action::CheckGateway`] or [`crate::outputs::Action::CheckTcp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ConnectivityReport {
     /// The WAN that was checked.
     pub wan: WanId,
-    /// Whether anything answered.
+    /// What was asked.
+    pub kind: CheckKind,
+    /// Whether it answered.
     pub connected: bool,
+}
+
+/// A way to see whether a line works although no reflector answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum CheckKind {
+    /// A ping to the gateway. It answers for itself, not for the provider behind it.
+    Gateway,
+    /// A TCP connection to a host on the internet.
+    Tcp,
+}
+
+/// What the operating system says about a link, told when it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct LinkFact {
+    /// The WAN whose link is meant.
+    pub wan: WanId,
+    /// Whether its interface can carry traffic.
+    pub oper_state: OperState,
+    /// Whether it has another address than before.
+    pub address_changed: bool,
+}
+
+/// Whether an interface can carry traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum OperState {
+    /// Nobody has said anything; the link counts as up.
+    #[default]
+    Unknown,
+    /// It can.
+    Up,
+    /// It cannot.
+    Down,
+}
+
+/// The counters of one shaper, as the router gave them. They may wrap, and begin again at zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct CounterReading {
+    /// The WAN.
+    pub wan: WanId,
+    /// The direction.
+    pub direction: Direction,
+    /// Bytes delivered since the counter began.
+    pub delivered_bytes: u64,
+    /// Packets dropped since the counter began; 32 bits wide, and always 0 under CAKE on some
+    /// RouterOS versions.
+    pub dropped_packets: u32,
+    /// Bytes waiting now.
+    pub backlog_bytes: u32,
+    /// Packets waiting now.
+    pub backlog_packets: u32,
+    /// How long before this tick's `now` the counters were read, in µs.
+    pub age_us: u32,
 }
 
 /// How a command to the router ended.
@@ -91,8 +152,12 @@ pub struct Tick {
     pub samples: Vec<RttSample, MAX_SAMPLES>,
     /// Probes given up since the last tick.
     pub losses: Vec<ProbeLoss, MAX_LOSSES>,
-    /// Results of connectivity checks since the last tick, at most one per WAN.
+    /// Results of connectivity checks since the last tick.
     pub connectivity: Vec<ConnectivityReport, MAX_WANS>,
+    /// What changed about links since the last tick.
+    pub links: Vec<LinkFact, MAX_WANS>,
+    /// Shaper counters read since the last tick.
+    pub counters: Vec<CounterReading, MAX_COUNTERS>,
     /// Commands that ended since the last tick.
     pub replies: Vec<Reply, MAX_REPLIES>,
     /// Inputs that did not fit into the lists above.
@@ -108,6 +173,8 @@ impl Tick {
             samples: Vec::new(),
             losses: Vec::new(),
             connectivity: Vec::new(),
+            links: Vec::new(),
+            counters: Vec::new(),
             replies: Vec::new(),
             inputs_dropped: 0,
         }
@@ -119,6 +186,8 @@ impl Tick {
         self.samples.clear();
         self.losses.clear();
         self.connectivity.clear();
+        self.links.clear();
+        self.counters.clear();
         self.replies.clear();
         self.inputs_dropped = 0;
     }
@@ -144,6 +213,18 @@ impl Tick {
     /// Adds the result of a connectivity check, or counts it as dropped.
     pub fn push_connectivity(&mut self, report: ConnectivityReport) {
         let full = self.connectivity.push(report).is_err();
+        self.count_dropped(full);
+    }
+
+    /// Adds what changed about a link, or counts it as dropped.
+    pub fn push_link(&mut self, fact: LinkFact) {
+        let full = self.links.push(fact).is_err();
+        self.count_dropped(full);
+    }
+
+    /// Adds a reading of counters, or counts it as dropped.
+    pub fn push_counters(&mut self, reading: CounterReading) {
+        let full = self.counters.push(reading).is_err();
         self.count_dropped(full);
     }
 

@@ -3,17 +3,19 @@
 use embassy_time::{Duration, Instant};
 use heapless::Vec;
 
-use crate::command::{Ended, RateCommand};
 use crate::config::WanConfig;
+use crate::delivery::Delivery;
 use crate::estimate::DelayEstimate;
-use crate::fallback::{BlindVerdict, Fallback};
+use crate::fallback::{Ask, BlindVerdict, Fallback};
 use crate::fixed::{MicrosQ32, ticks_covering};
-use crate::governor::WriteLimiter;
+use crate::governor::{Governor, Moment};
 use crate::law::classic::ClassicShaper;
-use crate::outputs::{Action, Event, Outputs, RateReason, SampleRejection};
+use crate::link::{Link, LinkChange, LinkInputs, LinkState};
+use crate::outputs::{Action, Event, Outputs, SampleRejection};
+use crate::quality::QualityEstimate;
 use crate::snapshot::{DirectionSnapshot, TickResult, WanCounters, WanSnapshot};
-use crate::tick::{MAX_REFLECTORS, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
-use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, WanId};
+use crate::tick::{MAX_REFLECTORS, OperState, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
+use crate::units::{CommandId, Direction, PerDirection, ReflectorId, WanId};
 
 /// What one tick says about the line.
 enum Evidence {
@@ -30,18 +32,21 @@ enum Evidence {
 pub(crate) struct Wan {
     id: WanId,
     reflectors: u8,
-    limiter_delays_cuts: bool,
+    tick: Duration,
+    is_reference: bool,
+    link: Option<Link>,
+    oper_state: OperState,
+    quality: QualityEstimate,
+    deliveries: PerDirection<Delivery>,
     estimate: DelayEstimate,
     fallback: Fallback,
     blind_after: Duration,
     last_sample: Option<Instant>,
-    blind_since_told: bool,
+    is_blind_told: bool,
     shapers: PerDirection<ClassicShaper>,
-    commands: PerDirection<RateCommand>,
-    held: PerDirection<bool>,
-    limiter: WriteLimiter,
     /// How many steps a raise may gather before it is written.
     raise_ticks: u32,
+    governor: Governor,
     has_decided: bool,
     result: TickResult,
     counters: WanCounters,
@@ -50,23 +55,27 @@ pub(crate) struct Wan {
 impl Wan {
     pub(crate) fn new(id: WanId, config: &WanConfig, tick: Duration) -> Self {
         let classic = &config.classic;
+        let is_reference = classic.quirks.limiter_delays_cuts;
         Self {
             id,
             reflectors: config.reflectors,
-            limiter_delays_cuts: classic.quirks.limiter_delays_cuts,
+            tick,
+            is_reference,
+            link: config.link.map(Link::new),
+            oper_state: OperState::Unknown,
+            quality: QualityEstimate::new(tick),
+            deliveries: PerDirection::default(),
             estimate: DelayEstimate::new(classic, tick),
             fallback: Fallback::new(&classic.blind, tick),
             blind_after: classic.blind.after,
             last_sample: None,
-            blind_since_told: false,
+            is_blind_told: false,
             shapers: PerDirection {
                 download: ClassicShaper::new(Direction::Download, config, tick),
                 upload: ClassicShaper::new(Direction::Upload, config, tick),
             },
-            commands: PerDirection::default(),
-            held: PerDirection::default(),
-            limiter: WriteLimiter::new(classic.write_limit),
             raise_ticks: ticks_covering(classic.write_limit.spacing(), tick),
+            governor: Governor::new(id, classic.write_limit, is_reference),
             has_decided: false,
             result: TickResult::Waiting,
             counters: WanCounters::default(),
@@ -82,21 +91,26 @@ impl Wan {
         out: &mut Outputs,
     ) {
         self.take_replies(tick, now, out);
+        self.take_counters(tick, now);
         let evidence = self.gather(tick, now, out);
-        match evidence {
-            Evidence::Sample(sample) => {
-                self.leave_blindness(out);
-                self.last_sample = Some(now);
-                self.estimate.update(self.id, sample, out);
-                self.control(out);
-                self.result = TickResult::Controlled;
-            }
-            Evidence::Lost { connected } => self.go_on_blind(connected, out),
-            Evidence::Nothing => self.result = TickResult::Waiting,
-        }
+        let is_answered = matches!(evidence, Evidence::Sample(_));
+        let is_usable = self.live(tick, now, is_answered, out);
+        self.result = match evidence {
+            Evidence::Sample(sample) if is_usable => self.go_on(sample, now, out),
+            Evidence::Lost { connected } => self.go_on_blind(connected, now, out),
+            Evidence::Sample(_) | Evidence::Nothing => TickResult::Waiting,
+        };
         let controlled = self.result == TickResult::Controlled;
-        if controlled || (self.has_decided && !self.limiter_delays_cuts) {
+        if controlled || (self.has_decided && !self.is_reference) {
             self.govern(now, next_id, out);
+        }
+        self.probe(out);
+    }
+
+    /// Pings every reflector, unless the link is known to be down.
+    fn probe(&self, out: &mut Outputs) {
+        if self.oper_state == OperState::Down {
+            return;
         }
         for reflector in 0..self.reflectors {
             out.act(Action::SendProbe { wan: self.id, reflector: ReflectorId(reflector) });
@@ -104,35 +118,79 @@ impl Wan {
     }
 
     fn take_replies(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) {
-        let wan = self.id;
-        for reply in tick.replies.iter().filter(|reply| reply.wan == wan) {
-            let direction = reply.direction;
-            match self.commands.get_mut(direction).answer(reply.id, reply.outcome) {
-                Ended::Confirmed(rate) => {
-                    let took_us = reply.took_us;
-                    out.tell(Event::RateConfirmed { wan, direction, rate, took_us });
-                }
-                Ended::Failed(rate) => {
-                    self.counters.writes_failed = self.counters.writes_failed.saturating_add(1);
-                    out.tell(Event::WriteFailed { wan, direction, rate });
-                }
-                Ended::Ignored => {}
+        for reply in tick.replies.iter().filter(|reply| reply.wan == self.id) {
+            self.governor.take(reply, &mut self.counters, out);
+        }
+        self.governor.expire(now, &mut self.counters, out);
+        for report in tick.connectivity.iter().filter(|report| report.wan == self.id) {
+            if let Some(finding) = self.fallback.take(report, now) {
+                let (wan, kind, connected) = (self.id, finding.kind, finding.connected);
+                out.tell(Event::ConnectivityChecked { wan, kind, connected });
             }
         }
-        for direction in Direction::BOTH {
-            if let Some(rate) = self.commands.get_mut(direction).expire(now) {
-                self.counters.writes_failed = self.counters.writes_failed.saturating_add(1);
-                out.tell(Event::WriteTimedOut { wan, direction, rate });
+    }
+
+    /// Follows the delivered rates. Only a loaded direction says how steady the line is: one that
+    /// delivers at least half of what its shaper lets through.
+    fn take_counters(&mut self, tick: &Tick, now: Instant) {
+        for reading in tick.counters.iter().filter(|reading| reading.wan == self.id) {
+            let age = Duration::from_micros(u64::from(reading.age_us));
+            let at = now.checked_sub(age).unwrap_or(Instant::MIN);
+            let delivery = self.deliveries.get_mut(reading.direction);
+            let Some(rate) = delivery.read(reading.delivered_bytes, at) else { continue };
+            let held = self.governor.command(reading.direction).presumed();
+            if held.is_some_and(|held| rate.saturating_mul(2) >= held) {
+                self.quality.delivered(rate);
+            }
+        }
+    }
+
+    /// Moves the link's life on; returns whether its samples mean anything now.
+    fn live(&mut self, tick: &Tick, now: Instant, answered: bool, out: &mut Outputs) -> bool {
+        let mut address_changed = false;
+        for fact in tick.links.iter().filter(|fact| fact.wan == self.id) {
+            self.oper_state = fact.oper_state;
+            address_changed |= fact.address_changed;
+        }
+        let quality = self.quality.quality(self.estimate.delay());
+        let Some(link) = &mut self.link else { return true };
+        let oper_state = self.oper_state;
+        let inputs = LinkInputs { oper_state, address_changed, answered, quality };
+        let change = link.step(now, &inputs);
+        let state = link.state();
+        if let Some(LinkChange { from, to, edge }) = change {
+            out.tell(Event::LinkChanged { wan: self.id, from, to, edge, quality });
+            if to == LinkState::Reset {
+                self.forget(now);
+            }
+        }
+        !matches!(state, LinkState::Init | LinkState::Reset)
+    }
+
+    /// Forgets what was learned about a path that is gone, and begins again from the start rate.
+    fn forget(&mut self, now: Instant) {
+        self.estimate.forget();
+        self.quality = QualityEstimate::new(self.tick);
+        self.deliveries = PerDirection::default();
+        self.last_sample = None;
+        self.cap_rates(now);
+    }
+
+    fn cap_rates(&mut self, now: Instant) {
+        if let Some(share) = self.link.as_ref().and_then(|link| link.cap(now)) {
+            for direction in Direction::BOTH {
+                self.shapers.get_mut(direction).cap(share);
             }
         }
     }
 
     fn gather(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) -> Evidence {
         let mut latest: [Option<MicrosQ32>; MAX_REFLECTORS] = [None; MAX_REFLECTORS];
-        let mut has_rejected = false;
+        let (mut has_rejected, mut accepted) = (false, 0_usize);
         for sample in tick.samples.iter().filter(|sample| sample.wan == self.id) {
             match self.accept(sample) {
                 Ok(()) => {
+                    accepted = accepted.saturating_add(1);
                     self.counters.samples = self.counters.samples.saturating_add(1);
                     if let Some(slot) = latest.get_mut(usize::from(sample.reflector.0)) {
                         *slot = Some(sample.rtt.into());
@@ -148,13 +206,14 @@ impl Wan {
         }
         let is_ours = |loss: &&ProbeLoss| loss.wan == self.id && loss.reflector.0 < self.reflectors;
         let lost = tick.losses.iter().filter(is_ours).count();
-        let lost = u64::try_from(lost).unwrap_or(u64::MAX);
-        self.counters.losses = self.counters.losses.saturating_add(lost);
+        let answered = u32::try_from(accepted).unwrap_or(u32::MAX);
+        self.quality.probes(answered, u32::try_from(lost).unwrap_or(u32::MAX));
+        let losses = u64::try_from(lost).unwrap_or(u64::MAX);
+        self.counters.losses = self.counters.losses.saturating_add(losses);
         if let Some(sample) = median(&latest) {
             Evidence::Sample(sample)
         } else if lost > 0 && self.is_silent(now) {
-            let report = tick.connectivity.iter().find(|report| report.wan == self.id);
-            Evidence::Lost { connected: report.is_some_and(|report| report.connected) }
+            Evidence::Lost { connected: self.fallback.is_connected(now) }
         } else {
             Evidence::Nothing
         }
@@ -177,49 +236,65 @@ impl Wan {
         }
     }
 
-    fn go_on_blind(&mut self, connected: bool, out: &mut Outputs) {
+    fn go_on(&mut self, sample: MicrosQ32, now: Instant, out: &mut Outputs) -> TickResult {
+        self.leave_blindness(out);
+        self.last_sample = Some(now);
+        self.quality.sample(sample);
+        self.estimate.update(self.id, sample, out);
+        self.control(now, out);
+        TickResult::Controlled
+    }
+
+    fn go_on_blind(&mut self, connected: bool, now: Instant, out: &mut Outputs) -> TickResult {
         let wan = self.id;
-        if !self.blind_since_told {
-            self.blind_since_told = true;
+        if !self.is_blind_told {
+            self.is_blind_told = true;
             out.tell(Event::BlindBegan { wan, connected });
+        }
+        match self.fallback.ask(now) {
+            Some(Ask::Gateway) => out.act(Action::CheckGateway { wan }),
+            Some(Ask::Tcp(target)) => out.act(Action::CheckTcp { wan, target }),
+            None => {}
         }
         let verdict = self.fallback.judge(connected);
         if connected && self.fallback.just_passed_limit() {
             out.tell(Event::BlindLimitReached { wan, ticks: self.fallback.ticks() });
         }
-        self.result = match verdict {
-            BlindVerdict::ReuseLoad if self.can_reuse_load() => {
-                self.estimate.reuse_load(wan, out);
-                self.control(out);
-                TickResult::Controlled
-            }
+        self.counters.blind_raw = self.counters.blind_raw.saturating_add(1);
+        if verdict == BlindVerdict::ReuseLoad && self.can_reuse_load() {
+            self.estimate.reuse_load(wan, out);
+            self.control(now, out);
+            return TickResult::Controlled;
+        }
+        self.counters.blind_effective = self.counters.blind_effective.saturating_add(1);
+        match verdict {
             BlindVerdict::Freeze => TickResult::Frozen,
             BlindVerdict::ReuseLoad | BlindVerdict::Fail => TickResult::Failed,
-        };
+        }
     }
 
     /// Before the first sample there is nothing to reuse; only the reference takes its configured
     /// initial value for a measurement.
     fn can_reuse_load(&self) -> bool {
-        self.last_sample.is_some() || (self.limiter_delays_cuts && self.estimate.is_seeded())
+        self.last_sample.is_some() || (self.is_reference && self.estimate.is_seeded())
     }
 
     fn leave_blindness(&mut self, out: &mut Outputs) {
         let ticks = self.fallback.end();
-        if self.blind_since_told {
-            self.blind_since_told = false;
+        if self.is_blind_told {
+            self.is_blind_told = false;
             out.tell(Event::BlindEnded { wan: self.id, ticks });
         }
     }
 
     /// Lets the law decide on both directions.
-    fn control(&mut self, out: &mut Outputs) {
+    fn control(&mut self, now: Instant, out: &mut Outputs) {
         let wan = self.id;
         let delay = self.estimate.delay();
         for direction in Direction::BOTH {
             // The reference does not look at what the router was told.
-            let command = self.commands.get(direction);
-            let held = if self.limiter_delays_cuts { None } else { command.presumed() };
+            let held = self.governor.command(direction).presumed();
+            let held = held.filter(|_| !self.is_reference);
             let shaper = self.shapers.get_mut(direction);
             let from = shaper.zone();
             shaper.step(delay, held, self.raise_ticks);
@@ -228,83 +303,22 @@ impl Wan {
                 out.tell(Event::ZoneChanged { wan, direction, from, to, delay });
             }
         }
+        self.cap_rates(now);
         self.has_decided = true;
     }
 
-    /// Turns wanted rates into writes, as far as the limiter lets them through. Cuts go first;
-    /// nothing is raised while the line is blind.
     fn govern(&mut self, now: Instant, next_id: &mut CommandId, out: &mut Outputs) {
-        let room = self.limiter.wait_for_room(now);
-        let spacing = self.limiter.wait_for_spacing(now);
-        let is_blind = matches!(self.result, TickResult::Frozen | TickResult::Failed);
-        let mut written = false;
-        for want_cut in [true, false] {
-            for direction in Direction::BOTH {
-                let wanted = self.shapers.get(direction).rate();
-                let command = self.commands.get(direction);
-                let is_cut = command.is_cut(wanted);
-                if command.commanded() == Some(wanted) {
-                    *self.held.get_mut(direction) = false;
-                    continue;
-                }
-                if is_cut != want_cut || (is_blind && !is_cut) {
-                    continue;
-                }
-                let answer_due = command.is_in_flight() && !is_cut;
-                let wait = match (self.limiter_delays_cuts, is_cut) {
-                    (true, _) => room,
-                    (false, true) => Duration::MIN,
-                    (false, false) => spacing,
-                };
-                if wait > Duration::MIN {
-                    self.hold(direction, wanted, wait, out);
-                } else if self.limiter_delays_cuts || !answer_due {
-                    self.write(direction, wanted, is_cut, now, next_id, out);
-                    written = true;
-                }
-            }
-        }
-        if written {
-            self.limiter.record(now);
-        }
-    }
-
-    fn hold(
-        &mut self,
-        direction: Direction,
-        wanted: BitsPerSecond,
-        wait: Duration,
-        out: &mut Outputs,
-    ) {
-        if !core::mem::replace(self.held.get_mut(direction), true) {
-            out.tell(Event::WriteHeld { wan: self.id, direction, wanted, wait });
-        }
-    }
-
-    fn write(
-        &mut self,
-        direction: Direction,
-        to: BitsPerSecond,
-        is_cut: bool,
-        now: Instant,
-        next_id: &mut CommandId,
-        out: &mut Outputs,
-    ) {
-        let (wan, id) = (self.id, *next_id);
-        next_id.0 = next_id.0.wrapping_add(1);
-        let command = self.commands.get_mut(direction);
-        let from = command.commanded();
-        let reason = match from {
-            Some(_) => self.shapers.get(direction).reason(),
-            None if command.was_ever_issued() => RateReason::Again,
-            None => RateReason::Start,
+        let wanted = PerDirection {
+            download: self.shapers.download.wanted(),
+            upload: self.shapers.upload.wanted(),
         };
-        command.issue(id, to, now);
-        *self.held.get_mut(direction) = false;
-        self.counters.count_write(from, to);
-        let (delay, baseline) = (self.estimate.delay(), self.estimate.baseline());
-        out.act(Action::SetRate { id, wan, direction, rate: to, is_cut });
-        out.tell(Event::RateChanged { wan, direction, from, to, reason, delay, baseline });
+        let moment = Moment {
+            now,
+            delay: self.estimate.delay(),
+            baseline: self.estimate.baseline(),
+            is_blind: matches!(self.result, TickResult::Frozen | TickResult::Failed),
+        };
+        self.governor.govern(&wanted, &moment, next_id, &mut self.counters, out);
     }
 
     /// Returns the read-only mirror of this WAN.
@@ -313,11 +327,14 @@ impl Wan {
             zone: self.shapers.get(direction).zone(),
             streaks: self.shapers.get(direction).streaks(),
             wanted: self.shapers.get(direction).rate(),
-            commanded: self.commands.get(direction).commanded(),
-            confirmed: self.commands.get(direction).confirmed(),
+            commanded: self.governor.command(direction).commanded(),
+            confirmed: self.governor.command(direction).confirmed(),
+            delivered: self.deliveries.get(direction).rate(),
         };
         WanSnapshot {
             result: self.result,
+            link: self.link.as_ref().map_or(LinkState::Live, Link::state),
+            quality: self.quality.quality(self.estimate.delay()),
             latest_rtt_us: self.estimate.latest_sample_us(),
             load: self.estimate.load(),
             baseline: self.estimate.baseline(),

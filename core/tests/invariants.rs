@@ -14,7 +14,8 @@ use wanctl_core::fixed::{MicrosQ32, ticks_covering};
 use wanctl_core::outputs::{Event, Outputs};
 use wanctl_core::snapshot::{Snapshot, TickResult, WanSnapshot};
 use wanctl_core::tick::{
-    ConnectivityReport, MAX_LOSSES, MAX_SAMPLES, Outcome, ProbeLoss, Reply, RttSample, Tick,
+    CheckKind, ConnectivityReport, CounterReading, LinkFact, MAX_LOSSES, MAX_SAMPLES, OperState,
+    Outcome, ProbeLoss, Reply, RttSample, Tick,
 };
 use wanctl_core::units::{
     BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, RttNanos, WanId,
@@ -57,9 +58,35 @@ impl HostileShell {
         for _ in 0..self.random.range(0, 5) {
             let connected = !self.random.once_in(3);
             let wan = self.wan();
-            tick.push_connectivity(ConnectivityReport { wan, connected });
+            let kind = self.random.pick(&[CheckKind::Gateway, CheckKind::Tcp]);
+            tick.push_connectivity(ConnectivityReport { wan, kind, connected });
         }
+        self.push_facts(tick);
         self.push_replies(tick);
+    }
+
+    fn push_facts(&mut self, tick: &mut Tick) {
+        if self.random.once_in(200) {
+            let states = [OperState::Unknown, OperState::Up, OperState::Up, OperState::Down];
+            let oper_state = self.random.pick(&states);
+            let (wan, address_changed) = (self.wan(), self.random.once_in(3));
+            tick.push_link(LinkFact { wan, oper_state, address_changed });
+        }
+        while self.random.once_in(4) {
+            let (wan, direction) = (self.wan(), self.random.pick(&Direction::BOTH));
+            let [delivered_bytes, rest] =
+                [(); 2].map(|()| self.random.bits() >> self.random.range(0, 63));
+            let low = u32::try_from(rest & 0xffff_ffff).expect("32 bits");
+            tick.push_counters(CounterReading {
+                wan,
+                direction,
+                delivered_bytes,
+                dropped_packets: low,
+                backlog_bytes: low,
+                backlog_packets: low,
+                age_us: low,
+            });
+        }
     }
 
     fn pass_time(&mut self) {
@@ -279,7 +306,7 @@ impl Watch {
         if self.has_quirks() {
             return Ok(());
         }
-        if after.wanted < before.wanted && after.zone != Zone::Green {
+        if after.wanted < before.wanted && step.after.result == TickResult::Controlled {
             let waits = self.commanded.get(direction).may_be_lowered_by(after.wanted);
             prop_assert!(!waits, "a cut waits");
         }
@@ -301,7 +328,9 @@ impl Watch {
         let classic = &self.config.classic;
         let (before, after) = (step.before.baseline, step.after.baseline);
         let is_seeded = classic.baseline_initial.is_some() || step.before.latest_rtt_us.is_some();
-        if !is_seeded || before == after {
+        // A lost link forgets its baseline; the next sample starts another one.
+        let is_forgotten = before == MicrosQ32::ZERO || after == MicrosQ32::ZERO;
+        if !is_seeded || is_forgotten || before == after {
             return Ok(());
         }
         let bounds = MicrosQ32::from(classic.baseline_min)..=classic.baseline_max.into();
@@ -391,7 +420,11 @@ fn run_busy(seed: u64, ticks: usize, quirks: Quirks) -> u64 {
                     tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0 });
                 }
             }
-            tick.push_connectivity(ConnectivityReport { wan, connected: random.once_in(2) });
+            tick.push_connectivity(ConnectivityReport {
+                wan,
+                kind: CheckKind::Tcp,
+                connected: random.once_in(2),
+            });
         }
         controller.step(&tick, &mut out);
     }

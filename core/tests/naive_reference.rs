@@ -7,7 +7,7 @@ mod common;
 use embassy_time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use wanctl_core::config::{BlindConfig, BlindMode, ClassicConfig, Quirks, WriteLimit};
+use wanctl_core::config::{BlindConfig, BlindMode, Checks, ClassicConfig, Quirks, WriteLimit};
 use wanctl_core::ewma::Ewma;
 use wanctl_core::fixed::{Alpha, MicrosQ32};
 use wanctl_core::snapshot::{DirectionSnapshot, TickResult};
@@ -90,6 +90,7 @@ impl Figures {
             blind: BlindConfig {
                 mode: self.mode,
                 after: Duration::MIN,
+                checks: Checks::Given,
                 limit: Duration::from_millis(50 * self.fallback_cycles),
             },
             write_limit: WriteLimit {

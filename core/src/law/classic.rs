@@ -17,7 +17,8 @@
 use embassy_time::Duration;
 
 use crate::config::{ShaperConfig, WanConfig};
-use crate::fixed::{MicrosQ32, ticks_covering};
+use crate::fixed::{MicrosQ32, PpmQ32, ticks_covering};
+use crate::governor::Wanted;
 use crate::outputs::RateReason;
 use crate::units::{BitsPerSecond, Direction};
 use crate::zone::{Thresholds, Zone};
@@ -82,9 +83,22 @@ impl ClassicShaper {
         self.rate
     }
 
-    /// Returns why the wanted rate last changed.
-    pub(crate) const fn reason(&self) -> RateReason {
-        self.reason
+    /// Returns the wanted rate with its reason.
+    pub(crate) const fn wanted(&self) -> Wanted {
+        Wanted { rate: self.rate, ceiling: self.config.ceiling, reason: self.reason }
+    }
+
+    /// Bounds the wanted rate to a share of the way from the lowest floor to the ceiling.
+    pub(crate) fn cap(&mut self, share: PpmQ32) {
+        let (floor, ceiling) = (self.config.floors.red, self.config.ceiling);
+        let span = u128::from(ceiling.get().saturating_sub(floor.get()));
+        let part = span.saturating_mul(u128::from(share.as_ppm_rounded())).checked_div(1_000_000);
+        let part = u64::try_from(part.unwrap_or_default()).unwrap_or(u64::MAX);
+        let cap = floor.saturating_add(BitsPerSecond::new(part));
+        if self.rate > cap {
+            self.rate = cap;
+            self.reason = RateReason::Ramp;
+        }
     }
 
     /// Returns the current streaks.

@@ -5,12 +5,14 @@
 pub(crate) mod random;
 
 use embassy_time::{Duration, Instant};
-use wanctl_core::config::{ClassicConfig, Config, ShaperConfig, WanConfig};
+use wanctl_core::config::{Checks, ClassicConfig, Config, ShaperConfig, WanConfig};
 use wanctl_core::controller::Controller;
 use wanctl_core::example;
 use wanctl_core::outputs::{Action, Event, Outputs, RateReason};
 use wanctl_core::snapshot::{DirectionSnapshot, WanSnapshot};
-use wanctl_core::tick::{ConnectivityReport, Outcome, ProbeLoss, Reply, RttSample, Tick};
+use wanctl_core::tick::{
+    CheckKind, ConnectivityReport, Outcome, ProbeLoss, Reply, RttSample, Tick,
+};
 use wanctl_core::units::{
     BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, RttNanos, TimeConstant, WanId,
 };
@@ -25,6 +27,7 @@ pub(crate) fn unfiltered() -> ClassicConfig {
     classic.load_time_constant = TimeConstant::from_millis(50);
     classic.blind.after = Duration::MIN;
     classic.blind.limit = Duration::from_millis(150);
+    classic.blind.checks = Checks::Given;
     classic
 }
 
@@ -62,7 +65,7 @@ pub(crate) fn set_rates(out: &Outputs) -> Vec<SetRate> {
         Action::SetRate { id, wan, direction, rate, is_cut } => {
             Some(SetRate { id, wan, direction, rate, is_cut })
         }
-        Action::SendProbe { .. } => None,
+        Action::SendProbe { .. } | Action::CheckGateway { .. } | Action::CheckTcp { .. } => None,
     };
     out.actions.iter().filter_map(of_action).collect()
 }
@@ -91,7 +94,10 @@ impl Rig {
         let Profile { shapers, classic } = profile.into();
         let interval = Duration::from_millis(50);
         let mut config = Config { tick: interval, wans: heapless::Vec::new() };
-        config.wans.push(WanConfig { reflectors, shapers, classic }).expect("one WAN fits");
+        config
+            .wans
+            .push(WanConfig { reflectors, shapers, link: None, classic })
+            .expect("one WAN fits");
         let controller = Controller::new(&config).expect("the configuration is valid");
         let tick = Tick::new(Instant::from_ticks(0) + interval);
         Self { controller, tick, out: Outputs::new(), interval, confirms: true }
@@ -127,7 +133,11 @@ impl Rig {
     /// Runs a tick in which a probe was lost; `connected` is what another check says.
     pub(crate) fn lose(&mut self, connected: bool) {
         self.tick.push_loss(ProbeLoss { wan: WAN, reflector: ReflectorId(0) });
-        self.tick.push_connectivity(ConnectivityReport { wan: WAN, connected });
+        self.tick.push_connectivity(ConnectivityReport {
+            wan: WAN,
+            kind: CheckKind::Tcp,
+            connected,
+        });
         self.step();
     }
 

@@ -2,9 +2,10 @@
 
 use embassy_time::Duration;
 use wanctl_core::config::{
-    BlindConfig, BlindMode, ClassicConfig, Config, Quirks, ShaperConfig, WanConfig, WriteLimit,
-    ZoneFloors,
+    BlindConfig, BlindMode, Checks, ClassicConfig, Config, Quirks, ShaperConfig, WanConfig,
+    WriteLimit, ZoneFloors,
 };
+use wanctl_core::example;
 use wanctl_core::fixed::Ratio;
 use wanctl_core::units::{BitsPerSecond, PerDirection, TimeConstant};
 
@@ -102,6 +103,17 @@ impl ShaperFigures {
     }
 }
 
+fn checks(random: &mut Random) -> Checks {
+    if random.once_in(2) {
+        return Checks::Given;
+    }
+    Checks::Asked {
+        gateway: random.once_in(2),
+        tcp_targets: u8::try_from(random.range(0, 3)).expect("at most 3"),
+        every: Duration::from_millis(random.range(0, 10_000)),
+    }
+}
+
 /// Makes a valid configuration of a WAN.
 pub(crate) fn wan_config(random: &mut Random, quirks: Quirks) -> WanConfig {
     let target = random.range(1000, 30_000);
@@ -134,6 +146,7 @@ pub(crate) fn wan_config(random: &mut Random, quirks: Quirks) -> WanConfig {
             mode,
             after: Duration::from_millis(random.range(0, 1000)),
             limit: Duration::from_millis(random.range(0, 1000)),
+            checks: checks(random),
         },
         write_limit: WriteLimit {
             writes: u8::try_from(writes).expect("at most 64"),
@@ -142,7 +155,8 @@ pub(crate) fn wan_config(random: &mut Random, quirks: Quirks) -> WanConfig {
         quirks,
     };
     let reflectors = u8::try_from(random.range(1, 3)).expect("at most 3");
-    WanConfig { reflectors, shapers, classic }
+    let link = random.once_in(2).then(example::link);
+    WanConfig { reflectors, shapers, link, classic }
 }
 
 /// Makes a valid configuration of some WANs.
