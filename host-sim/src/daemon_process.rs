@@ -101,11 +101,10 @@ impl DaemonProcess {
 
     /// Sends a signal; nothing happens when the process has ended.
     pub fn signal(&mut self, signal: Signal) {
-        if let (Ok(None), Ok(id)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
-            if let Some(pid) = Pid::from_raw(id) {
-                // Between the look and the signal it stays a zombie at worst: the id is its own.
-                let _gone = kill_process(pid, signal);
-            }
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let (Ok(None), Some(pid)) = (self.child.try_wait(), pid) {
+            // Between the look and the signal it stays a zombie at worst: the id is its own.
+            let _gone = kill_process(pid, signal);
         }
     }
 

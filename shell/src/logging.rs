@@ -11,7 +11,6 @@ const LINES_WAITING_MAX: usize = 1024;
 /// Starts logging for the whole process. Waiting lines are written when the guard is dropped.
 ///
 /// Under systemd (`JOURNAL_STREAM` is set) the journal adds the time, so the lines do not.
-#[must_use]
 pub fn start(level: LevelFilter) -> WorkerGuard {
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES_WAITING_MAX)

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use socket2::{Domain, Protocol, Socket, Type};
 use wanctl_sim::daemon_process::DaemonProcess;
 use wanctl_sim::demo::{DaemonFiles, LineProfile, USER, config_text};
-use wanctl_sim::routeros::{Emulator, EmulatorOptions, RouterOptions, User};
+use wanctl_sim::routeros::{Emulator, EmulatorOptions, Latency, RouterOptions, User};
 
 /// The emulated router's password: a text that occurs nowhere else, so that a leak is found.
 pub(crate) const PASSWORD: &str = "Zx-Leaked-9Q";
@@ -40,6 +40,13 @@ fn build_wanctl() -> PathBuf {
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "--offline", "--package", "wanctl", "--bin", "wanctl"]);
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    // What cargo tells this test about its package would make build scripts run again.
+    for (key, _) in std::env::vars_os() {
+        let text = key.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&key);
+        }
+    }
     if folder.ends_with("debug") {
         command.args(["--profile", "dev"]);
     } else {
@@ -83,6 +90,13 @@ impl Bench {
     pub(crate) fn with_router(router: RouterOptions) -> Self {
         let router = router.with_users(vec![User::full(USER, PASSWORD)]);
         Self::with_options(&EmulatorOptions { router, ..Default::default() })
+    }
+
+    /// A router that reads at once and never gets a write done.
+    pub(crate) fn with_endless_writes() -> Self {
+        let router = RouterOptions::default().with_users(vec![User::full(USER, PASSWORD)]);
+        let latency = Latency { read: Duration::ZERO, write: Duration::from_secs(3600) };
+        Self::with_options(&EmulatorOptions { router, latency, ..Default::default() })
     }
 
     pub(crate) fn with_options(options: &EmulatorOptions) -> Self {
@@ -139,6 +153,15 @@ impl Bench {
         let mut command = Command::new(wanctl_binary());
         command.arg("check").args(options).arg("--config").arg(self.files.config());
         Daemon::start(&mut command).end()
+    }
+
+    /// Waits until both queues have been looked up and a write is being worked on.
+    pub(crate) fn wait_for_open_write(&self, daemon: &Daemon) {
+        let open = self.emulator.wait_until(PATIENCE, |view| {
+            let lookups = view.requests.iter().filter(|request| request.path == "/rest/queue/tree");
+            lookups.count() == 2 && view.arrived_count > view.request_count
+        });
+        assert!(open, "no write: {:#?}", daemon.process.lines());
     }
 
     /// Starts `wanctl run` and waits until both queues have their first rate.
