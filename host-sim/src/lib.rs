@@ -3,6 +3,7 @@
 pub mod daemon_process;
 pub mod demo;
 pub mod link;
+pub mod measure;
 pub mod netns;
 pub mod parity;
 pub mod routeros;

@@ -55,3 +55,19 @@ fn ticks_go_on_while_the_router_is_silent_from_the_start_and_control_begins_when
     assert_eq!(bench.emulator.writes().len(), 2);
     daemon.terminate().expect(0, &["the router keeps its rates"]);
 }
+
+#[test]
+fn measure_reports_memory_cpu_time_and_pacing() {
+    if !pings_or_skip("measure_reports_memory_cpu_time_and_pacing") {
+        return;
+    }
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wanctl-sim"));
+    command.args(["measure", "--seconds", "2", "--router-latency", "20ms", "--wanctl"]);
+    let output = command.arg(common::wanctl_binary()).output().expect("wanctl-sim can be run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{text}\n{errors}", output.status);
+    for piece in [" MB resident (VmRSS)", " % of one core", "\nthreads ", " ticks, ", " missed"] {
+        assert!(text.contains(piece), "{piece:?} in\n{text}");
+    }
+}
