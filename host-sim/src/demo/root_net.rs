@@ -1,22 +1,22 @@
 //! The episode on real packets: network namespaces, real ICMP and TCP, the built `wanctl` binary.
 
-use std::io::{BufRead as _, BufReader, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use wanctl_core::units::{Direction, PerDirection};
 
 use super::daemon_log::DaemonLog;
 use super::episode::Episode;
 use super::files::{DaemonFiles, QUEUES, config_text};
 use super::recording::{Figures, LineSample, Row, millis};
+use crate::daemon_process::DaemonProcess;
 use crate::netns::{Namespace, PacketLink, PacketLinkOptions, REFLECTORS, TcpLoad};
 use crate::routeros::{Emulator, EmulatorOptions, Latency, QueueWrite};
 
@@ -25,6 +25,8 @@ const LATENCY: Latency =
     Latency { read: Duration::from_millis(6), write: Duration::from_millis(20) };
 /// Time between two looks at the lines and two updates of the shapers.
 const STEP: Duration = Duration::from_millis(10);
+/// More than the daemon may need to end.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// TCP flows per direction.
 const FLOWS: usize = 4;
 
@@ -271,68 +273,36 @@ fn watch(
 
 /// The built daemon, running inside a namespace.
 struct Daemon {
-    child: Child,
+    process: DaemonProcess,
     log: Arc<Mutex<DaemonLog>>,
-    reader: Option<JoinHandle<()>>,
 }
 
 impl Daemon {
     fn start(namespace: &Namespace, wanctl: &Path, config: &Path) -> Result<Self> {
         let program = wanctl.to_str().context("the path of wanctl is not UTF-8")?;
-        let mut child = namespace
-            .command(program)
-            .args(["run", "--log-level", "debug", "--config"])
-            .arg(config)
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("start {program}"))?;
-        let stderr = child.stderr.take().context("the daemon's log")?;
+        let mut command = namespace.command(program);
+        command.args(["run", "--log-level", "debug", "--config"]).arg(config);
         let log = Arc::new(Mutex::new(DaemonLog::default()));
         let log2 = Arc::clone(&log);
-        let reader = std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lock(&log2).take(line);
-            }
-        });
-        Ok(Self { child, log, reader: Some(reader) })
+        let process =
+            DaemonProcess::start(&mut command, move |line| lock(&log2).take(line.to_owned()))?;
+        Ok(Self { process, log })
     }
 
     fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            let log = lock(&self.log).lines.join("\n");
-            bail!("the daemon ended early with {status}:\n{log}");
+        if let Some(status) = self.process.ended()? {
+            bail!("the daemon ended early with {status}:\n{}", self.process.lines().join("\n"));
         }
         Ok(())
     }
 
     /// Asks the daemon to end and returns what it said.
     fn stop(mut self) -> Result<DaemonLog> {
-        self.terminate();
-        let status = self.child.wait()?;
-        if let Some(reader) = self.reader.take() {
-            // It cannot panic; the log is complete once it has ended.
-            let _ended = reader.join();
-        }
+        self.process.signal(Signal::TERM);
+        let status = self.process.wait_end(END_TIMEOUT)?;
         if !status.success() {
             bail!("the daemon ended with {status}");
         }
         Ok(lock(&self.log).clone())
-    }
-
-    fn terminate(&self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // It may have ended by itself.
-            let _gone = kill_process(pid, Signal::TERM);
-        }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if self.reader.is_some() {
-            self.terminate();
-            let _reaped = self.child.wait();
-        }
     }
 }

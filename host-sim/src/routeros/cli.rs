@@ -116,7 +116,7 @@ fn options(args: &RouterosArgs) -> anyhow::Result<EmulatorOptions> {
     })
 }
 
-fn parse_latency(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_latency(text: &str) -> Result<Duration, String> {
     let time_us = parse_time_us(text).ok_or("expected a time such as 20ms or 1s500ms")?;
     Ok(Duration::from_micros(time_us))
 }

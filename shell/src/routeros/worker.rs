@@ -59,11 +59,13 @@ pub enum RouterStatus {
 
 impl fmt::Display for RouterStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An error's further lines are advice; they are in the log already.
+        let first_line = |error: &str| error.lines().next().unwrap_or_default().to_owned();
         match self {
             Self::Connecting => f.write_str("connecting"),
             Self::Ready { identity } => write!(f, "{} ready", identity.name),
-            Self::Failing { error, .. } => write!(f, "failing: {error}"),
-            Self::Failed { error } => write!(f, "given up: {error}"),
+            Self::Failing { error, .. } => write!(f, "failing: {}", first_line(error)),
+            Self::Failed { error } => write!(f, "given up: {}", first_line(error)),
         }
     }
 }
@@ -184,5 +186,19 @@ impl RouterWorker {
 impl Drop for RouterWorker {
     fn drop(&mut self) {
         self.desk.stop(Vec::new(), Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_line_even_when_the_error_has_a_hint() {
+        let error = "router cannot be reached\n  hint: is it up?".to_owned();
+        let failed = RouterStatus::Failed { error: error.clone() };
+        let failing = RouterStatus::Failing { since: embassy_time::Instant::MIN, error };
+        assert_eq!(failing.to_string(), "failing: router cannot be reached");
+        assert_eq!(failed.to_string(), "given up: router cannot be reached");
     }
 }
