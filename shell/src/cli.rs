@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::level_filters::LevelFilter;
 use wanctl_core::units::Direction;
 
-use crate::config::{self, DaemonConfig, ReadFiles, show_rate};
+use crate::config::{self, DaemonConfig, ReadFiles, WanConfig, show_rate};
 use crate::exit::{ExitReason, Failure};
 use crate::probe::{IcmpProber, ProbeWan};
 use crate::published::Published;
@@ -108,15 +108,7 @@ fn run(config: &DaemonConfig) -> Result<(), Failure> {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|error| Failure::new(ExitReason::Other, format!("signals: {error}")))?;
     }
-    let wans: Vec<ProbeWan> = config
-        .wans
-        .iter()
-        .map(|wan| ProbeWan {
-            reflectors: wan.reflectors.clone(),
-            source: wan.source_address,
-            interface: wan.interface.clone(),
-        })
-        .collect();
+    let wans: Vec<ProbeWan> = config.wans.iter().map(WanConfig::probe_path).collect();
     let prober = IcmpProber::start(&wans, config.probe_timeout)
         .map_err(|error| Failure::new(ExitReason::Probing, error.to_string()))?;
     daemon::run(config, prober, &stop, &Published::new())

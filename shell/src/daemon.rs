@@ -10,6 +10,7 @@ use wanctl_core::tick::Tick;
 use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 
 use crate::config::{DaemonConfig, OnExit};
+use crate::connectivity::{Check, CheckTargets, Checker};
 use crate::exit::{ExitReason, Failure};
 use crate::explain;
 use crate::pacer::Pacer;
@@ -42,6 +43,7 @@ pub fn run<P: Prober>(
         controller: Box::new(controller),
         prober,
         worker,
+        checker: start_checker(config)?,
         names,
         tick: Box::new(Tick::new(crate::clock::now())),
         outputs: Box::new(Outputs::new()),
@@ -57,6 +59,7 @@ struct Daemon<P> {
     controller: Box<Controller>,
     prober: P,
     worker: RouterWorker,
+    checker: Checker,
     names: Vec<String>,
     tick: Box<Tick>,
     outputs: Box<Outputs>,
@@ -89,10 +92,13 @@ impl<P: Prober> Daemon<P> {
         self.tick.reset(now);
         self.prober.drain(&mut self.tick);
         self.worker.drain(&mut self.tick);
+        self.checker.drain(&mut self.tick);
         self.controller.step(&self.tick, &mut self.outputs);
         for action in &self.outputs.actions {
             match *action {
                 Action::SendProbe { wan, reflector } => self.prober.send(wan, reflector),
+                Action::CheckGateway { wan } => self.checker.ask(Check::Gateway(wan)),
+                Action::CheckTcp { wan, target } => self.checker.ask(Check::Tcp(wan, target)),
                 Action::SetRate { id, wan, direction, rate, is_cut } => {
                     self.worker.set_rate(RateOrder { id, wan, direction, rate, is_cut });
                 }
@@ -125,6 +131,20 @@ fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
     RouterWorker::start(client, queues)
         .map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
+}
+
+fn start_checker(config: &DaemonConfig) -> Result<Checker, Failure> {
+    let targets = config
+        .wans
+        .iter()
+        .map(|wan| CheckTargets {
+            path: wan.probe_path(),
+            gateway: wan.checks.gateway,
+            tcp: wan.checks.tcp_targets.clone(),
+        })
+        .collect();
+    Checker::start(targets)
+        .map_err(|error| Failure::new(ExitReason::Other, format!("check thread: {error}")))
 }
 
 /// Makes the client of the configured router. Nothing is sent yet.

@@ -4,7 +4,10 @@
 
 use tracing::Level;
 use wanctl_core::fixed::MicrosQ32;
+use wanctl_core::link::{LinkEdge, LinkState};
 use wanctl_core::outputs::{Event, RateReason, SampleRejection};
+use wanctl_core::quality::LinkQuality;
+use wanctl_core::tick::CheckKind;
 use wanctl_core::units::{Direction, WanId};
 
 use crate::config::show_rate;
@@ -35,9 +38,18 @@ pub fn explain(event: &Event, names: &[String]) -> (Level, String) {
 
 fn level(event: &Event) -> Level {
     match event {
-        Event::RateChanged { .. } | Event::BaselineReanchored { .. } | Event::BlindEnded { .. } => {
-            Level::INFO
-        }
+        Event::RateChanged { .. }
+        | Event::BaselineReanchored { .. }
+        | Event::BlindEnded { .. }
+        | Event::ConnectivityChecked { .. } => Level::INFO,
+        Event::LinkChanged { to, .. } => match to {
+            LinkState::Degrade | LinkState::Reset => Level::WARN,
+            LinkState::Init
+            | LinkState::Probe
+            | LinkState::Warm
+            | LinkState::Live
+            | LinkState::Cooldown => Level::INFO,
+        },
         Event::ZoneChanged { .. }
         | Event::RateConfirmed { .. }
         | Event::WriteHeld { .. }
@@ -114,6 +126,19 @@ fn text(event: &Event, names: &[String]) -> String {
             };
             format!("{}: a sample of reflector {} was not used: {why}", name(wan), reflector.0)
         }
+        Event::LinkChanged { wan, from, to, edge, quality } => {
+            let (name, from, to) = (name(wan), from.name(), to.name());
+            let (why, quality) = (edge_text(edge), show_quality(&quality));
+            format!("{name}: link {from} -> {to}, {why}; {quality}")
+        }
+        Event::ConnectivityChecked { wan, kind, connected } => {
+            let what = match kind {
+                CheckKind::Gateway => "the gateway",
+                CheckKind::Tcp => "TCP to the internet",
+            };
+            let how = if connected { "works" } else { "does not work either" };
+            format!("{}: {what} {how}", name(wan))
+        }
         Event::TickGap { gap } => {
             format!("the tick came {} ms after the last one", gap.as_millis())
         }
@@ -130,7 +155,35 @@ fn reason_text(reason: RateReason) -> &'static str {
         RateReason::Green => "raise: GREEN",
         RateReason::FloorLift => "raise: floor of the zone",
         RateReason::Again => "written again after a failure",
+        RateReason::Ramp => "start rate of a new path",
     }
+}
+
+fn edge_text(edge: LinkEdge) -> &'static str {
+    match edge {
+        LinkEdge::Found => "the link is up",
+        LinkEdge::Heard => "reflectors answer",
+        LinkEdge::WentLive => "warmed up",
+        LinkEdge::Degraded => "bad for too long",
+        LinkEdge::Improved => "good for long enough",
+        LinkEdge::Relapsed => "bad again",
+        LinkEdge::Settled => "stayed good",
+        LinkEdge::Outage => "nothing answers",
+        LinkEdge::LinkDown => "the interface is down",
+        LinkEdge::NewAddress => "the address has changed",
+        LinkEdge::BeganAgain => "trying again",
+    }
+}
+
+fn show_quality(quality: &LinkQuality) -> String {
+    let loss = quality.loss.as_ppm_rounded();
+    format!(
+        "delay {}, loss {}.{} %, jitter {} ms",
+        show_delay(quality.delay),
+        loss / 10_000,
+        loss % 10_000 / 1000,
+        show_millis(quality.jitter)
+    )
 }
 
 fn show_delay(delay: MicrosQ32) -> String {

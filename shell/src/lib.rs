@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connectivity;
 pub mod daemon;
 pub mod exit;
 pub mod explain;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 use wanctl_core::config::{
-    BlindConfig, BlindMode, ClassicConfig, MAX_WRITES_PER_WINDOW, Quirks, WriteLimit,
+    BlindConfig, BlindMode, Checks, ClassicConfig, MAX_WRITES_PER_WINDOW, Quirks, WriteLimit,
 };
 use wanctl_core::history::HISTORY_SAMPLES;
 use wanctl_core::units::TimeConstant;
@@ -38,6 +38,8 @@ pub(super) fn read(
     set("baseline-freeze-max", &mut classic.baseline_freeze_max, ms(5000), history);
     set("green-hold", &mut classic.green_hold, ms(10), ms(60_000));
     set("soft-red-confirm", &mut classic.soft_red_confirm, ms(10), ms(60_000));
+    set("blind-after", &mut classic.blind.after, ms(100), ms(10_000));
+    set("blind-limit", &mut classic.blind.limit, ms(50), ms(3_600_000));
     let mut initial = embassy_time::Duration::MIN;
     let initial_key = set("baseline-initial", &mut initial, Duration::from_micros(1), ms(2000));
     classic.baseline_initial = initial_key.is_some().then_some(initial);
@@ -51,6 +53,9 @@ pub(super) fn read(
     filter("baseline-time-constant", &mut classic.baseline_time_constant);
     if let Some(table) = section.table(problems, "write-limit") {
         classic.write_limit = write_limit(table, problems)?;
+    }
+    if let Some(mode) = section.optional(problems, "blind-mode", blind_mode) {
+        classic.blind.mode = mode.value;
     }
     if let Some(quirks) = section.optional(problems, "quirks", quirks) {
         classic.quirks = quirks.value;
@@ -92,9 +97,18 @@ fn defaults() -> ClassicConfig {
         baseline_freeze_max: ms(60_000),
         green_hold: ms(250),
         soft_red_confirm: ms(150),
-        blind: BlindConfig { mode: BlindMode::Graceful, after: ms(500), limit: ms(1000) },
+        blind: BlindConfig { mode: BlindMode::Graceful, after: ms(500), limit: ms(1000), checks: Checks::Given },
         write_limit: WriteLimit { writes: 20, window: ms(10_000) },
         quirks: Quirks::default(),
+    }
+}
+
+fn blind_mode(value: &DeValue<'_>) -> Result<BlindMode, String> {
+    match value.as_str() {
+        Some("graceful") => Ok(BlindMode::Graceful),
+        Some("freeze") => Ok(BlindMode::Freeze),
+        Some("use-last-rtt") => Ok(BlindMode::UseLastRtt),
+        _ => Err("expected \"graceful\", \"freeze\" or \"use-last-rtt\"".to_owned()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! `configs/` holds complete examples; `docs/configuration.md` describes every key.
 
 mod classic;
+mod link;
 mod load;
 mod quantity;
 mod reader;
@@ -10,7 +11,7 @@ mod reader;
 mod tests;
 mod wan;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use wanctl_core::units::{BitsPerSecond, PerDirection};
 pub use self::quantity::show_rate;
 pub use self::reader::{Problem, Problems};
 use crate::exit::{ExitReason, Failure};
+use crate::probe::ProbeWan;
 use crate::routeros::{Secret, TlsTrust};
 
 /// Everything `wanctl run` needs to know.
@@ -73,8 +75,31 @@ pub struct WanConfig {
     pub reflectors: Vec<Ipv4Addr>,
     /// The router's queue tree entries.
     pub queues: PerDirection<String>,
+    /// What is tried when no reflector answers.
+    pub checks: CheckConfig,
     /// The rates of [`OnExit::FailSafe`].
     pub fail_safe: PerDirection<Option<BitsPerSecond>>,
+}
+
+impl WanConfig {
+    /// Returns how this WAN's packets leave, and to whom.
+    #[must_use]
+    pub fn probe_path(&self) -> ProbeWan {
+        ProbeWan {
+            reflectors: self.reflectors.clone(),
+            source: self.source_address,
+            interface: self.interface.clone(),
+        }
+    }
+}
+
+/// Ways to see whether a line works although no reflector answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckConfig {
+    /// The gateway to ping.
+    pub gateway: Option<Ipv4Addr>,
+    /// Hosts on the internet that accept TCP connections, tried in this order.
+    pub tcp_targets: Vec<SocketAddrV4>,
 }
 
 /// Whether the files that the configuration names are read as well.

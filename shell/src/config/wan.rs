@@ -11,7 +11,7 @@ use wanctl_core::units::{BitsPerSecond, Direction, PerDirection};
 
 use super::load::string;
 use super::reader::{Placed, Problems, Section};
-use super::{OnExit, WanConfig, classic, quantity, show_rate};
+use super::{CheckConfig, OnExit, WanConfig, classic, link, quantity, show_rate};
 use crate::exit::ExitReason;
 
 /// What was read of one WAN.
@@ -51,8 +51,12 @@ pub(super) fn read(
     let download = direction(Direction::Download);
     let upload = direction(Direction::Upload);
     let classic_table = section.table(problems, "classic");
+    let link_table = section.table(problems, "link");
+    let checks_table = section.table(problems, "checks");
     section.finish(problems);
     let classic = classic::read(classic_table, tick, problems);
+    let link = Some(link::read(link_table, problems));
+    let (check_config, checks) = link::checks(checks_table, problems);
     let (download, upload, name, reflectors) = (download?, upload?, name?, reflectors?.value);
     let shapers = PerDirection { download: download.core, upload: upload.core };
     let count = u8::try_from(reflectors.len()).unwrap_or(u8::MAX);
@@ -65,9 +69,12 @@ pub(super) fn read(
             download: download.queue.value.clone(),
             upload: upload.queue.value.clone(),
         },
+        checks: check_config,
         fail_safe: PerDirection { download: download.fail_safe, upload: upload.fail_safe },
     };
-    let core = wanctl_core::config::WanConfig { reflectors: count, shapers, classic: classic? };
+    let mut classic = classic?;
+    classic.blind.checks = checks;
+    let core = wanctl_core::config::WanConfig { reflectors: count, shapers, link, classic };
     Some(ReadWan { shell, core, unique: vec![name, download.queue, upload.queue] })
 }
 
@@ -196,7 +203,7 @@ fn ratio(value: &DeValue<'_>) -> Result<u32, String> {
         .ok_or_else(|| "expected a factor from 0.1 to 1.0".to_owned())
 }
 
-fn address(value: &DeValue<'_>) -> Result<Ipv4Addr, String> {
+pub(super) fn address(value: &DeValue<'_>) -> Result<Ipv4Addr, String> {
     let text = value.as_str().unwrap_or_default();
     text.parse().map_err(|_| "expected an IPv4 address such as \"192.0.2.1\"".to_owned())
 }
