@@ -87,7 +87,8 @@ impl Wan {
             Evidence::Sample(sample) => {
                 self.leave_blindness(out);
                 self.last_sample = Some(now);
-                self.estimate.update(self.id, sample, out);
+                let may_reanchor = !self.is_at_floor();
+                self.estimate.update(self.id, sample, may_reanchor, out);
                 self.control(out);
                 self.result = TickResult::Controlled;
             }
@@ -196,6 +197,11 @@ impl Wan {
             BlindVerdict::Freeze => TickResult::Frozen,
             BlindVerdict::ReuseLoad | BlindVerdict::Fail => TickResult::Failed,
         };
+    }
+
+    /// Returns whether a direction has been cut as far as it may be.
+    fn is_at_floor(&self) -> bool {
+        Direction::BOTH.iter().any(|&direction| self.shapers.get(direction).is_at_floor())
     }
 
     /// Before the first sample there is nothing to reuse; only the reference takes its configured

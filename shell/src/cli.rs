@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing::level_filters::LevelFilter;
 use wanctl_core::units::Direction;
 
@@ -29,7 +29,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Control the line until SIGTERM or SIGINT
+    /// Control the line until SIGTERM, SIGINT or SIGHUP
     Run {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
@@ -104,7 +104,7 @@ pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
 
 fn run(config: &DaemonConfig) -> Result<(), Failure> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|error| Failure::new(ExitReason::Other, format!("signals: {error}")))?;
     }

@@ -116,7 +116,11 @@ impl<P: Prober> Daemon<P> {
             OnExit::FailSafe | OnExit::Keep => Vec::new(),
         };
         let report = self.worker.finish(rates, std::time::Instant::now() + FINISH_TIMEOUT);
-        tracing::info!("ended: {report}");
+        if report.unconfirmed.is_empty() {
+            tracing::info!("ended: {report}");
+        } else {
+            tracing::warn!("ended: {report}");
+        }
     }
 }
 

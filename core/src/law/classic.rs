@@ -82,6 +82,12 @@ impl ClassicShaper {
         self.rate
     }
 
+    /// Returns whether the wanted rate is at its lowest, and could be higher.
+    pub(crate) fn is_at_floor(&self) -> bool {
+        let lowest = self.config.floors.red;
+        self.rate <= lowest && lowest < self.config.ceiling
+    }
+
     /// Returns why the wanted rate last changed.
     pub(crate) const fn reason(&self) -> RateReason {
         self.reason

@@ -10,7 +10,7 @@ use wanctl_core::history::HISTORY_SAMPLES;
 use wanctl_core::units::TimeConstant;
 
 use super::load::{check_duration, duration, to_core};
-use super::reader::{Placed, Problems, Section};
+use super::reader::{Placed, Problems, Refusal, Section};
 use crate::exit::ExitReason;
 
 /// Reads `[wan.classic]`; every key has a default.
@@ -99,11 +99,14 @@ fn defaults() -> ClassicConfig {
 }
 
 fn write_limit(mut section: Section<'_>, problems: &mut Problems) -> Option<WriteLimit> {
-    let writes = section.required(problems, "writes", |value| {
-        let number = value.as_integer().and_then(|number| number.as_str().parse().ok());
-        number
-            .filter(|writes: &u8| (1..=MAX_WRITES_PER_WINDOW).contains(&usize::from(*writes)))
-            .ok_or_else(|| format!("expected a whole number from 1 to {MAX_WRITES_PER_WINDOW}"))
+    let writes = section.required(problems, "writes", |value| -> Result<u8, Refusal> {
+        let expected = format!("expected a whole number from 1 to {MAX_WRITES_PER_WINDOW}");
+        let number = value.as_integer().and_then(|number| number.as_str().parse::<u64>().ok());
+        let number = number.ok_or_else(|| expected.clone())?;
+        let in_range = u8::try_from(number)
+            .ok()
+            .filter(|writes| (1..=MAX_WRITES_PER_WINDOW).contains(&usize::from(*writes)));
+        in_range.ok_or_else(|| Refusal::out_of_range(expected))
     });
     let window = section.required(problems, "window", duration);
     if let Some(window) = &window {

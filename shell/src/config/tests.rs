@@ -109,7 +109,10 @@ fn each_kind_of_mistake_is_told_where_it_is() {
         ("queue = \"WAN-Upload\"", "queue = \"WAN-Download\"", "21:9", "used twice"),
         ("queue = \"WAN-Upload\"", "queue = \"a\\\"b\"", "21:9", "expected 1 to 64 letters"),
         ("queue = \"WAN-Upload\"", "queue = \"WAN-Upload\\n\"", "21:9", "expected 1 to 64"),
-        ("url = \"https://192.0.2.1:8443\"", "url = \"192.0.2.1\"", "5:7", "not the address"),
+        ("url = \"https://192.0.2.1:8443\"", "url = \"192.0.2.1\"", "5:7", "must start with"),
+        ("url = \"https://192.0.2.1:8443\"", "url = \"https://h:99999\"", "5:7", "1 to 65535"),
+        ("url = \"https://192.0.2.1:8443\"", "url = \"https://h:abc\"", "5:7", "1 to 65535"),
+        ("user = \"wanctl\"", "user = \"wan:ctl\"", "6:8", "nor contain a colon"),
         ("user = \"wanctl\"", "", "4:1", "required and missing"),
         ("on-exit = \"fail-safe\"", "on-exit = \"reset\"", "2:11", "expected \"keep\""),
         ("reflectors = [\"192.0.2.7\", \"192.0.2.8\"]", "reflectors = []", "11:14", "1 to 3"),
@@ -159,4 +162,27 @@ fn secrets_are_read_from_files_next_to_the_configuration() {
     let told = parse(&path, &text, ReadFiles::Yes).unwrap_err();
     assert_eq!(told.reason(), ExitReason::CaUnreadable);
     assert_eq!(told.list()[0].place, (6, 11));
+}
+
+#[test]
+fn values_out_of_range_and_values_of_the_wrong_kind_end_differently() {
+    for (line, replacement, reason) in [
+        ("floor = \"20M\"", "floor = \"0M\"", ExitReason::ConfigValue),
+        ("floor = \"20M\"", "floor = 20", ExitReason::ConfigText),
+        ("factor-down = 0.9", "factor-down = 2.0", ExitReason::ConfigValue),
+        ("factor-down = 0.9", "factor-down = \"x\"", ExitReason::ConfigText),
+    ] {
+        let problems = parse_text(&GOOD.replacen(line, replacement, 1)).unwrap_err();
+        assert_eq!(problems.reason(), reason, "{replacement}");
+        assert_eq!(problems.list().len(), 1, "{replacement}: {problems}");
+    }
+}
+
+#[test]
+fn tls_keys_are_refused_without_tls() {
+    let url = "url = \"https://192.0.2.1:8443\"";
+    let (reason, told) = told_after(url, "url = \"http://192.0.2.1\"\nca-file = \"ca.pem\"");
+    assert_eq!(reason, ExitReason::ConfigValue);
+    assert!(told.contains("wanctl.toml:6:11: router.ca-file"), "{told}");
+    assert!(told.contains("clear text"), "{told}");
 }
