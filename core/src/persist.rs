@@ -11,10 +11,18 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::fixed::MicrosQ32;
 use crate::tick::MAX_WANS;
+use crate::trace::BufferTooSmall;
 use crate::units::{BitsPerSecond, PerDirection};
 
 /// No round-trip time is above this, in µs; a load filter beyond it is not believed.
 pub const LOAD_MAX: MicrosQ32 = MicrosQ32::from_micros(60_000_000);
+
+/// The first bytes of every slot.
+pub const MAGIC: [u8; 8] = *b"WCTLSTAT";
+/// Version of slots. Any change of [`Slot`] is a new number.
+pub const VERSION: u16 = 1;
+/// The most bytes of a slot.
+pub const MAX_SLOT_BYTES: usize = 512;
 
 /// What a [`crate::controller::Controller`] needs to go on where another one has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +58,65 @@ pub enum StateRefusal {
     Age,
     /// A value is outside the bounds of the configuration.
     OutOfRange,
+}
+
+/// A state with what is needed to decide whether it may be used. Two slots are kept and written in
+/// turn, so that one is whole whatever happens; the one with the higher generation counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Counts up with every write.
+    pub generation: u64,
+    /// Wall-clock time of the write, in seconds since 1970.
+    pub saved_unix_s: u64,
+    /// [`checksum`] of whatever names the lines: the core does not know their names.
+    pub lines: u32,
+    /// The state.
+    pub state: PersistedState,
+}
+
+impl Slot {
+    /// Writes magic, version, slot and CRC-32 into a buffer ([`MAX_SLOT_BYTES`]) and returns them.
+    ///
+    /// # Errors
+    ///
+    /// When the buffer is too small.
+    pub fn encode<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], BufferTooSmall> {
+        let checksum = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+        postcard::to_slice_crc32(&(MAGIC, VERSION, self), buffer, checksum.digest())
+            .map(|bytes| &*bytes)
+            .map_err(|_| BufferTooSmall)
+    }
+
+    /// Reads what [`Self::encode`] has written.
+    ///
+    /// # Errors
+    ///
+    /// [`StateRefusal::Damaged`] or [`StateRefusal::OtherVersion`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, StateRefusal> {
+        let damaged = |_| StateRefusal::Damaged;
+        let (body, sum) = bytes.split_last_chunk().ok_or(StateRefusal::Damaged)?;
+        if checksum(body) != u32::from_le_bytes(*sum) {
+            return Err(StateRefusal::Damaged);
+        }
+        let ((magic, version), body): (([u8; 8], u16), _) =
+            postcard::take_from_bytes(body).map_err(damaged)?;
+        if magic != MAGIC {
+            return Err(StateRefusal::Damaged);
+        }
+        if version != VERSION {
+            return Err(StateRefusal::OtherVersion);
+        }
+        match postcard::take_from_bytes(body).map_err(damaged)? {
+            (slot, []) => Ok(slot),
+            _ => Err(StateRefusal::Damaged),
+        }
+    }
+}
+
+/// Returns the CRC-32 of bytes.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> u32 {
+    Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(bytes)
 }
 
 /// How taking over a state ended; told with the next step.

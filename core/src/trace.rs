@@ -19,6 +19,7 @@
 //! ```
 
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
+use embassy_time::Duration;
 use postcard::ser_flavors::crc::CrcModifier;
 use postcard::ser_flavors::{Cobs, Slice};
 use serde::{Deserialize, Serialize};
@@ -41,8 +42,8 @@ pub const MAX_HEADER_BYTES: usize = 4096;
 pub const MAX_STEP_BYTES: usize = 8192;
 /// The longest frame of a state record with [`crate::tick::MAX_WANS`] WANs.
 pub const MAX_STATE_BYTES: usize = 128 * 1024;
-/// A state record belongs at the start and at least this often, in ticks of 50 ms: every 60 s.
-pub const STATE_INTERVAL_TICKS: u64 = 1200;
+/// A header and a state record belong at the start, after every gap, and this often.
+pub const STATE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What comes before the bytes of a record.
 #[derive(Serialize)]

@@ -12,7 +12,7 @@ use wanctl_core::controller::Controller;
 use wanctl_core::example;
 use wanctl_core::fixed::MicrosQ32;
 use wanctl_core::outputs::{Event, Outputs};
-use wanctl_core::persist::{PersistedState, PersistedWan, StateRefusal};
+use wanctl_core::persist::{PersistedState, PersistedWan, Slot, StateRefusal};
 use wanctl_core::tick::{RttSample, Tick};
 use wanctl_core::units::{BitsPerSecond, ReflectorId, RttNanos, WanId};
 
@@ -105,4 +105,37 @@ fn a_value_out_of_range_is_refused() {
     let mut state = kept();
     first(&mut state).baseline = MicrosQ32::from_micros(60_000).saturating_sub(bit);
     assert_eq!(fresh(&example::config()).restore(&state), Ok(()));
+}
+
+fn slot() -> Slot {
+    let state = fresh(&example::config()).persist();
+    Slot { generation: 3, saved_unix_s: 1_700_000_000, lines: 77, state }
+}
+
+/// The bytes of version 1: another [`Slot`] is another version, see `docs/trace-format.md`.
+#[test]
+fn golden_slot() {
+    let mut buffer = [0; 512];
+    let bytes = slot().encode(&mut buffer).unwrap();
+    let actual: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(actual, "5743544c53544154010380e2cfaa064db7b5cf800d01018080808080ea308080808080ea3080869dc00380ab8f12223e789c");
+    assert_eq!(Slot::decode(bytes), Ok(slot()));
+}
+
+#[test]
+fn a_slot_is_whole_or_refused() {
+    let mut buffer = [0; 512];
+    let bytes = slot().encode(&mut buffer).unwrap();
+    for length in 0..bytes.len() {
+        assert_eq!(Slot::decode(&bytes[..length]), Err(StateRefusal::Damaged), "{length} bytes");
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.to_vec();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Slot::decode(&damaged), Err(StateRefusal::Damaged), "bit {bit}");
+    }
+    let mut other = [&b"WCTLSTAT\x02anything"[..]].concat();
+    let sum = wanctl_core::persist::checksum(&other);
+    other.extend_from_slice(&sum.to_le_bytes());
+    assert_eq!(Slot::decode(&other), Err(StateRefusal::OtherVersion));
 }
