@@ -108,6 +108,12 @@ impl<const WANS: usize> Controller<WANS> {
         self.ticks
     }
 
+    /// Returns whether this controller was made with that configuration.
+    #[must_use]
+    pub fn fits(&self, config: &Config) -> bool {
+        self.config == config.fingerprint()
+    }
+
     /// Returns what is worth keeping over a restart.
     #[must_use]
     pub fn persist(&self) -> PersistedState {

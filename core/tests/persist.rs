@@ -118,7 +118,10 @@ fn golden_slot() {
     let mut buffer = [0; 512];
     let bytes = slot().encode(&mut buffer).unwrap();
     let actual: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(actual, "5743544c53544154010380e2cfaa064db7b5cf800d01018080808080ea308080808080ea3080869dc00380ab8f12223e789c");
+    assert_eq!(
+        actual,
+        "5743544c53544154010380e2cfaa064db7b5cf800d01018080808080ea308080808080ea3080869dc00380ab8f12223e789c"
+    );
     assert_eq!(Slot::decode(bytes), Ok(slot()));
 }
 

@@ -4,4 +4,7 @@ pub mod demo;
 pub mod link;
 pub mod netns;
 pub mod parity;
+pub mod replay;
 pub mod routeros;
+pub mod step;
+pub mod synthetic;
