@@ -18,6 +18,9 @@ use self::session::Session;
 pub use self::session::{Difference, Progress};
 pub use self::what_if::WhatIf;
 
+/// A decoded controller is passed up by value, many times its size without optimisation.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+
 /// Options of `wanctl-sim replay`.
 #[derive(Debug, clap::Args)]
 pub struct ReplayArgs {
@@ -77,7 +80,18 @@ fn load_config(path: &Path) -> Result<Config> {
 /// # Errors
 ///
 /// When that is nothing; the message says why and how many records could be read.
-pub fn replay(source: impl Read, mut what_if: Option<&mut WhatIf>) -> Result<Outcome> {
+pub fn replay(source: impl Read + Send, what_if: Option<&mut WhatIf>) -> Result<Outcome> {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("replay".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || replay_here(source, what_if))?
+            .join()
+            .map_err(|_| anyhow!("the replay has panicked"))?
+    })
+}
+
+fn replay_here(source: impl Read, mut what_if: Option<&mut WhatIf>) -> Result<Outcome> {
     let mut reader = TraceReader::new(source);
     let mut session = Session::new();
     let mut failure = None;
