@@ -204,18 +204,18 @@ fn unstuff(frame: &mut [u8]) -> Option<usize> {
 }
 
 /// What a header record says.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
     /// The version of state records; equal to [`STATE_FORMAT`] if they can be used.
     pub state_format: u16,
     /// The version of the core that made the outputs.
     pub core_version: &'a str,
-    /// What the controller was told.
-    pub config: Config,
+    /// What the controller was told; [`decode_config`] reads it.
+    pub config: &'a [u8],
 }
 
 /// A record, as far as it is needed to decide what to do with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record<'a> {
     /// Begins a session, and comes again before every state record.
     Header(Header<'a>),
@@ -260,8 +260,18 @@ fn parse_header(body: &[u8]) -> Result<Record<'_>, Damage> {
     } else if format != FORMAT {
         Ok(Record::OtherFormat(format))
     } else {
-        whole(body).map(Record::Header)
+        let ((state_format, core_version), config) = take(body)?;
+        Ok(Record::Header(Header { state_format, core_version, config }))
     }
+}
+
+/// Reads the configuration of a header. It is not checked: [`Config::check`].
+///
+/// # Errors
+///
+/// When it is nothing this version writes.
+pub fn decode_config(body: &[u8]) -> Result<Config, Damage> {
+    whole(body)
 }
 
 /// Reads the tick of a step record; what is left are the outputs, as [`outputs_bytes`] gives them.

@@ -117,8 +117,7 @@ fn another_format_and_another_content_are_told_apart() {
     bytes.extend_from_slice(&trace::MAGIC);
     bytes.extend_from_slice(&[9, 1, 2, 3]);
     assert_eq!(trace::parse(&bytes), Ok(Record::OtherFormat(9)));
-    bytes[9] = 1;
-    assert_eq!(trace::parse(&bytes), Err(Damage::Content));
+    assert_eq!(trace::parse(&bytes[..9]), Err(Damage::Content));
     assert_eq!(trace::parse(&[7]), Err(Damage::Content));
 }
 
@@ -201,7 +200,9 @@ fn golden_bytes_are_read() {
         let mut frame: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
         let payload = if name == "header" { frame } else { payload(&mut frame) };
         match trace::parse(&payload).unwrap() {
-            Record::Header(header) => assert_eq!(header.config, example::config()),
+            Record::Header(header) => {
+                assert_eq!(trace::decode_config(header.config), Ok(example::config()));
+            }
             Record::Step { seq, body } => {
                 let (tick, rest) = trace::decode_tick(body).unwrap();
                 assert_eq!((seq, tick), (1, sample_tick()));

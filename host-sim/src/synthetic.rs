@@ -187,3 +187,45 @@ impl Wan {
         *backlog * 1_000_000 / capacity
     }
 }
+
+/// Steps of a controller over the same ten minutes again and again, for measuring.
+#[derive(Debug)]
+pub struct RepeatedSteps {
+    fresh: Box<Controller>,
+    controller: Box<Controller>,
+    ticks: Vec<Tick>,
+    outputs: Outputs,
+    next: usize,
+}
+
+impl RepeatedSteps {
+    /// Makes the ticks for one WAN or two.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration does not work.
+    pub fn new(wans: usize) -> Result<Self> {
+        let mut config = config();
+        config.wans.truncate(wans);
+        let fresh: Box<Controller> = Box::new(Controller::new(&config)?);
+        let (mut controller, mut outputs) = (fresh.clone(), Outputs::new());
+        let mut line = SyntheticLine::new(&config);
+        let mut ticks = Vec::new();
+        for _ in 0..12_000 {
+            ticks.push(line.next(&outputs).clone());
+            controller.step(&line.tick, &mut outputs);
+        }
+        Ok(Self { controller: fresh.clone(), fresh, ticks, outputs, next: 0 })
+    }
+
+    /// Runs one step.
+    pub fn step(&mut self) -> &Outputs {
+        if self.next == self.ticks.len() {
+            self.next = 0;
+            self.controller.clone_from(&self.fresh);
+        }
+        self.controller.step(&self.ticks[self.next], &mut self.outputs);
+        self.next += 1;
+        &self.outputs
+    }
+}

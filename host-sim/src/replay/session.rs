@@ -136,10 +136,11 @@ impl Session {
     }
 
     pub(super) fn header(&mut self, header: &Header<'_>) -> Result<()> {
-        if self.config() == Some(&header.config) {
+        let config = trace::decode_config(header.config)?;
+        if self.config() == Some(&config) {
             return Ok(());
         }
-        header.config.check()?;
+        config.check()?;
         if self.head.is_some() {
             self.progress.note("from here on the configuration is another one".to_owned());
         }
@@ -157,7 +158,7 @@ impl Session {
                  session can be a start, and states are not compared"
             ));
         }
-        self.head = Some(Head { config: header.config.clone(), has_our_states });
+        self.head = Some(Head { config, has_our_states });
         Ok(())
     }
 
