@@ -157,6 +157,19 @@ fn sample_outputs() -> Outputs {
     outputs
 }
 
+/// One event of each kind; `tiny` chooses among the variants inside.
+fn all_events(tiny: u8) -> Outputs {
+    let mut outputs = Outputs::new();
+    for kind in 0..arbitrary::EVENT_KINDS {
+        let (wan, direction) = (WanId(1), Direction::Upload);
+        let values = (94_000_000, -5 << 32, 20_000 << 32, 70_000, tiny);
+        let event = arbitrary::event_of(kind, wan, direction, values);
+        assert_eq!(arbitrary::kind_of(&event), kind);
+        outputs.events.push(event).unwrap();
+    }
+    outputs
+}
+
 /// Stands for the core's version in the golden header: a release does not change the format.
 const VERSION: &str = "<version>";
 
@@ -166,7 +179,8 @@ fn version() -> Vec<u8> {
     std::iter::once(u8::try_from(version.len()).unwrap()).chain(version.iter().copied()).collect()
 }
 
-/// The bytes of format 1: a header's payload, the frames of a step and of a state. They differ when a type at the seam has changed: see "When a type
+/// The bytes of format 1: a header's payload, the frame of a step,
+/// outputs with all events, the frame of a state. They differ when a type at the seam has changed: see "When a type
 /// changes" in `docs/trace-format.md` before replacing them with what the test prints.
 #[test]
 fn golden_bytes() {
@@ -181,6 +195,9 @@ fn golden_bytes() {
     add("header", &header);
     let (tick, outputs) = (sample_tick(), sample_outputs());
     add("step", trace::encode_step(1, &tick, &outputs, &mut buffer).unwrap());
+    for tiny in 0..7 {
+        add("events", trace::outputs_bytes(&all_events(tiny), &mut buffer).unwrap());
+    }
     add("state", trace::encode_state(&controller, &mut buffer).unwrap());
     let actual = actual.replace(&hex_of(&version()), VERSION);
     for (is, should) in actual.lines().zip(golden.lines()) {
@@ -198,6 +215,12 @@ fn golden_bytes_are_read() {
         let hex = hex.replace(VERSION, &hex_of(&version()));
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         let mut frame: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        if name == "events" {
+            let tiny = u8::try_from(kinds.len() - 2).unwrap();
+            assert_eq!(trace::decode_outputs(&frame).unwrap(), all_events(tiny));
+            kinds.push(name);
+            continue;
+        }
         let payload = if name == "header" { frame } else { payload(&mut frame) };
         match trace::parse(&payload).unwrap() {
             Record::Header(header) => {
@@ -216,7 +239,8 @@ fn golden_bytes_are_read() {
         }
         kinds.push(name);
     }
-    assert_eq!(kinds, ["header", "step", "state"]);
+    assert_eq!(kinds.len(), 3 + 7);
+    assert_eq!((kinds[0], kinds[1], kinds[9]), ("header", "step", "state"));
 }
 
 #[test]

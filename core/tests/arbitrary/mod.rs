@@ -58,51 +58,102 @@ pub(crate) fn tick() -> impl Strategy<Value = Tick> {
     })
 }
 
-fn zone(number: u8) -> Zone {
-    [Zone::Green, Zone::Yellow, Zone::SoftRed, Zone::Red][usize::from(number % 4)]
+const ZONES: [Zone; 4] = [Zone::Green, Zone::Yellow, Zone::SoftRed, Zone::Red];
+
+const REASONS: [RateReason; 7] = [
+    RateReason::Start,
+    RateReason::Red,
+    RateReason::SoftRed,
+    RateReason::Yellow,
+    RateReason::Green,
+    RateReason::FloorLift,
+    RateReason::Again,
+];
+
+const REFUSALS: [StateRefusal; 5] = [
+    StateRefusal::Damaged,
+    StateRefusal::OtherVersion,
+    StateRefusal::OtherConfig,
+    StateRefusal::Age,
+    StateRefusal::OutOfRange,
+];
+
+/// Values that events are made of.
+pub(crate) type EventValues = (u64, i64, i64, u32, u8);
+
+/// Kinds of events that [`event_of`] makes.
+pub(crate) const EVENT_KINDS: u8 = 18;
+
+/// Returns the number of an event's kind, in the order of [`Event`]. A new variant does not compile
+/// here until it has a number and a line in [`event_of`].
+pub(crate) fn kind_of(event: &Event) -> u8 {
+    match event {
+        Event::ZoneChanged { .. } => 0,
+        Event::RateChanged { .. } => 1,
+        Event::RateConfirmed { .. } => 2,
+        Event::WriteFailed { .. } => 3,
+        Event::WriteTimedOut { .. } => 4,
+        Event::WriteHeld { .. } => 5,
+        Event::BaselineFrozen { .. } => 6,
+        Event::BaselineReleased { .. } => 7,
+        Event::BaselineOutOfBounds { .. } => 8,
+        Event::BaselineReanchored { .. } => 9,
+        Event::BlindBegan { .. } => 10,
+        Event::BlindLimitReached { .. } => 11,
+        Event::BlindEnded { .. } => 12,
+        Event::SampleRejected { .. } => 13,
+        Event::TickGap { .. } => 14,
+        Event::InputsDropped { .. } => 15,
+        Event::StateRestored => 16,
+        Event::StateRefused { .. } => 17,
+    }
 }
 
-/// One of every kind of event, with any values in it.
+/// Makes an event of one kind.
+pub(crate) fn event_of(
+    kind: u8,
+    wan: WanId,
+    direction: Direction,
+    (large, delay, baseline, small, tiny): EventValues,
+) -> Event {
+    let pick = |count: u8| usize::from(tiny % count);
+    let rate = BitsPerSecond::new(large);
+    let (delay, baseline) = (MicrosQ32::from_bits(delay), MicrosQ32::from_bits(baseline));
+    let wait = Duration::from_micros(large);
+    let connected = tiny.is_multiple_of(2);
+    let (from, to) = (ZONES[pick(4)], ZONES[usize::from(tiny / 4 % 4)]);
+    match kind {
+        0 => Event::ZoneChanged { wan, direction, from, to, delay },
+        1 => {
+            let (from, reason) = (connected.then_some(rate), REASONS[pick(7)]);
+            Event::RateChanged { wan, direction, from, to: rate, reason, delay, baseline }
+        }
+        2 => Event::RateConfirmed { wan, direction, rate, took_us: small },
+        3 => Event::WriteFailed { wan, direction, rate },
+        4 => Event::WriteTimedOut { wan, direction, rate },
+        5 => Event::WriteHeld { wan, direction, wanted: rate, wait },
+        6 => Event::BaselineFrozen { wan, baseline, delay },
+        7 => Event::BaselineReleased { wan, baseline },
+        8 => Event::BaselineOutOfBounds { wan, candidate: delay },
+        9 => Event::BaselineReanchored { wan, from: delay, to: baseline },
+        10 => Event::BlindBegan { wan, connected },
+        11 => Event::BlindLimitReached { wan, ticks: small },
+        12 => Event::BlindEnded { wan, ticks: small },
+        13 => {
+            let why = [SampleRejection::UnknownSource, SampleRejection::Stale][pick(2)];
+            Event::SampleRejected { wan, reflector: ReflectorId(tiny), why }
+        }
+        14 => Event::TickGap { gap: wait },
+        15 => Event::InputsDropped { count: u16::from(tiny) },
+        16 => Event::StateRestored,
+        _ => Event::StateRefused { why: REFUSALS[pick(5)] },
+    }
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let values = (any::<u64>(), any::<i64>(), any::<i64>(), any::<u32>(), any::<u8>());
-    (0..19_u8, wan(), direction(), values).prop_map(
-        |(kind, wan, direction, (large, delay, baseline, small, tiny))| {
-            let rate = BitsPerSecond::new(large);
-            let (delay, baseline) = (MicrosQ32::from_bits(delay), MicrosQ32::from_bits(baseline));
-            let wait = Duration::from_micros(large);
-            let connected = tiny % 2 == 0;
-            let (from, to) = (zone(tiny), zone(tiny / 4));
-            let reason = [RateReason::Start, RateReason::Yellow, RateReason::Again];
-            let reason = reason[usize::from(tiny % 3)];
-            match kind {
-                0 => Event::ZoneChanged { wan, direction, from, to, delay },
-                1 => {
-                    let from = connected.then_some(rate);
-                    Event::RateChanged { wan, direction, from, to: rate, reason, delay, baseline }
-                }
-                2 => Event::RateConfirmed { wan, direction, rate, took_us: small },
-                3 => Event::WriteFailed { wan, direction, rate },
-                4 => Event::WriteTimedOut { wan, direction, rate },
-                5 => Event::WriteHeld { wan, direction, wanted: rate, wait },
-                6 => Event::BaselineFrozen { wan, baseline, delay },
-                7 => Event::BaselineReleased { wan, baseline },
-                8 => Event::BaselineOutOfBounds { wan, candidate: delay },
-                9 => Event::BaselineReanchored { wan, from: delay, to: baseline },
-                10 => Event::BlindBegan { wan, connected },
-                11 => Event::BlindLimitReached { wan, ticks: small },
-                12 => Event::BlindEnded { wan, ticks: small },
-                13 => {
-                    let why = SampleRejection::Stale;
-                    Event::SampleRejected { wan, reflector: ReflectorId(tiny), why }
-                }
-                14 => Event::TickGap { gap: wait },
-                15 => Event::InputsDropped { count: u16::from(tiny) },
-                16 => Event::StateRestored,
-                17 => Event::StateRefused { why: StateRefusal::OutOfRange },
-                _ => Event::StateRefused { why: StateRefusal::Damaged },
-            }
-        },
-    )
+    (0..EVENT_KINDS, wan(), direction(), values)
+        .prop_map(|(kind, wan, direction, values)| event_of(kind, wan, direction, values))
 }
 
 fn action() -> impl Strategy<Value = Action> {

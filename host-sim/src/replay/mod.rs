@@ -137,15 +137,14 @@ fn take(session: &mut Session, payload: &[u8], what_if: Option<&mut WhatIf>) -> 
         Record::Header(header) => session.header(&header)?,
         Record::State { seq, body } => session.state(seq, body)?,
         Record::Step { seq, body } => {
-            if let Some(tick) = session.step(seq, body)?
-                && let Some(what_if) = what_if
-            {
+            let was_replayed = session.step(seq, body)?;
+            if let Some(what_if) = what_if.filter(|_| was_replayed) {
                 ensure!(
                     what_if.fits(session.config()),
                     "--what-if needs as many WANs and reflectors and the same interval as \
                      the recording"
                 );
-                what_if.step(&tick, session);
+                what_if.step(session);
             }
         }
     }

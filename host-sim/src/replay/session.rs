@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::io::Write;
 
 use anyhow::{Result, ensure};
+use embassy_time::Instant;
 use wanctl_core::config::Config;
 use wanctl_core::controller::Controller;
 use wanctl_core::outputs::Outputs;
@@ -97,6 +98,7 @@ struct Head {
 pub(super) struct Session {
     head: Option<Head>,
     controller: Option<Box<Controller>>,
+    tick: Tick,
     outputs: Outputs,
     buffer: Vec<u8>,
     progress: Progress,
@@ -108,6 +110,7 @@ impl Session {
         Self {
             head: None,
             controller: None,
+            tick: Tick::new(Instant::MIN),
             outputs: Outputs::new(),
             buffer: vec![0; trace::MAX_STATE_BYTES],
             progress: Progress::default(),
@@ -129,6 +132,10 @@ impl Session {
 
     pub(super) fn controller(&self) -> Option<&Controller> {
         self.controller.as_deref()
+    }
+
+    pub(super) const fn tick(&self) -> &Tick {
+        &self.tick
     }
 
     pub(super) const fn outputs(&self) -> &Outputs {
@@ -208,23 +215,24 @@ impl Session {
         Ok(())
     }
 
-    /// Replays a step and compares; returns its tick if it was replayed.
-    pub(super) fn step(&mut self, seq: u64, body: &[u8]) -> Result<Option<Tick>> {
+    /// Replays a step and compares; returns whether it was replayed.
+    pub(super) fn step(&mut self, seq: u64, body: &[u8]) -> Result<bool> {
         let expected = self.controller.as_ref().map(|controller| controller.ticks());
         let Some(controller) = self.controller.as_mut().filter(|_| expected == Some(seq)) else {
             self.lose_track(seq, expected);
-            return Ok(None);
+            return Ok(false);
         };
-        let (tick, recorded) = trace::decode_tick(body)?;
-        controller.step(&tick, &mut self.outputs);
+        let recorded;
+        (self.tick, recorded) = trace::decode_tick(body)?;
+        controller.step(&self.tick, &mut self.outputs);
         if trace::outputs_bytes(&self.outputs, &mut self.buffer)? == recorded {
             self.progress.steps += 1;
         } else {
             let recorded = trace::decode_outputs(recorded)?;
-            let difference = Difference::of_outputs(seq, &tick, &recorded, &self.outputs);
+            let difference = Difference::of_outputs(seq, &self.tick, &recorded, &self.outputs);
             self.difference = Some(difference);
         }
-        Ok(Some(tick))
+        Ok(true)
     }
 
     fn lose_track(&mut self, seq: u64, expected: Option<u64>) {

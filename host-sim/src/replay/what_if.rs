@@ -95,8 +95,8 @@ impl WhatIf {
 
     /// Feeds one recorded tick, with answers to this core's own commands instead of the recorded
     /// ones.
-    pub(super) fn step(&mut self, tick: &Tick, session: &Session) {
-        self.tick.clone_from(tick);
+    pub(super) fn step(&mut self, session: &Session) {
+        self.tick.clone_from(session.tick());
         self.tick.replies.clear();
         for action in &self.outputs.actions {
             if let Action::SetRate { id, wan, direction, rate, .. } = *action {
