@@ -292,3 +292,25 @@ fn the_largest_records_fit_their_buffers() {
     }
     trace::encode_state(&controller, &mut vec![0; trace::MAX_STATE_BYTES]).unwrap();
 }
+
+/// COBS counts at most 254 bytes at a time; lengths around that must come back as well.
+#[test]
+fn long_runs_without_a_zero_byte_come_back() {
+    let (wan, reflector) = (WanId(1), ReflectorId(1));
+    let mut buffer = vec![0; trace::MAX_STEP_BYTES];
+    for samples in 0..MAX_SAMPLES {
+        for size in 0..9 {
+            let mut tick = Tick::new(Instant::from_micros(u64::MAX));
+            let sample = |rtt| RttSample { wan, reflector, rtt, age_us: 0x0fff_ffff };
+            for _ in 0..samples {
+                tick.push_sample(sample(RttNanos::new(u64::MAX)));
+            }
+            tick.push_sample(sample(RttNanos::new(1 << (7 * size))));
+            let outputs = Outputs::new();
+            let frame = trace::encode_step(1, &tick, &outputs, &mut buffer).unwrap();
+            let payload = payload(frame);
+            let Ok(Record::Step { body, .. }) = trace::parse(&payload) else { panic!("no step") };
+            assert_eq!(trace::decode_tick(body).unwrap().0, tick);
+        }
+    }
+}
