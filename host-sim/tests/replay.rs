@@ -1,6 +1,7 @@
 //! Replays of good and bad recordings.
 
 use std::io::Cursor;
+use std::process::Command;
 
 use wanctl_core::config::Config;
 use wanctl_core::units::BitsPerSecond;
@@ -204,4 +205,39 @@ fn what_if_shows_both_sides() {
     }
     assert!(text.contains("They do not answer to the other rates"));
     assert!(what_if(example::config()).unwrap_err().contains("as many WANs"));
+}
+
+/// Runs the program on a recording; returns its exit code and everything it said.
+fn program(bytes: &[u8], more: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("line.trace");
+    std::fs::write(&path, bytes).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_wanctl-sim"))
+        .arg("replay")
+        .arg(&path)
+        .args(more)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn the_exit_code_says_identical_different_or_unusable() {
+    let mut frames = frames(30);
+    let (code, said) = program(&frames.concat(), &["--speed"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("identical: 30 steps and 1 states, bit for bit"), "{said}");
+    assert!(said.contains("ticks per second"), "{said}");
+    let mut changed = payload(&frames[20]);
+    *changed.last_mut().unwrap() = 9;
+    frames[20] = reframe(&changed);
+    let (code, said) = program(&frames.concat(), &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("first difference: tick 18"), "{said}");
+    let (code, said) = program(b"", &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("0 records saved"), "{said}");
+    let (code, said) = program(&frames.concat(), &["--what-if", "no-such-file.toml"]);
+    assert_eq!(code, Some(2), "{said}");
 }

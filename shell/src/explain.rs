@@ -122,20 +122,19 @@ fn text(event: &Event, names: &[String]) -> String {
         }
         Event::InputsDropped { count } => format!("{count} inputs did not fit into one tick"),
         Event::StateRestored => "going on from the state before the restart".to_owned(),
-        Event::StateRefused { why } => {
-            format!("the state before the restart is not used: {}", refusal_text(why))
-        }
+        Event::StateRefused { why } => refusal_text(why),
     }
 }
 
-fn refusal_text(why: StateRefusal) -> &'static str {
-    match why {
+fn refusal_text(why: StateRefusal) -> String {
+    let why = match why {
         StateRefusal::Damaged => "the file is damaged",
         StateRefusal::OtherVersion => "another version wrote it",
         StateRefusal::OtherConfig => "the configuration was another one",
         StateRefusal::Age => "it is too old, or from the future",
         StateRefusal::OutOfRange => "a value is out of range",
-    }
+    };
+    format!("the state before the restart is not used: {why}")
 }
 
 fn reason_text(reason: RateReason) -> &'static str {
@@ -206,6 +205,16 @@ mod tests {
         let (level, text) = explain(&event, &names());
         assert_eq!(level, Level::DEBUG);
         assert_eq!(text, "cable upload: RED -> GREEN, delay -1.3 ms");
+    }
+
+    #[test]
+    fn a_state_that_is_not_used_is_a_warning_with_its_reason() {
+        let event = Event::StateRefused { why: StateRefusal::OtherConfig };
+        let (level, text) = explain(&event, &names());
+        assert_eq!(level, Level::WARN);
+        let expected =
+            "the state before the restart is not used: the configuration was another one";
+        assert_eq!(text, expected);
     }
 
     #[test]
