@@ -20,7 +20,7 @@ pub const FUTURE_MAX: Duration = Duration::from_secs(60);
 /// The state is saved at most this often.
 pub const SAVE_INTERVAL: embassy_time::Duration = embassy_time::Duration::from_secs(5);
 /// How long the last write may take.
-const FINISH_TIMEOUT: Duration = Duration::from_millis(100);
+const FINISH_TIMEOUT: Duration = Duration::from_millis(80);
 /// The slots' names; the generation decides which is written.
 const SLOTS: [&str; 2] = ["state-0", "state-1"];
 

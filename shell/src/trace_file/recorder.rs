@@ -25,7 +25,7 @@ const CHUNK_BYTES: usize = 2 * MAX_STATE_BYTES;
 /// Chunks that go round.
 const CHUNKS: usize = 4;
 /// How long the end may wait for the disk.
-const FINISH_TIMEOUT: Duration = Duration::from_millis(100);
+const FINISH_TIMEOUT: Duration = Duration::from_millis(80);
 /// A recording has its magic within so many bytes.
 const HEAD_BYTES: u64 = 64;
 
