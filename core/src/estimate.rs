@@ -5,12 +5,14 @@
 //! looks unloaded; otherwise it is frozen. The delay that zones are made of is load minus baseline.
 
 use embassy_time::Duration;
+use serde::{Deserialize, Serialize};
 
 use crate::config::ClassicConfig;
 use crate::ewma::Ewma;
 use crate::fixed::{Alpha, MicrosQ32, ticks_covering};
 use crate::history::History;
 use crate::outputs::{Event, Outputs};
+use crate::persist::LOAD_MAX;
 use crate::units::WanId;
 
 /// A delay this close below the freeze threshold counts as equal to it: 1 ns. Whether a delay that
@@ -19,7 +21,7 @@ use crate::units::WanId;
 const TIE: MicrosQ32 = MicrosQ32::from_bits(1 << 22);
 
 /// The filters of one WAN.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DelayEstimate {
     load: Ewma,
     baseline: Ewma,
@@ -76,6 +78,19 @@ impl DelayEstimate {
     /// Returns the latest sample, in whole µs.
     pub(crate) fn latest_sample_us(&self) -> Option<u32> {
         self.history.latest()
+    }
+
+    /// Returns whether the filters can hold these values.
+    pub(crate) fn accepts(&self, baseline: MicrosQ32, load: MicrosQ32) -> bool {
+        let bounds = self.baseline_min..=self.baseline_max;
+        bounds.contains(&baseline) && (MicrosQ32::ZERO..=LOAD_MAX).contains(&load)
+    }
+
+    /// Starts the filters at values from before a restart.
+    pub(crate) const fn restore(&mut self, baseline: MicrosQ32, load: MicrosQ32) {
+        self.is_seeded = true;
+        self.load.set(load);
+        self.baseline.set(baseline);
     }
 
     /// Feeds one sample to both filters.

@@ -3,6 +3,7 @@
 //! A loss is a loss, never a delay of zero.
 
 use embassy_time::Duration;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{BlindConfig, BlindMode};
 use crate::fixed::ticks_covering;
@@ -19,7 +20,7 @@ pub(crate) enum BlindVerdict {
 }
 
 /// Counts blind ticks and decides on each.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Fallback {
     mode: BlindMode,
     limit_ticks: u32,

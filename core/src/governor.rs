@@ -7,13 +7,15 @@
 
 use embassy_time::{Duration, Instant};
 use heapless::Deque;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{MAX_WRITES_PER_WINDOW, WriteLimit};
 
 /// A sliding window over the writes of one WAN.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct WriteLimiter {
     limit: WriteLimit,
+    #[serde(with = "crate::micros")]
     written: Deque<Instant, MAX_WRITES_PER_WINDOW>,
 }
 

@@ -5,6 +5,7 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::fixed::MicrosQ32;
+use crate::persist::StateRefusal;
 use crate::units::{BitsPerSecond, CommandId, Direction, ReflectorId, WanId};
 use crate::zone::Zone;
 
@@ -76,7 +77,7 @@ pub enum SampleRejection {
 ///
 /// Events are the log, the metrics and the explanation at once. Those that could repeat on every
 /// tick are emitted once per episode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Event {
     /// A direction's zone changed.
@@ -147,6 +148,7 @@ pub enum Event {
         /// The rate that waits; a later one takes its place.
         wanted: BitsPerSecond,
         /// When the limiter opens again.
+        #[serde(with = "crate::micros")]
         wait: Duration,
     },
     /// The baseline stopped following because the line is loaded.
@@ -216,6 +218,7 @@ pub enum Event {
     /// (then `gap` is zero and the controller's own time stands still).
     TickGap {
         /// Time since the last tick.
+        #[serde(with = "crate::micros")]
         gap: Duration,
     },
     /// The shell had more inputs than one tick can carry.
@@ -223,10 +226,17 @@ pub enum Event {
         /// How many were lost.
         count: u16,
     },
+    /// Filters and rates go on from before the restart.
+    StateRestored,
+    /// What was kept from before the restart is not believed: a fresh start.
+    StateRefused {
+        /// Why.
+        why: StateRefusal,
+    },
 }
 
 /// Everything the core wants done and has to say after one tick.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Outputs {
     /// To be done.
     pub actions: Vec<Action, MAX_ACTIONS>,

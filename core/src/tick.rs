@@ -20,6 +20,7 @@ pub const MAX_REPLIES: usize = 16;
 /// One answered probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
 pub struct RttSample {
     /// The WAN the probe left by.
     pub wan: WanId,
@@ -34,6 +35,7 @@ pub struct RttSample {
 /// One probe that will not be answered any more: the time limit passed, or it could not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
 pub struct ProbeLoss {
     /// The WAN the probe left by.
     pub wan: WanId,
@@ -44,6 +46,7 @@ pub struct ProbeLoss {
 /// What a check of the line other than the usual probes has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
 pub struct ConnectivityReport {
     /// The WAN that was checked.
     pub wan: WanId,
@@ -66,6 +69,7 @@ pub enum Outcome {
 /// The answer to one [`crate::outputs::Action::SetRate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
 pub struct Reply {
     /// The WAN of the command.
     pub wan: WanId,
@@ -83,19 +87,26 @@ pub struct Reply {
 ///
 /// A sample, a loss and a reply each appear in exactly one tick. Lists are bounded; what did not
 /// fit is counted in [`Tick::inputs_dropped`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tick {
     /// Monotonic time of this tick, from an arbitrary origin. Never wall-clock time.
+    #[serde(with = "crate::micros")]
     pub now: Instant,
     /// Probes answered since the last tick, oldest first.
+    #[serde(default)]
     pub samples: Vec<RttSample, MAX_SAMPLES>,
     /// Probes given up since the last tick.
+    #[serde(default)]
     pub losses: Vec<ProbeLoss, MAX_LOSSES>,
     /// Results of connectivity checks since the last tick, at most one per WAN.
+    #[serde(default)]
     pub connectivity: Vec<ConnectivityReport, MAX_WANS>,
     /// Commands that ended since the last tick.
+    #[serde(default)]
     pub replies: Vec<Reply, MAX_REPLIES>,
     /// Inputs that did not fit into the lists above.
+    #[serde(default)]
     pub inputs_dropped: u16,
 }
 

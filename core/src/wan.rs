@@ -2,6 +2,7 @@
 
 use embassy_time::{Duration, Instant};
 use heapless::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::command::{Ended, RateCommand};
 use crate::config::WanConfig;
@@ -11,6 +12,7 @@ use crate::fixed::{MicrosQ32, ticks_covering};
 use crate::governor::WriteLimiter;
 use crate::law::classic::ClassicShaper;
 use crate::outputs::{Action, Event, Outputs, RateReason, SampleRejection};
+use crate::persist::PersistedWan;
 use crate::snapshot::{DirectionSnapshot, TickResult, WanCounters, WanSnapshot};
 use crate::tick::{MAX_REFLECTORS, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
 use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, WanId};
@@ -26,14 +28,16 @@ enum Evidence {
 }
 
 /// The state of one WAN.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Wan {
     id: WanId,
     reflectors: u8,
     limiter_delays_cuts: bool,
     estimate: DelayEstimate,
     fallback: Fallback,
+    #[serde(with = "crate::micros")]
     blind_after: Duration,
+    #[serde(with = "crate::micros")]
     last_sample: Option<Instant>,
     blind_since_told: bool,
     shapers: PerDirection<ClassicShaper>,
@@ -311,6 +315,31 @@ impl Wan {
         let (delay, baseline) = (self.estimate.delay(), self.estimate.baseline());
         out.act(Action::SetRate { id, wan, direction, rate: to, is_cut });
         out.tell(Event::RateChanged { wan, direction, from, to, reason, delay, baseline });
+    }
+
+    /// Returns what is worth keeping over a restart, if anything was measured yet.
+    pub(crate) fn persist(&self) -> Option<PersistedWan> {
+        let wanted = PerDirection {
+            download: self.shapers.download.rate(),
+            upload: self.shapers.upload.rate(),
+        };
+        let (baseline, load) = (self.estimate.baseline(), self.estimate.load());
+        self.estimate.is_seeded().then_some(PersistedWan { baseline, load, wanted })
+    }
+
+    /// Returns whether this WAN could have been in that state.
+    pub(crate) fn accepts(&self, kept: &PersistedWan) -> bool {
+        let mut shapers = Direction::BOTH.into_iter();
+        self.estimate.accepts(kept.baseline, kept.load)
+            && shapers.all(|way| self.shapers.get(way).accepts(*kept.wanted.get(way)))
+    }
+
+    /// Goes on from a state that was accepted.
+    pub(crate) fn restore(&mut self, kept: &PersistedWan) {
+        self.estimate.restore(kept.baseline, kept.load);
+        for direction in Direction::BOTH {
+            self.shapers.get_mut(direction).restore(*kept.wanted.get(direction));
+        }
     }
 
     /// Returns the read-only mirror of this WAN.

@@ -5,6 +5,7 @@
 use tracing::Level;
 use wanctl_core::fixed::MicrosQ32;
 use wanctl_core::outputs::{Event, RateReason, SampleRejection};
+use wanctl_core::persist::StateRefusal;
 use wanctl_core::units::{Direction, WanId};
 
 use crate::config::show_rate;
@@ -35,9 +36,10 @@ pub fn explain(event: &Event, names: &[String]) -> (Level, String) {
 
 fn level(event: &Event) -> Level {
     match event {
-        Event::RateChanged { .. } | Event::BaselineReanchored { .. } | Event::BlindEnded { .. } => {
-            Level::INFO
-        }
+        Event::RateChanged { .. }
+        | Event::BaselineReanchored { .. }
+        | Event::BlindEnded { .. }
+        | Event::StateRestored => Level::INFO,
         Event::ZoneChanged { .. }
         | Event::RateConfirmed { .. }
         | Event::WriteHeld { .. }
@@ -50,7 +52,8 @@ fn level(event: &Event) -> Level {
         | Event::BlindBegan { .. }
         | Event::BlindLimitReached { .. }
         | Event::TickGap { .. }
-        | Event::InputsDropped { .. } => Level::WARN,
+        | Event::InputsDropped { .. }
+        | Event::StateRefused { .. } => Level::WARN,
     }
 }
 
@@ -118,7 +121,20 @@ fn text(event: &Event, names: &[String]) -> String {
             format!("the tick came {} ms after the last one", gap.as_millis())
         }
         Event::InputsDropped { count } => format!("{count} inputs did not fit into one tick"),
+        Event::StateRestored => "going on from the state before the restart".to_owned(),
+        Event::StateRefused { why } => refusal_text(why),
     }
+}
+
+fn refusal_text(why: StateRefusal) -> String {
+    let why = match why {
+        StateRefusal::Damaged => "the file is damaged",
+        StateRefusal::OtherVersion => "another version wrote it",
+        StateRefusal::OtherConfig => "the configuration was another one",
+        StateRefusal::Age => "it is too old, or from the future",
+        StateRefusal::OutOfRange => "a value is out of range",
+    };
+    format!("the state before the restart is not used: {why}")
 }
 
 fn reason_text(reason: RateReason) -> &'static str {
@@ -189,6 +205,16 @@ mod tests {
         let (level, text) = explain(&event, &names());
         assert_eq!(level, Level::DEBUG);
         assert_eq!(text, "cable upload: RED -> GREEN, delay -1.3 ms");
+    }
+
+    #[test]
+    fn a_state_that_is_not_used_is_a_warning_with_its_reason() {
+        let event = Event::StateRefused { why: StateRefusal::OtherConfig };
+        let (level, text) = explain(&event, &names());
+        assert_eq!(level, Level::WARN);
+        let expected =
+            "the state before the restart is not used: the configuration was another one";
+        assert_eq!(text, expected);
     }
 
     #[test]

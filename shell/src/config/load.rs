@@ -61,6 +61,7 @@ fn root_section(
     let status_interval = bounded("status-interval", minute, second, minute * 60 * 24);
     let probe_timeout =
         bounded("probe-timeout", second * 2, Duration::from_millis(100), second * 4);
+    let state_dir = root.optional(problems, "state-dir", string);
     let router = root.required(problems, "router", table_of("router"));
     let router = router
         .map(|placed| Section::new(placed.value, placed.at, placed.key))
@@ -87,7 +88,18 @@ fn root_section(
             problems.add(ExitReason::ConfigValue, 0..0, "wan", error.to_string(), None);
         }
     }
-    Some(DaemonConfig { on_exit, status_interval, probe_timeout, router, wans, core })
+    let state_dir = state_dir.map(|placed| folder.join(placed.value));
+    let record = None;
+    Some(DaemonConfig {
+        on_exit,
+        status_interval,
+        probe_timeout,
+        state_dir,
+        record,
+        router,
+        wans,
+        core,
+    })
 }
 
 /// Two WANs must not share a name or drive the same queue.

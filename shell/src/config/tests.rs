@@ -67,6 +67,15 @@ fn a_good_file_becomes_the_core_configuration() {
 }
 
 #[test]
+fn a_state_folder_is_relative_to_the_file_and_has_no_default() {
+    assert_eq!(parse_text(GOOD).unwrap().state_dir, None);
+    let text = format!("state-dir = \"state\"\n{GOOD}");
+    let config = parse(Path::new("/etc/wanctl/wanctl.toml"), &text, ReadFiles::No).unwrap();
+    assert_eq!(config.state_dir.as_deref(), Some(Path::new("/etc/wanctl/state")));
+    assert!(parse_text(&text.replace("\"state\"", "7")).is_err());
+}
+
+#[test]
 fn quirks_are_off_by_default() {
     let config = parse_text(&GOOD.replace("quirks = [\"floors-lift-rate\"]", "")).unwrap();
     assert_eq!(config.core.wans[0].classic.quirks, Quirks::default());
