@@ -1,6 +1,7 @@
 //! What was wanted, commanded and confirmed: the dialogue with the router about one shaper rate.
 
 use embassy_time::{Duration, Instant};
+use serde::{Deserialize, Serialize};
 
 use crate::tick::Outcome;
 use crate::units::{BitsPerSecond, CommandId};
@@ -11,10 +12,11 @@ use crate::units::{BitsPerSecond, CommandId};
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A command that has not been answered yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct InFlight {
     id: CommandId,
     rate: BitsPerSecond,
+    #[serde(with = "crate::micros")]
     since: Instant,
 }
 
@@ -30,7 +32,7 @@ pub(crate) enum Ended {
 }
 
 /// The commands of one direction of one WAN. Only the latest one counts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct RateCommand {
     /// The rate last handed to the shell; `None` when what the router holds is unknown.
     commanded: Option<BitsPerSecond>,

@@ -5,6 +5,7 @@
 
 use embassy_time::Duration;
 use heapless::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::fixed::Ratio;
 use crate::link::LinkConfig;
@@ -19,16 +20,17 @@ pub const TICK_MAX: Duration = Duration::from_millis(1000);
 pub const MAX_WRITES_PER_WINDOW: usize = 64;
 
 /// Everything a [`crate::controller::Controller`] needs to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Time between two ticks, [`TICK_MIN`] ..= [`TICK_MAX`].
+    #[serde(with = "crate::micros")]
     pub tick: Duration,
     /// The WANs, at least one.
     pub wans: Vec<WanConfig, MAX_WANS>,
 }
 
 /// One WAN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WanConfig {
     /// How many reflectors the shell knows for this WAN, 1 ..= [`MAX_REFLECTORS`].
     pub reflectors: u8,
@@ -41,33 +43,43 @@ pub struct WanConfig {
 }
 
 /// The parameters of the classic law, see [`crate::law::classic`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassicConfig {
     /// Delay above the baseline at which GREEN ends.
+    #[serde(with = "crate::micros")]
     pub target_delay: Duration,
     /// Delay above the baseline at which YELLOW ends.
+    #[serde(with = "crate::micros")]
     pub warn_delay: Duration,
     /// Delay above the baseline at which SOFT_RED ends (download only).
+    #[serde(with = "crate::micros")]
     pub hard_red_delay: Duration,
     /// Time constant of the load filter.
     pub load_time_constant: TimeConstant,
     /// Time constant of the baseline filter.
     pub baseline_time_constant: TimeConstant,
     /// Where both filters start; `None` starts them at the first sample.
+    #[serde(with = "crate::micros")]
     pub baseline_initial: Option<Duration>,
     /// The lowest believable baseline.
+    #[serde(with = "crate::micros")]
     pub baseline_min: Duration,
     /// The highest believable baseline.
+    #[serde(with = "crate::micros")]
     pub baseline_max: Duration,
     /// Filtered delay from which on the baseline is frozen.
+    #[serde(with = "crate::micros")]
     pub baseline_freeze_delay: Duration,
     /// How long the baseline stays frozen before the path counts as changed, in samples at the
     /// configured tick. It then re-anchors at the lowest of them, or of the latest
     /// [`crate::history::HISTORY_SAMPLES`] if that is fewer.
+    #[serde(with = "crate::micros")]
     pub baseline_freeze_max: Duration,
     /// How long a direction must be GREEN before its rate rises.
+    #[serde(with = "crate::micros")]
     pub green_hold: Duration,
     /// How long the delay must be above `warn_delay` before the download counts as SOFT_RED.
+    #[serde(with = "crate::micros")]
     pub soft_red_confirm: Duration,
     /// What to do when no reflector answers.
     pub blind: BlindConfig,
@@ -78,7 +90,7 @@ pub struct ClassicConfig {
 }
 
 /// One direction's shaper. The three-zone upload uses no floor but `floors.red`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShaperConfig {
     /// The rate is never cut below the floor of the zone it is cut in.
     pub floors: ZoneFloors,
@@ -93,7 +105,7 @@ pub struct ShaperConfig {
 }
 
 /// The lowest rate per zone: `red <= soft_red <= yellow <= green <= ceiling`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZoneFloors {
     /// In GREEN.
     pub green: BitsPerSecond,
@@ -118,7 +130,7 @@ impl ZoneFloors {
 }
 
 /// What to do when no reflector answers although the line works otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlindMode {
     /// The first blind tick reuses the load filter's value, then the rates are frozen until
     /// [`BlindConfig::limit`], then the tick counts as failed.
@@ -130,20 +142,22 @@ pub enum BlindMode {
 }
 
 /// Behaviour without answers from reflectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlindConfig {
     /// The mode.
     pub mode: BlindMode,
     /// How long no reflector must have answered before losses count as blindness.
+    #[serde(with = "crate::micros")]
     pub after: Duration,
     /// How long [`BlindMode::Graceful`] lasts.
+    #[serde(with = "crate::micros")]
     pub limit: Duration,
     /// How the core learns whether the line works all the same.
     pub checks: Checks,
 }
 
 /// Where connectivity reports come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Checks {
     /// They stand in the blind tick itself, as the reference's blocking checks do.
     Given,
@@ -154,17 +168,19 @@ pub enum Checks {
         /// How many TCP targets the shell knows.
         tcp_targets: u8,
         /// How long a finding is believed.
+        #[serde(with = "crate::micros")]
         every: Duration,
     },
 }
 
 /// At most `writes` router writes within `window`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteLimit {
     /// Number of writes, 1 ..= [`MAX_WRITES_PER_WINDOW`]. Both directions of a WAN written in
     /// one tick count as one.
     pub writes: u8,
     /// Length of the sliding window.
+    #[serde(with = "crate::micros")]
     pub window: Duration,
 }
 
@@ -180,7 +196,7 @@ impl WriteLimit {
 /// Defects of the reference controller (v1.1) that golden parity needs, each by name.
 ///
 /// All are off unless asked for; `wanctl-sim parity` switches all of them on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quirks {
     /// A zone's floor lifts a lower rate at once, so leaving RED jumps the rate up. Without the
     /// quirk floors only bound cuts.

@@ -2,9 +2,11 @@
 
 use embassy_time::{Duration, Instant};
 use heapless::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, ConfigError};
 use crate::outputs::{Event, Outputs, SampleRejection};
+use crate::persist::{PersistedState, Restoration, StateRefusal};
 use crate::snapshot::Snapshot;
 use crate::tick::{MAX_WANS, RttSample, Tick};
 use crate::units::{CommandId, WanId};
@@ -14,14 +16,18 @@ use crate::wan::Wan;
 ///
 /// It owns no clock and does no I/O: everything it knows is in the [`Tick`], everything it wants
 /// is in the [`Outputs`]. The same ticks give the same outputs, bit for bit, on every machine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Controller<const WANS: usize = MAX_WANS> {
+    #[serde(with = "crate::micros")]
     tick: Duration,
     wans: Vec<Wan, WANS>,
+    #[serde(with = "crate::micros")]
     last_now: Option<Instant>,
     next_id: CommandId,
     ticks: u64,
     outputs_dropped: u64,
+    config: u32,
+    restoration: Option<Restoration>,
 }
 
 impl<const WANS: usize> Controller<WANS> {
@@ -43,6 +49,8 @@ impl<const WANS: usize> Controller<WANS> {
             next_id: CommandId(0),
             ticks: 0,
             outputs_dropped: 0,
+            config: config.fingerprint(),
+            restoration: None,
         })
     }
 
@@ -52,6 +60,11 @@ impl<const WANS: usize> Controller<WANS> {
     pub fn step(&mut self, tick: &Tick, out: &mut Outputs) {
         out.clear();
         let now = self.advance_time(tick, out);
+        match self.restoration.take() {
+            Some(Restoration::Restored) => out.tell(Event::StateRestored),
+            Some(Restoration::Refused(why)) => out.tell(Event::StateRefused { why }),
+            None => {}
+        }
         if tick.inputs_dropped > 0 {
             out.tell(Event::InputsDropped { count: tick.inputs_dropped });
         }
@@ -85,6 +98,61 @@ impl<const WANS: usize> Controller<WANS> {
             let (wan, reflector) = (sample.wan, sample.reflector);
             let why = SampleRejection::UnknownSource;
             out.tell(Event::SampleRejected { wan, reflector, why });
+        }
+    }
+
+    /// Returns the number of steps so far.
+    #[must_use]
+    pub const fn ticks(&self) -> u64 {
+        self.ticks
+    }
+
+    /// Returns whether this controller was made with that configuration.
+    #[must_use]
+    pub fn fits(&self, config: &Config) -> bool {
+        self.config == config.fingerprint()
+    }
+
+    /// Returns what is worth keeping over a restart.
+    #[must_use]
+    pub fn persist(&self) -> PersistedState {
+        PersistedState { config: self.config, wans: self.wans.iter().map(Wan::persist).collect() }
+    }
+
+    /// Goes on from a state that was kept. Meant for a controller before its first step, whose
+    /// outputs then tell [`Event::StateRestored`] or [`Event::StateRefused`].
+    ///
+    /// # Errors
+    ///
+    /// When the state is not believed; nothing is changed then.
+    pub fn restore(&mut self, state: &PersistedState) -> Result<(), StateRefusal> {
+        if let Err(why) = self.check_state(state) {
+            self.refuse_state(why);
+            return Err(why);
+        }
+        for (wan, kept) in self.wans.iter_mut().zip(&state.wans) {
+            if let Some(kept) = kept {
+                wan.restore(kept);
+            }
+        }
+        self.restoration = Some(Restoration::Restored);
+        Ok(())
+    }
+
+    /// Notes that a state was there and could not be used, to be told with the next step.
+    pub const fn refuse_state(&mut self, why: StateRefusal) {
+        self.restoration = Some(Restoration::Refused(why));
+    }
+
+    fn check_state(&self, state: &PersistedState) -> Result<(), StateRefusal> {
+        if state.config != self.config || state.wans.len() != self.wans.len() {
+            return Err(StateRefusal::OtherConfig);
+        }
+        let mut pairs = self.wans.iter().zip(&state.wans);
+        if pairs.all(|(wan, kept)| kept.is_none_or(|kept| wan.accepts(&kept))) {
+            Ok(())
+        } else {
+            Err(StateRefusal::OutOfRange)
         }
     }
 

@@ -1,6 +1,7 @@
 //! From a shaper's byte counter to the rate it delivers.
 
 use embassy_time::{Duration, Instant};
+use serde::{Deserialize, Serialize};
 
 use crate::units::BitsPerSecond;
 
@@ -8,10 +9,18 @@ use crate::units::BitsPerSecond;
 /// second, and a rate over a few milliseconds says nothing.
 pub(crate) const READING_SPACING_MIN: Duration = Duration::from_millis(200);
 
+/// A counter's value with its time.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Reading {
+    bytes: u64,
+    #[serde(with = "crate::micros")]
+    at: Instant,
+}
+
 /// The delivered rate of one direction.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Delivery {
-    last: Option<(u64, Instant)>,
+    last: Option<Reading>,
     rate: Option<BitsPerSecond>,
 }
 
@@ -24,16 +33,16 @@ impl Delivery {
     /// Takes a counter's value; returns the new rate if this reading makes one. A counter that went
     /// back has begun again, and only its next reading says something.
     pub(crate) fn read(&mut self, bytes: u64, at: Instant) -> Option<BitsPerSecond> {
-        let Some((last_bytes, last_at)) = self.last else {
-            self.last = Some((bytes, at));
+        let Some(last) = self.last else {
+            self.last = Some(Reading { bytes, at });
             return None;
         };
-        let passed = at.checked_duration_since(last_at)?;
+        let passed = at.checked_duration_since(last.at)?;
         if passed < READING_SPACING_MIN {
             return None;
         }
-        self.last = Some((bytes, at));
-        let gained = bytes.checked_sub(last_bytes)?;
+        self.last = Some(Reading { bytes, at });
+        let gained = bytes.checked_sub(last.bytes)?;
         let bits = u128::from(gained).saturating_mul(8_000_000);
         let rate = bits.checked_div(u128::from(passed.as_micros())).unwrap_or_default();
         self.rate = Some(BitsPerSecond::new(u64::try_from(rate).unwrap_or(u64::MAX)));

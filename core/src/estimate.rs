@@ -5,16 +5,23 @@
 //! looks unloaded; otherwise it is frozen. The delay that zones are made of is load minus baseline.
 
 use embassy_time::Duration;
+use serde::{Deserialize, Serialize};
 
 use crate::config::ClassicConfig;
 use crate::ewma::Ewma;
 use crate::fixed::{Alpha, MicrosQ32, ticks_covering};
 use crate::history::History;
 use crate::outputs::{Event, Outputs};
+use crate::persist::LOAD_MAX;
 use crate::units::WanId;
 
+/// A delay this close below the freeze threshold counts as equal to it: 1 ns. Whether a delay that
+/// is equal on paper comes out a few bits above or below depends on how the filter's coefficient is
+/// rounded, and an equal delay freezes.
+const TIE: MicrosQ32 = MicrosQ32::from_bits(1 << 22);
+
 /// The filters of one WAN.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DelayEstimate {
     load: Ewma,
     baseline: Ewma,
@@ -39,7 +46,7 @@ impl DelayEstimate {
             baseline: Ewma::new(initial, Alpha::per_tick(tick, config.baseline_time_constant)),
             baseline_min: config.baseline_min.into(),
             baseline_max: config.baseline_max.into(),
-            freeze_delay: config.baseline_freeze_delay.into(),
+            freeze_delay: MicrosQ32::from(config.baseline_freeze_delay).saturating_sub(TIE),
             freeze_max_ticks: (!config.quirks.baseline_freezes_for_ever).then_some(limit),
             is_seeded: config.baseline_initial.is_some(),
             frozen_ticks: 0,
@@ -83,11 +90,33 @@ impl DelayEstimate {
         self.history.latest()
     }
 
+    /// Returns whether the filters can hold these values.
+    pub(crate) fn accepts(&self, baseline: MicrosQ32, load: MicrosQ32) -> bool {
+        let bounds = self.baseline_min..=self.baseline_max;
+        bounds.contains(&baseline) && (MicrosQ32::ZERO..=LOAD_MAX).contains(&load)
+    }
+
+    /// Starts the filters at values from before a restart.
+    pub(crate) const fn restore(&mut self, baseline: MicrosQ32, load: MicrosQ32) {
+        self.is_seeded = true;
+        self.load.set(load);
+        self.baseline.set(baseline);
+    }
+
     /// Feeds one sample to both filters.
+    ///
+    /// `may_reanchor` tells whether a delay that never goes away can be the path's own: not while a
+    /// shaper stands at its floor, because then the line may carry even less than that.
     ///
     /// The load moves first; whether the baseline may follow is decided on the new load and the
     /// old baseline; the baseline is fed with the raw sample.
-    pub(crate) fn update(&mut self, wan: WanId, sample: MicrosQ32, out: &mut Outputs) {
+    pub(crate) fn update(
+        &mut self,
+        wan: WanId,
+        sample: MicrosQ32,
+        may_reanchor: bool,
+        out: &mut Outputs,
+    ) {
         self.history.push(u32::try_from(sample.as_micros_rounded()).unwrap_or(u32::MAX));
         if !self.is_seeded {
             self.is_seeded = true;
@@ -98,7 +127,7 @@ impl DelayEstimate {
         if self.delay() < self.freeze_delay {
             self.follow(wan, sample, out);
         } else {
-            self.freeze(wan, out);
+            self.freeze(wan, may_reanchor, out);
         }
     }
 
@@ -126,13 +155,13 @@ impl DelayEstimate {
         }
     }
 
-    fn freeze(&mut self, wan: WanId, out: &mut Outputs) {
+    fn freeze(&mut self, wan: WanId, may_reanchor: bool, out: &mut Outputs) {
         if self.frozen_ticks == 0 {
             let (baseline, delay) = (self.baseline(), self.delay());
             out.tell(Event::BaselineFrozen { wan, baseline, delay });
         }
         self.frozen_ticks = self.frozen_ticks.saturating_add(1);
-        if self.freeze_max_ticks.is_some_and(|limit| self.frozen_ticks >= limit) {
+        if may_reanchor && self.freeze_max_ticks.is_some_and(|limit| self.frozen_ticks >= limit) {
             self.reanchor(wan, out);
         }
     }

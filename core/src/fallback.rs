@@ -5,6 +5,7 @@
 //! after the other, of which one is enough.
 
 use embassy_time::{Duration, Instant};
+use serde::{Deserialize, Serialize};
 
 use crate::config::{BlindConfig, BlindMode, Checks};
 use crate::fixed::ticks_covering;
@@ -25,7 +26,7 @@ pub(crate) enum BlindVerdict {
 }
 
 /// A check to be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ask {
     Gateway,
     Tcp(u8),
@@ -40,22 +41,31 @@ impl Ask {
     }
 }
 
+/// A check that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Asked {
+    ask: Ask,
+    #[serde(with = "crate::micros")]
+    at: Instant,
+}
+
 /// What the checks have found out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Finding {
     pub(crate) kind: CheckKind,
     pub(crate) connected: bool,
+    #[serde(with = "crate::micros")]
     at: Instant,
 }
 
 /// Counts blind ticks, decides on each, and finds out whether the line works.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Fallback {
     mode: BlindMode,
     checks: Checks,
     limit_ticks: u32,
     ticks: u32,
-    asked: Option<(Ask, Instant)>,
+    asked: Option<Asked>,
     next: Option<Ask>,
     finding: Option<Finding>,
 }
@@ -84,7 +94,7 @@ impl Fallback {
         if self.checks == Checks::Given {
             return Some(self.find(kind, connected, now));
         }
-        let (ask, _) = self.asked.take_if(|(ask, _)| ask.kind() == kind)?;
+        let Asked { ask, .. } = self.asked.take_if(|asked| asked.ask.kind() == kind)?;
         self.conclude(ask, connected, now)
     }
 
@@ -92,7 +102,8 @@ impl Fallback {
     pub(crate) fn ask(&mut self, now: Instant) -> Option<Ask> {
         let Checks::Asked { gateway, tcp_targets, every } = self.checks else { return None };
         let age = |at: Instant| now.checked_duration_since(at).unwrap_or(Duration::MIN);
-        if let Some((ask, _)) = self.asked.take_if(|(_, since)| age(*since) >= CHECK_TIMEOUT) {
+        let late = |asked: &mut Asked| age(asked.at) >= CHECK_TIMEOUT;
+        if let Some(Asked { ask, .. }) = self.asked.take_if(late) {
             self.conclude(ask, false, now);
         }
         let is_fresh = self.finding.is_some_and(|finding| age(finding.at) < every);
@@ -105,7 +116,7 @@ impl Fallback {
             (false, _) => Some(Ask::Tcp(0)),
         };
         let ask = self.next.take().or(first)?;
-        self.asked = Some((ask, now));
+        self.asked = Some(Asked { ask, at: now });
         Some(ask)
     }
 

@@ -8,6 +8,7 @@
 
 use embassy_time::{Duration, Instant};
 use heapless::Deque;
+use serde::{Deserialize, Serialize};
 
 use crate::command::{Ended, RateCommand};
 use crate::config::{MAX_WRITES_PER_WINDOW, WriteLimit};
@@ -41,7 +42,7 @@ pub(crate) struct Moment {
 }
 
 /// Decides on the writes of one WAN and follows them to their end.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Governor {
     wan: WanId,
     limiter: Limiter,
@@ -51,7 +52,7 @@ pub(crate) struct Governor {
 }
 
 /// What limits the writes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(clippy::large_enum_variant, reason = "there is no heap to put the larger one on")]
 enum Limiter {
     Budget(WriteBudget),
@@ -211,12 +212,14 @@ impl Limiter {
 ///
 /// Raises leave an eighth of it to cuts. Cuts take what is there and are written even when nothing
 /// is: not writing them would cost the line, writing them costs the router's log.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct WriteBudget {
     limit: WriteLimit,
     /// Tokens times the window in ticks of the clock, so that refilling is exact.
     level: u64,
+    #[serde(with = "crate::micros")]
     refilled: Option<Instant>,
+    #[serde(with = "crate::micros")]
     last_write: Option<Instant>,
 }
 
@@ -259,9 +262,10 @@ impl WriteBudget {
 }
 
 /// The reference's limiter: at most `writes` in a sliding window.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct WriteWindow {
     limit: WriteLimit,
+    #[serde(with = "crate::micros")]
     written: Deque<Instant, MAX_WRITES_PER_WINDOW>,
 }
 

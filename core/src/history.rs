@@ -1,12 +1,13 @@
 //! A ring of the latest 2400 samples: two minutes at a 50 ms tick.
 
 use heapless::HistoryBuf;
+use serde::{Deserialize, Serialize};
 
 /// How many samples a [`History`] keeps.
 pub const HISTORY_SAMPLES: usize = 2400;
 
 /// The latest [`HISTORY_SAMPLES`] values, in fixed memory; a new value replaces the oldest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct History<T> {
     ring: HistoryBuf<T, HISTORY_SAMPLES>,
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fixed::MicrosQ32;
 use crate::link::{LinkEdge, LinkState};
+use crate::persist::StateRefusal;
 use crate::quality::LinkQuality;
 use crate::tick::CheckKind;
 use crate::units::{BitsPerSecond, CommandId, Direction, ReflectorId, WanId};
@@ -94,7 +95,7 @@ pub enum SampleRejection {
 ///
 /// Events are the log, the metrics and the explanation at once. Those that could repeat on every
 /// tick are emitted once per episode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Event {
     /// A direction's zone changed.
@@ -165,6 +166,7 @@ pub enum Event {
         /// The rate that waits; a later one takes its place.
         wanted: BitsPerSecond,
         /// When the limiter opens again.
+        #[serde(with = "crate::micros")]
         wait: Duration,
     },
     /// The baseline stopped following because the line is loaded.
@@ -234,7 +236,20 @@ pub enum Event {
     /// (then `gap` is zero and the controller's own time stands still).
     TickGap {
         /// Time since the last tick.
+        #[serde(with = "crate::micros")]
         gap: Duration,
+    },
+    /// The shell had more inputs than one tick can carry.
+    InputsDropped {
+        /// How many were lost.
+        count: u16,
+    },
+    /// Filters and rates go on from before the restart.
+    StateRestored,
+    /// What was kept from before the restart is not believed: a fresh start.
+    StateRefused {
+        /// Why.
+        why: StateRefusal,
     },
     /// A link's life has moved on, see [`crate::link`].
     LinkChanged {
@@ -258,15 +273,10 @@ pub enum Event {
         /// Whether the line works.
         connected: bool,
     },
-    /// The shell had more inputs than one tick can carry.
-    InputsDropped {
-        /// How many were lost.
-        count: u16,
-    },
 }
 
 /// Everything the core wants done and has to say after one tick.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Outputs {
     /// To be done.
     pub actions: Vec<Action, MAX_ACTIONS>,

@@ -33,7 +33,7 @@ pub struct LinkQuality {
 }
 
 /// The filters behind [`LinkQuality`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct QualityEstimate {
     loss: Ewma<PpmQ32>,
     jitter: Ewma,
@@ -44,7 +44,7 @@ pub(crate) struct QualityEstimate {
 
 /// Mean of the delivered rate and mean distance from it. Both are kept relative to the first rate
 /// seen, which drops out of their quotient.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Throughput {
     unit: BitsPerSecond,
     mean: Ewma<PpmQ32>,

@@ -9,6 +9,7 @@ use core::cell::Cell;
 
 use critical_section::Mutex;
 use embassy_time::Instant;
+use serde::{Deserialize, Serialize};
 
 use crate::fixed::MicrosQ32;
 use crate::law::classic::Streaks;
@@ -19,7 +20,7 @@ use crate::units::{BitsPerSecond, PerDirection};
 use crate::zone::Zone;
 
 /// What a WAN did in its last tick.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TickResult {
     /// Nothing came in; probes are on their way.
     #[default]
@@ -50,7 +51,7 @@ pub struct DirectionSnapshot {
 }
 
 /// Totals since start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WanCounters {
     /// Samples accepted.
     pub samples: u64,

@@ -22,6 +22,7 @@ pub const MAX_REPLIES: usize = 16;
 /// One answered probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
 pub struct RttSample {
     /// The WAN the probe left by.
     pub wan: WanId,
@@ -36,6 +37,7 @@ pub struct RttSample {
 /// One probe that will not be answered any more: the time limit passed, or it could not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
 pub struct ProbeLoss {
     /// The WAN the probe left by.
     pub wan: WanId,
@@ -47,6 +49,7 @@ pub struct ProbeLoss {
 /// [`crate::outputs::Action::CheckGateway`] or [`crate::outputs::Action::CheckTcp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
 pub struct ConnectivityReport {
     /// The WAN that was checked.
     pub wan: WanId,
@@ -69,6 +72,7 @@ pub enum CheckKind {
 /// What the operating system says about a link, told when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
 pub struct LinkFact {
     /// The WAN whose link is meant.
     pub wan: WanId,
@@ -94,6 +98,7 @@ pub enum OperState {
 /// The counters of one shaper, as the router gave them. They may wrap, and begin again at zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
 pub struct CounterReading {
     /// The WAN.
     pub wan: WanId,
@@ -127,6 +132,7 @@ pub enum Outcome {
 /// The answer to one [`crate::outputs::Action::SetRate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
 pub struct Reply {
     /// The WAN of the command.
     pub wan: WanId,
@@ -144,23 +150,32 @@ pub struct Reply {
 ///
 /// A sample, a loss and a reply each appear in exactly one tick. Lists are bounded; what did not
 /// fit is counted in [`Tick::inputs_dropped`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tick {
     /// Monotonic time of this tick, from an arbitrary origin. Never wall-clock time.
+    #[serde(with = "crate::micros")]
     pub now: Instant,
     /// Probes answered since the last tick, oldest first.
+    #[serde(default)]
     pub samples: Vec<RttSample, MAX_SAMPLES>,
     /// Probes given up since the last tick.
+    #[serde(default)]
     pub losses: Vec<ProbeLoss, MAX_LOSSES>,
     /// Results of connectivity checks since the last tick.
+    #[serde(default)]
     pub connectivity: Vec<ConnectivityReport, MAX_WANS>,
     /// What changed about links since the last tick.
+    #[serde(default)]
     pub links: Vec<LinkFact, MAX_WANS>,
     /// Shaper counters read since the last tick.
+    #[serde(default)]
     pub counters: Vec<CounterReading, MAX_COUNTERS>,
     /// Commands that ended since the last tick.
+    #[serde(default)]
     pub replies: Vec<Reply, MAX_REPLIES>,
     /// Inputs that did not fit into the lists above.
+    #[serde(default)]
     pub inputs_dropped: u16,
 }
 

@@ -48,7 +48,7 @@ impl BitsPerSecond {
     }
 }
 
-/// A round-trip time in nanoseconds, as kernel time stamps give it.
+/// A round-trip time in nanoseconds, the resolution of the shell's clock.
 ///
 /// A lost probe is never an `RttNanos`: it is a [`crate::tick::ProbeLoss`].
 #[derive(

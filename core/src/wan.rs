@@ -2,6 +2,7 @@
 
 use embassy_time::{Duration, Instant};
 use heapless::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::config::WanConfig;
 use crate::delivery::Delivery;
@@ -12,6 +13,7 @@ use crate::governor::{Governor, Moment};
 use crate::law::classic::ClassicShaper;
 use crate::link::{Link, LinkChange, LinkInputs, LinkState};
 use crate::outputs::{Action, Event, Outputs, SampleRejection};
+use crate::persist::PersistedWan;
 use crate::quality::QualityEstimate;
 use crate::snapshot::{DirectionSnapshot, TickResult, WanCounters, WanSnapshot};
 use crate::tick::{MAX_REFLECTORS, OperState, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
@@ -28,10 +30,11 @@ enum Evidence {
 }
 
 /// The state of one WAN.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Wan {
     id: WanId,
     reflectors: u8,
+    #[serde(with = "crate::micros")]
     tick: Duration,
     is_reference: bool,
     link: Option<Link>,
@@ -40,7 +43,9 @@ pub(crate) struct Wan {
     deliveries: PerDirection<Delivery>,
     estimate: DelayEstimate,
     fallback: Fallback,
+    #[serde(with = "crate::micros")]
     blind_after: Duration,
+    #[serde(with = "crate::micros")]
     last_sample: Option<Instant>,
     is_blind_told: bool,
     shapers: PerDirection<ClassicShaper>,
@@ -240,7 +245,8 @@ impl Wan {
         self.leave_blindness(out);
         self.last_sample = Some(now);
         self.quality.sample(sample);
-        self.estimate.update(self.id, sample, out);
+        let may_reanchor = !self.is_at_floor();
+        self.estimate.update(self.id, sample, may_reanchor, out);
         self.control(now, out);
         TickResult::Controlled
     }
@@ -271,6 +277,11 @@ impl Wan {
             BlindVerdict::Freeze => TickResult::Frozen,
             BlindVerdict::ReuseLoad | BlindVerdict::Fail => TickResult::Failed,
         }
+    }
+
+    /// Returns whether a direction has been cut as far as it may be.
+    fn is_at_floor(&self) -> bool {
+        Direction::BOTH.iter().any(|&direction| self.shapers.get(direction).is_at_floor())
     }
 
     /// Before the first sample there is nothing to reuse; only the reference takes its configured
@@ -319,6 +330,31 @@ impl Wan {
             is_blind: matches!(self.result, TickResult::Frozen | TickResult::Failed),
         };
         self.governor.govern(&wanted, &moment, next_id, &mut self.counters, out);
+    }
+
+    /// Returns what is worth keeping over a restart, if anything was measured yet.
+    pub(crate) fn persist(&self) -> Option<PersistedWan> {
+        let wanted = PerDirection {
+            download: self.shapers.download.rate(),
+            upload: self.shapers.upload.rate(),
+        };
+        let (baseline, load) = (self.estimate.baseline(), self.estimate.load());
+        self.estimate.is_seeded().then_some(PersistedWan { baseline, load, wanted })
+    }
+
+    /// Returns whether this WAN could have been in that state.
+    pub(crate) fn accepts(&self, kept: &PersistedWan) -> bool {
+        let mut shapers = Direction::BOTH.into_iter();
+        self.estimate.accepts(kept.baseline, kept.load)
+            && shapers.all(|way| self.shapers.get(way).accepts(*kept.wanted.get(way)))
+    }
+
+    /// Goes on from a state that was accepted.
+    pub(crate) fn restore(&mut self, kept: &PersistedWan) {
+        self.estimate.restore(kept.baseline, kept.load);
+        for direction in Direction::BOTH {
+            self.shapers.get_mut(direction).restore(*kept.wanted.get(direction));
+        }
     }
 
     /// Returns the read-only mirror of this WAN.

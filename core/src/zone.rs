@@ -44,7 +44,7 @@ impl Zone {
 }
 
 /// The delays at which zones begin, above the baseline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// GREEN ends here.
     pub target: MicrosQ32,

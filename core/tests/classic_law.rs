@@ -295,6 +295,10 @@ fn a_queue_that_drained_once_does_not_move_the_baseline() {
 fn the_anchor_stays_within_the_bounds_of_the_baseline() {
     let mut classic = unfiltered();
     classic.baseline_freeze_max = Duration::from_secs(1);
+    // Thresholds so high that nothing is cut: at the floor there is no new anchor.
+    classic.target_delay = Duration::from_millis(300);
+    classic.warn_delay = Duration::from_millis(400);
+    classic.hard_red_delay = Duration::from_millis(500);
     let mut rig = Rig::new(classic);
     rig.answer_times(20, 200);
     assert_eq!(rig.wan().baseline, millis(60));
@@ -372,4 +376,24 @@ fn a_stall_full_of_stale_samples_leaves_room_to_tell_of_the_cut() {
     assert_eq!(rig.out.outputs_dropped, 0);
     assert!(rig.told(|event| matches!(event, Event::RateChanged { .. })));
     assert!(rig.told(|event| matches!(event, Event::SampleRejected { .. })));
+}
+
+#[test]
+fn a_delay_that_equals_the_freeze_threshold_on_paper_freezes() {
+    // 20 % of a step of 15 ms is 3 ms, whatever the binary fraction of 0.2 makes of it.
+    let mut rig = Rig::new(example::classic());
+    rig.answer_times(20, 25);
+    rig.answer(40);
+    assert_eq!(rig.wan().baseline, millis(25));
+}
+
+#[test]
+fn a_standing_queue_at_the_floor_is_not_taken_for_a_new_path() {
+    let mut classic = unfiltered();
+    classic.baseline_freeze_max = Duration::from_secs(5);
+    let mut rig = Rig::new(classic);
+    rig.answer_times(20, GREEN_MS);
+    rig.answer_times(400, RED_MS);
+    assert_eq!(rig.download().wanted, mbps(200));
+    assert!(rig.wan().baseline < millis(26), "{:?}", rig.wan().baseline);
 }

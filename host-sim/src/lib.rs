@@ -6,4 +6,7 @@ pub mod link;
 pub mod measure;
 pub mod netns;
 pub mod parity;
+pub mod replay;
 pub mod routeros;
+pub mod step;
+pub mod synthetic;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use wanctl_sim::{demo, measure, parity, routeros};
+use wanctl_sim::{demo, measure, parity, replay, routeros, step, synthetic};
 
 /// Emulated routers and links for wanctl
 #[derive(Debug, Parser)]
@@ -22,9 +22,21 @@ enum Command {
     Measure(measure::MeasureArgs),
     /// Compare the core with a recorded run of the reference controller
     Parity(parity::ParityArgs),
+    /// Feed a recording to the core again and compare every output bit for bit
+    #[command(after_help = REPLAY_EXIT_CODES)]
+    Replay(replay::ReplayArgs),
     /// Serve an emulated RouterOS REST interface until interrupted
     Routeros(routeros::cli::RouterosArgs),
+    /// Run the core for a foreign simulator: one JSON tick per line in, one JSON line out
+    Step(step::StepArgs),
+    /// Make a long recording of a made-up line with two WANs, without waiting for it
+    Synthesize(synthetic::SynthesizeArgs),
 }
+
+const REPLAY_EXIT_CODES: &str = "Exit codes:
+  0  everything that could be replayed is identical
+  1  there is a difference; the first one is printed
+  2  nothing can be replayed";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -34,6 +46,9 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args, &mut stdout).map(|()| true),
         Command::Measure(args) => measure::run(args, &mut stdout).map(|()| true),
         Command::Parity(args) => parity::run(args, &mut stdout),
+        Command::Replay(args) => replay::run(args, &mut stdout),
+        Command::Step(args) => step::run(args, std::io::stdin().lock(), &mut stdout),
+        Command::Synthesize(args) => synthetic::run(args, &mut stdout).map(|()| true),
         Command::Routeros(args) => routeros::cli::run(args).map(|()| true),
     };
     match result {

@@ -39,8 +39,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_known_keys() {
     let bench = Bench::new();
     bench.edit("name = \"cable\"", "name = \"cable\"\ncolour = \"green\"");
     let place = place(&bench, 13, 1) + "wan.colour";
-    let known =
-        "known here: classic, download, interface, name, reflectors, source-address, upload";
+    let known = "known here: checks, classic, download, interface, link, name, reflectors, source-address, upload";
     expect_config_refused(&bench, ExitReason::ConfigText, &[&place, "unknown key", known]);
 }
 
@@ -269,7 +268,14 @@ fn run_as_nobody(bench: &Bench, namespace: &Namespace) -> Ended {
     let readable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder, readable).expect("the folder is ours");
     let program = folder.join("wanctl");
-    std::fs::copy(common::wanctl_binary(), &program).expect("the program can be copied");
+    // Copied by a process of its own: a descriptor open for writing here could be inherited by what
+    // another test starts meanwhile, and a program open for writing cannot be run.
+    let copied = std::process::Command::new("cp")
+        .arg(common::wanctl_binary())
+        .arg(&program)
+        .status()
+        .expect("cp can be run");
+    assert!(copied.success(), "the program can be copied");
     let start = || {
         let mut command = std::process::Command::new(&program);
         command.uid(NOBODY).gid(NOBODY).arg("run").arg("--config").arg(bench.files.config());

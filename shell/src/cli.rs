@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing::level_filters::LevelFilter;
 use wanctl_core::units::Direction;
 
@@ -29,7 +29,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Control the line until SIGTERM or SIGINT
+    /// Control the line until SIGTERM, SIGINT or SIGHUP
     Run {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
@@ -37,6 +37,9 @@ enum Command {
         /// The least important lines that are logged
         #[arg(long, value_enum, default_value_t = LogLevel::Info)]
         log_level: LogLevel,
+        /// Record every tick to this file, for `wanctl-sim replay`; an existing recording goes on
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
     },
     /// Check a configuration file, and on request the router
     Check {
@@ -88,8 +91,9 @@ fn exit_code_help() -> String {
 /// Why the command ended early; the reason decides the exit code.
 pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
     match &cli.command {
-        Command::Run { config, log_level } => {
-            let config = config::load(config, ReadFiles::Yes)?;
+        Command::Run { config, log_level, record } => {
+            let mut config = config::load(config, ReadFiles::Yes)?;
+            config.record.clone_from(record);
             let _flush_at_end = logging::start((*log_level).into());
             run(&config)
         }
@@ -104,7 +108,7 @@ pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
 
 fn run(config: &DaemonConfig) -> Result<(), Failure> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|error| Failure::new(ExitReason::Other, format!("signals: {error}")))?;
     }

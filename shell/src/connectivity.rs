@@ -97,9 +97,8 @@ fn run(check: Check, targets: &[CheckTargets]) -> ConnectivityReport {
             (CheckKind::Gateway, answers.unwrap_or(false))
         }
         Check::Tcp(_, index) => {
-            let address = target.and_then(|target| {
-                Some((&target.path, *target.tcp.get(usize::from(index))?))
-            });
+            let address = target
+                .and_then(|target| Some((&target.path, *target.tcp.get(usize::from(index))?)));
             let accepts = |(path, address)| connect(path, address).is_ok();
             (CheckKind::Tcp, address.is_some_and(accepts))
         }

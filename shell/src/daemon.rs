@@ -17,7 +17,9 @@ use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::Published;
 use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker};
+use crate::state_file::{self, StateFile, StateSaver};
 use crate::status;
+use crate::trace_file::Recorder;
 
 /// How long the end of the daemon may take: it must be over within a second of the signal.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(800);
@@ -33,14 +35,17 @@ pub fn run<P: Prober>(
     stop: &AtomicBool,
     published: &Published,
 ) -> Result<(), Failure> {
-    let controller = Controller::new(&config.core)
+    let mut controller: Box<Controller> = Controller::new(&config.core)
+        .map(Box::new)
         .map_err(|error| Failure::new(ExitReason::ConfigValue, error.to_string()))?;
+    let saver = start_saver(config, &mut controller)?;
+    let recorder = start_recorder(config, &controller)?;
     let worker = start_worker(config)?;
     let names: Vec<String> = config.wans.iter().map(|wan| wan.name.clone()).collect();
     tracing::info!("{} started for {}", crate::VERSION, names.join(", "));
     let status_due = next_status(crate::clock::now(), config);
     let mut daemon = Daemon {
-        controller: Box::new(controller),
+        controller,
         prober,
         worker,
         checker: start_checker(config)?,
@@ -49,6 +54,8 @@ pub fn run<P: Prober>(
         outputs: Box::new(Outputs::new()),
         pacer: Pacer::new(config.core.tick),
         status_due,
+        saver,
+        recorder,
     };
     let outcome = daemon.tick_until(stop, config, published);
     daemon.end(config, outcome.is_ok());
@@ -65,6 +72,8 @@ struct Daemon<P> {
     outputs: Box<Outputs>,
     pacer: Pacer,
     status_due: Instant,
+    saver: Option<StateSaver>,
+    recorder: Option<Recorder>,
 }
 
 impl<P: Prober> Daemon<P> {
@@ -107,6 +116,12 @@ impl<P: Prober> Daemon<P> {
         for event in self.outputs.events.iter().filter(|event| explain::is_logged(event)) {
             explain::log(event, &self.names);
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.step(&self.tick, &self.outputs, &self.controller);
+        }
+        if let Some(saver) = &mut self.saver {
+            saver.offer(now, &self.controller);
+        }
     }
 
     fn status(&self) -> String {
@@ -122,8 +137,50 @@ impl<P: Prober> Daemon<P> {
             OnExit::FailSafe | OnExit::Keep => Vec::new(),
         };
         let report = self.worker.finish(rates, std::time::Instant::now() + FINISH_TIMEOUT);
-        tracing::info!("ended: {report}");
+        if report.unconfirmed.is_empty() {
+            tracing::info!("ended: {report}");
+        } else {
+            tracing::warn!("ended: {report}");
+        }
+        if let Some(saver) = self.saver {
+            saver.finish(&self.controller);
+        }
+        if let Some(recorder) = self.recorder {
+            let report = recorder.finish();
+            tracing::info!("recording: {report}");
+        }
     }
+}
+
+/// Takes over the state before the restart and begins to keep the one of this run.
+fn start_saver(
+    config: &DaemonConfig,
+    controller: &mut Controller,
+) -> Result<Option<StateSaver>, Failure> {
+    let Some(folder) = &config.state_dir else { return Ok(None) };
+    let names: Vec<&str> = config.wans.iter().map(|wan| wan.name.as_str()).collect();
+    let storage = |error: std::io::Error| {
+        Failure::new(ExitReason::Storage, format!("state-dir {}: {error}", folder.display()))
+    };
+    let file = StateFile::open(folder, &names).map_err(storage)?;
+    let slots = file.read(state_file::unix_seconds());
+    match slots.state {
+        // What it says about a refusal is an event of the first tick.
+        Ok(Some(state)) => drop(controller.restore(&state)),
+        Ok(None) => {}
+        Err(why) => controller.refuse_state(why),
+    }
+    StateSaver::start(file, slots.next_generation).map(Some).map_err(storage)
+}
+
+fn start_recorder(
+    config: &DaemonConfig,
+    controller: &Controller,
+) -> Result<Option<Recorder>, Failure> {
+    let Some(path) = &config.record else { return Ok(None) };
+    Recorder::start(path, &config.core, controller).map(Some).map_err(|error| {
+        Failure::new(ExitReason::Storage, format!("recording {}: {error}", path.display()))
+    })
 }
 
 fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {

@@ -19,6 +19,8 @@ pub enum ExitReason {
     CaUnreadable,
     /// ICMP sockets are not permitted, or cannot be opened on the configured interface.
     Probing,
+    /// The recording or the folder of the state cannot be used.
+    Storage,
     /// The router cannot be reached. Only one-shot commands end with this; `run` keeps trying.
     RouterUnreachable,
     /// The router refuses user or password.
@@ -37,7 +39,7 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// All reasons with their exit codes and a short description for the help text.
-    pub const TABLE: [(Self, u8, &'static str); 13] = [
+    pub const TABLE: [(Self, u8, &'static str); 14] = [
         (Self::Other, 1, "any other failure"),
         (Self::ConfigUnreadable, 10, "the configuration file cannot be read"),
         (Self::ConfigText, 11, "configuration: syntax, unknown, missing or mistyped key"),
@@ -45,6 +47,7 @@ impl ExitReason {
         (Self::PasswordMissing, 13, "the router's password is missing"),
         (Self::CaUnreadable, 14, "the router's CA certificate cannot be read"),
         (Self::Probing, 20, "ICMP sockets are not permitted or cannot be opened"),
+        (Self::Storage, 21, "the recording or the state folder cannot be used"),
         (Self::RouterUnreachable, 30, "router unreachable (check only; run keeps trying)"),
         (Self::RouterLogin, 31, "the router refuses user or password"),
         (Self::QueueMissing, 32, "a queue does not exist on the router"),

@@ -6,6 +6,7 @@ use tracing::Level;
 use wanctl_core::fixed::MicrosQ32;
 use wanctl_core::link::{LinkEdge, LinkState};
 use wanctl_core::outputs::{Event, RateReason, SampleRejection};
+use wanctl_core::persist::StateRefusal;
 use wanctl_core::quality::LinkQuality;
 use wanctl_core::tick::CheckKind;
 use wanctl_core::units::{Direction, WanId};
@@ -41,7 +42,8 @@ fn level(event: &Event) -> Level {
         Event::RateChanged { .. }
         | Event::BaselineReanchored { .. }
         | Event::BlindEnded { .. }
-        | Event::ConnectivityChecked { .. } => Level::INFO,
+        | Event::ConnectivityChecked { .. }
+        | Event::StateRestored => Level::INFO,
         Event::LinkChanged { to, .. } => match to {
             LinkState::Degrade | LinkState::Reset => Level::WARN,
             LinkState::Init
@@ -62,7 +64,8 @@ fn level(event: &Event) -> Level {
         | Event::BlindBegan { .. }
         | Event::BlindLimitReached { .. }
         | Event::TickGap { .. }
-        | Event::InputsDropped { .. } => Level::WARN,
+        | Event::InputsDropped { .. }
+        | Event::StateRefused { .. } => Level::WARN,
     }
 }
 
@@ -120,10 +123,7 @@ fn text(event: &Event, names: &[String]) -> String {
         }
         Event::BlindEnded { wan, .. } => format!("{}: reflectors answer again", name(wan)),
         Event::SampleRejected { wan, reflector, why } => {
-            let why = match why {
-                SampleRejection::UnknownSource => "unknown reflector",
-                SampleRejection::Stale => "too old",
-            };
+            let why = rejection_text(why);
             format!("{}: a sample of reflector {} was not used: {why}", name(wan), reflector.0)
         }
         Event::LinkChanged { wan, from, to, edge, quality } => {
@@ -132,18 +132,42 @@ fn text(event: &Event, names: &[String]) -> String {
             format!("{name}: link {from} -> {to}, {why}; {quality}")
         }
         Event::ConnectivityChecked { wan, kind, connected } => {
-            let what = match kind {
-                CheckKind::Gateway => "the gateway",
-                CheckKind::Tcp => "TCP to the internet",
-            };
-            let how = if connected { "works" } else { "does not work either" };
-            format!("{}: {what} {how}", name(wan))
+            format!("{}: {}", name(wan), check_text(kind, connected))
         }
         Event::TickGap { gap } => {
             format!("the tick came {} ms after the last one", gap.as_millis())
         }
         Event::InputsDropped { count } => format!("{count} inputs did not fit into one tick"),
+        Event::StateRestored => "going on from the state before the restart".to_owned(),
+        Event::StateRefused { why } => refusal_text(why),
     }
+}
+
+fn rejection_text(why: SampleRejection) -> &'static str {
+    match why {
+        SampleRejection::UnknownSource => "unknown reflector",
+        SampleRejection::Stale => "too old",
+    }
+}
+
+fn check_text(kind: CheckKind, connected: bool) -> &'static str {
+    match (kind, connected) {
+        (CheckKind::Gateway, true) => "the gateway answers",
+        (CheckKind::Gateway, false) => "the gateway does not answer either",
+        (CheckKind::Tcp, true) => "TCP to the internet works",
+        (CheckKind::Tcp, false) => "TCP to the internet does not work either",
+    }
+}
+
+fn refusal_text(why: StateRefusal) -> String {
+    let why = match why {
+        StateRefusal::Damaged => "the file is damaged",
+        StateRefusal::OtherVersion => "another version wrote it",
+        StateRefusal::OtherConfig => "the configuration was another one",
+        StateRefusal::Age => "it is too old, or from the future",
+        StateRefusal::OutOfRange => "a value is out of range",
+    };
+    format!("the state before the restart is not used: {why}")
 }
 
 fn reason_text(reason: RateReason) -> &'static str {
@@ -242,6 +266,16 @@ mod tests {
         let (level, text) = explain(&event, &names());
         assert_eq!(level, Level::DEBUG);
         assert_eq!(text, "cable upload: RED -> GREEN, delay -1.3 ms");
+    }
+
+    #[test]
+    fn a_state_that_is_not_used_is_a_warning_with_its_reason() {
+        let event = Event::StateRefused { why: StateRefusal::OtherConfig };
+        let (level, text) = explain(&event, &names());
+        assert_eq!(level, Level::WARN);
+        let expected =
+            "the state before the restart is not used: the configuration was another one";
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! It decides nothing about rates, zones or steering; that is the core's work alone. Threads:
 //! the tick thread ([`daemon`]) owns the controller and never waits for anything but its deadline;
-//! one thread probes ([`probe`]); one talks to the router ([`routeros`]).
+//! one thread probes ([`probe`]); one talks to the router ([`routeros`]); on request
+//! one records ([`trace_file`]) and one keeps the state for the next start ([`state_file`]).
 
 pub mod cli;
 pub mod clock;
@@ -16,7 +17,9 @@ pub mod pacer;
 pub mod probe;
 pub mod published;
 pub mod routeros;
+pub mod state_file;
 pub mod status;
+pub mod trace_file;
 
 /// The program's name and version.
 pub const VERSION: &str = concat!("wanctl ", env!("CARGO_PKG_VERSION"));

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stderr, reason = "a build tool talks to its terminal")]
 
+mod bench;
 mod demo;
 mod run;
 mod test;
@@ -22,6 +23,8 @@ struct Cli {
 enum Command {
     /// Everything CI runs: formatting, lints, docs, tests, shipped configs, the README's commands
     Test,
+    /// Measure one step of the core: time (criterion) and instructions (callgrind)
+    Bench,
     /// Build in release mode and play the demo; also reached as `cargo demo`
     Demo {
         /// Passed on to `wanctl-sim demo`: --seconds N, --root-net
@@ -33,6 +36,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test => test::run_all(),
+        Command::Bench => bench::run_all(),
         Command::Demo { args } => demo::run(&args),
     };
     match result {

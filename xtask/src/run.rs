@@ -21,6 +21,27 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// Returns the folder of everything that is built.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |target| root().join(target))
+}
+
+/// Installs a Debian package unless its program is there and answers to `argument`.
+pub(crate) fn install(program: &str, argument: &str, package: &str) -> Result<()> {
+    let mut probe = Command::new(program);
+    probe.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if probe.status().is_ok() {
+        return Ok(());
+    }
+    eprintln!("{program} is missing; installing the package {package}");
+    let apt = |args: &[&str]| {
+        run(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update", "-qq"])?;
+    apt(&["install", "-qq", "-y", "--no-install-recommends", package])
+}
+
 /// Runs a command and fails if it does.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);

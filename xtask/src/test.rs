@@ -1,18 +1,17 @@
 //! `cargo xtask test`: everything that must hold.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::run::{cargo, root, run, run_watched};
+use crate::run::{cargo, install, root, run, run_watched};
 
 /// Programs the tests call, with the Debian package that brings them.
 const PROGRAMS: [(&str, &str); 1] = [("ip", "iproute2")];
 
 /// Runs every check; the number of tests is the last line.
 pub(crate) fn run_all() -> Result<()> {
-    install_programs()?;
+    install_programs();
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     run(&mut cargo(&clippy))?;
@@ -29,28 +28,12 @@ pub(crate) fn run_all() -> Result<()> {
 }
 
 /// Installs what is missing, where that is possible.
-fn install_programs() -> Result<()> {
+fn install_programs() {
     for (program, package) in PROGRAMS {
-        let probe = Command::new(program)
-            .arg("-V")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if probe.is_ok() {
-            continue;
-        }
-        eprintln!("{program} is missing; installing the package {package}");
-        let apt = |args: &[&str]| {
-            run(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"))
-        };
-        let installed = apt(&["update", "-qq"])
-            .and_then(|()| apt(&["install", "-qq", "-y", "--no-install-recommends", package]));
-        if let Err(error) = installed {
+        if let Err(error) = install(program, "-V", package) {
             eprintln!("{error:#}; tests that need {program} will be skipped or fail");
         }
     }
-    Ok(())
 }
 
 /// Validates every file that is shipped as an example.

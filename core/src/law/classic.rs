@@ -15,6 +15,7 @@
 //! [`crate::config::Quirks`].
 
 use embassy_time::Duration;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{ShaperConfig, WanConfig};
 use crate::fixed::{MicrosQ32, PpmQ32, ticks_covering};
@@ -24,7 +25,7 @@ use crate::units::{BitsPerSecond, Direction};
 use crate::zone::{Thresholds, Zone};
 
 /// How long a direction has been in its zone, in ticks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Streaks {
     /// GREEN in a row.
     pub green: u32,
@@ -35,7 +36,7 @@ pub struct Streaks {
 }
 
 /// One direction under the classic law.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ClassicShaper {
     direction: Direction,
     config: ShaperConfig,
@@ -101,9 +102,25 @@ impl ClassicShaper {
         }
     }
 
+    /// Returns whether the wanted rate is at its lowest, and could be higher.
+    pub(crate) fn is_at_floor(&self) -> bool {
+        let lowest = self.config.floors.red;
+        self.rate <= lowest && lowest < self.config.ceiling
+    }
+
     /// Returns the current streaks.
     pub(crate) const fn streaks(&self) -> Streaks {
         self.streaks
+    }
+
+    /// Returns whether this rate can be wanted.
+    pub(crate) fn accepts(&self, rate: BitsPerSecond) -> bool {
+        (self.config.floors.red..=self.config.ceiling).contains(&rate)
+    }
+
+    /// Starts at a rate from before a restart.
+    pub(crate) const fn restore(&mut self, rate: BitsPerSecond) {
+        self.rate = rate;
     }
 
     /// Decides zone and wanted rate from the delay above the baseline.

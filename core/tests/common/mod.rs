@@ -8,6 +8,7 @@ use embassy_time::{Duration, Instant};
 use wanctl_core::config::{Checks, ClassicConfig, Config, ShaperConfig, WanConfig};
 use wanctl_core::controller::Controller;
 use wanctl_core::example;
+use wanctl_core::link::LinkConfig;
 use wanctl_core::outputs::{Action, Event, Outputs, RateReason};
 use wanctl_core::snapshot::{DirectionSnapshot, WanSnapshot};
 use wanctl_core::tick::{
@@ -91,16 +92,28 @@ impl Rig {
 
     /// Starts with another number of reflectors.
     pub(crate) fn with_reflectors(profile: impl Into<Profile>, reflectors: u8) -> Self {
-        let Profile { shapers, classic } = profile.into();
+        Self::start(profile.into(), reflectors, None)
+    }
+
+    fn start(profile: Profile, reflectors: u8, link: Option<LinkConfig>) -> Self {
+        let Profile { shapers, classic } = profile;
         let interval = Duration::from_millis(50);
         let mut config = Config { tick: interval, wans: heapless::Vec::new() };
-        config
-            .wans
-            .push(WanConfig { reflectors, shapers, link: None, classic })
-            .expect("one WAN fits");
+        config.wans.push(WanConfig { reflectors, shapers, link, classic }).expect("one WAN fits");
         let controller = Controller::new(&config).expect("the configuration is valid");
         let tick = Tick::new(Instant::from_ticks(0) + interval);
         Self { controller, tick, out: Outputs::new(), interval, confirms: true }
+    }
+
+    /// Starts with a link that lives and dies.
+    pub(crate) fn with_link(profile: impl Into<Profile>, link: LinkConfig) -> Self {
+        Self::start(profile.into(), 3, Some(link))
+    }
+
+    /// Runs a tick in which a probe was lost, and nobody has checked anything.
+    pub(crate) fn lose_unchecked(&mut self) {
+        self.tick.push_loss(ProbeLoss { wan: WAN, reflector: ReflectorId(0) });
+        self.step();
     }
 
     /// Runs a tick with whatever has been pushed into it.

@@ -1,6 +1,7 @@
 //! The demo without privileges: the real daemon, a real HTTPS dialogue, an emulated line.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -31,11 +32,12 @@ const REFLECTORS: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
 /// # Errors
 ///
 /// When a part cannot be started or the daemon ends early.
-pub(super) fn run(episode: Episode, out: &mut impl Write) -> Result<()> {
+pub(super) fn run(episode: Episode, record: Option<&Path>, out: &mut impl Write) -> Result<()> {
     let emulator = Emulator::start(&EmulatorOptions { latency: LATENCY, ..Default::default() })?;
     let config = config_text(&emulator, &episode.line, &REFLECTORS);
     let files = DaemonFiles::write(&config, emulator.ca_pem())?;
-    let config = config::load(&files.config(), ReadFiles::Yes)?;
+    let mut config = config::load(&files.config(), ReadFiles::Yes)?;
+    config.record = record.map(Path::to_path_buf);
     writeln!(out, "router    {}/rest (emulated, HTTPS)", emulator.https_url())?;
     writeln!(out, "line      emulated in this process; probes pass through its queues\n")?;
     let line = LineThread::start(episode, emulator.clone())?;

@@ -9,7 +9,7 @@ mod recording;
 mod root_net;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -32,6 +32,9 @@ pub struct DemoArgs {
     /// The wanctl binary for --root-net; by default the one next to this program
     #[arg(long, value_name = "FILE", requires = "root_net")]
     wanctl: Option<PathBuf>,
+    /// Record every tick of the daemon to this file, for `wanctl-sim replay`
+    #[arg(long, value_name = "FILE", conflicts_with = "root_net")]
+    record: Option<PathBuf>,
 }
 
 /// Plays the episode.
@@ -43,7 +46,8 @@ pub fn run(args: &DemoArgs, out: &mut impl Write) -> Result<()> {
     let length = Duration::from_secs(args.seconds);
     writeln!(out, "wanctl demo: a busy line loses most of its capacity and gets it back")?;
     if !args.root_net {
-        return in_process::run(Episode { length, line: LineProfile::CABLE }, out);
+        let episode = Episode { length, line: LineProfile::CABLE };
+        return play_in_process(episode, args.record.as_deref(), out);
     }
     if let Err(why) = crate::netns::available() {
         bail!("--root-net is not possible here: {why}");
@@ -57,6 +61,19 @@ pub fn run(args: &DemoArgs, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
+/// Plays an episode inside this process and, on request, records the daemon's ticks.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn play_in_process(
+    episode: Episode,
+    record: Option<&Path>,
+    out: &mut impl Write,
+) -> Result<()> {
+    in_process::run(episode, record, out)
+}
+
 /// Plays an episode in network namespaces with the given `wanctl` binary.
 ///
 /// # Errors
@@ -64,7 +81,7 @@ pub fn run(args: &DemoArgs, out: &mut impl Write) -> Result<()> {
 /// As [`run`].
 pub fn play_root_net(
     episode: Episode,
-    wanctl: &std::path::Path,
+    wanctl: &Path,
     out: &mut impl Write,
 ) -> Result<NetRecording> {
     root_net::run(episode, wanctl, out)

@@ -17,7 +17,9 @@ use embassy_time::{Duration, Instant};
 use wanctl_core::controller::Controller;
 use wanctl_core::outputs::{Action, Outputs};
 use wanctl_core::snapshot::Snapshot;
-use wanctl_core::tick::{ConnectivityReport, Outcome, ProbeLoss, Reply, RttSample, Tick};
+use wanctl_core::tick::{
+    CheckKind, ConnectivityReport, Outcome, ProbeLoss, Reply, RttSample, Tick,
+};
 use wanctl_core::units::{ReflectorId, WanId};
 
 use self::columns::Report;
@@ -108,7 +110,11 @@ impl Run {
         } else {
             self.tick.push_loss(ProbeLoss { wan, reflector });
             let connected = row.connected && self.fallback_enabled;
-            self.tick.push_connectivity(ConnectivityReport { wan, connected });
+            self.tick.push_connectivity(ConnectivityReport {
+                wan,
+                kind: CheckKind::Tcp,
+                connected,
+            });
         }
         self.controller.step(&self.tick, &mut self.outputs);
         let wrote = self.outputs.actions.iter().any(|a| matches!(a, Action::SetRate { .. }));

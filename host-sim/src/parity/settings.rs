@@ -5,7 +5,7 @@ use embassy_time::Duration;
 use wanctl_core::config::{
     BlindConfig, BlindMode, Config, Quirks, ShaperConfig, WanConfig, WriteLimit,
 };
-use wanctl_core::config::{ClassicConfig, ZoneFloors};
+use wanctl_core::config::{Checks, ClassicConfig, ZoneFloors};
 use wanctl_core::example;
 use wanctl_core::fixed::Ratio;
 use wanctl_core::units::{BitsPerSecond, PerDirection, TimeConstant};
@@ -40,6 +40,7 @@ impl Default for Settings {
             mode: BlindMode::Graceful,
             after: Duration::MIN,
             limit: Duration::from_millis(150),
+            checks: Checks::Given,
         };
         Self { config: example::config(), shapers, classic, fallback_enabled: true }
     }
@@ -51,7 +52,12 @@ impl Settings {
     pub fn config(&self) -> Config {
         let mut config = self.config.clone();
         for wan in &mut config.wans {
-            *wan = WanConfig { reflectors: 1, shapers: self.shapers, classic: self.classic };
+            *wan = WanConfig {
+                reflectors: 1,
+                shapers: self.shapers,
+                link: None,
+                classic: self.classic,
+            };
         }
         config
     }
@@ -88,7 +94,26 @@ impl Settings {
             _ => None,
         };
         if let Some(shaper) = shaper {
-            return set_shaper(shaper, &tail(1), value);
+            set_shaper(shaper, &tail(1), value)?;
+            // The reference's upload knows no floor but the one of RED.
+            self.shapers.upload.floors = ZoneFloors::all(self.shapers.upload.floors.red);
+            return Ok(());
+        }
+        // These words mean something in their own section only.
+        match tail(2).as_str() {
+            "fallback_checks.enabled" => {
+                self.fallback_enabled = boolean(value)?;
+                return Ok(());
+            }
+            "baseline_rtt_bounds.min" => {
+                classic.baseline_min = millis(value)?;
+                return Ok(());
+            }
+            "baseline_rtt_bounds.max" => {
+                classic.baseline_max = millis(value)?;
+                return Ok(());
+            }
+            _ => {}
         }
         match tail(1).as_str() {
             "alpha_load" => classic.load_time_constant = from_alpha(value, self.config.tick)?,
@@ -102,16 +127,16 @@ impl Settings {
             "target_bloat_ms" => classic.target_delay = millis(value)?,
             "warn_bloat_ms" => classic.warn_delay = millis(value)?,
             "hard_red_bloat_ms" => classic.hard_red_delay = millis(value)?,
-            "min" | "baseline_rtt_min" => classic.baseline_min = millis(value)?,
-            "max" | "baseline_rtt_max" => classic.baseline_max = millis(value)?,
-            "enabled" => self.fallback_enabled = value.parse()?,
             "fallback_mode" => classic.blind.mode = blind_mode(value)?,
             "max_fallback_cycles" => {
                 let cycles: u32 = value.parse()?;
                 classic.blind.limit =
                     self.config.tick.checked_mul(cycles).context("too many cycles")?;
             }
-            "max_changes" => classic.write_limit.writes = value.parse()?,
+            "max_changes" => {
+                let writes = value.parse::<u8>().ok().filter(|writes| (1..=64).contains(writes));
+                classic.write_limit.writes = writes.context("expected a number from 1 to 64")?;
+            }
             "window_seconds" => {
                 let window = number(value)? * 1e6;
                 classic.write_limit.window = Duration::from_micros(positive_integer(window)?);
@@ -150,7 +175,11 @@ fn number(value: &str) -> Result<f64> {
 )]
 fn positive_integer(value: f64) -> Result<u64> {
     let rounded = value.round();
-    if (1.0..=9.0e15).contains(&rounded) { Ok(rounded as u64) } else { bail!("out of range") }
+    if (1.0..=9.0e15).contains(&rounded) {
+        Ok(rounded as u64)
+    } else {
+        bail!("out of range: it must be positive, and not above 9e15 in its smallest unit")
+    }
 }
 
 fn mbps(value: &str) -> Result<BitsPerSecond> {
@@ -167,7 +196,18 @@ fn seconds(value: &str) -> Result<TimeConstant> {
 
 fn ratio(value: &str) -> Result<Ratio> {
     let ppm = positive_integer(number(value)? * 1e6)?;
+    if ppm > 1_000_000 {
+        bail!("a factor is at most 1");
+    }
     Ok(Ratio::from_ppm(u32::try_from(ppm).context("out of range")?))
+}
+
+fn boolean(value: &str) -> Result<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "1" => Ok(true),
+        "false" | "no" | "0" => Ok(false),
+        _ => bail!("expected true or false"),
+    }
 }
 
 fn blind_mode(value: &str) -> Result<BlindMode> {
@@ -203,9 +243,12 @@ mod tests {
             "continuous_monitoring.upload.floor_mbps=7.5",
             "baseline_rtt_bounds.min=5",
             "max_fallback_cycles=10",
+            "fallback_checks.enabled=False",
         ] {
             settings.set(assignment).unwrap();
         }
+        assert!(!settings.fallback_enabled);
+        assert_eq!(settings.shapers.upload.floors.green, BitsPerSecond::new(7_500_000));
         let classic = settings.classic();
         assert_eq!(classic.load_time_constant, TimeConstant::from_millis(10_000));
         assert_eq!(classic.baseline_time_constant, TimeConstant::from_millis(100_000));
@@ -218,9 +261,17 @@ mod tests {
     #[test]
     fn unknown_keys_and_bad_values_are_refused() {
         let mut settings = Settings::default();
-        for assignment in
-            ["alpha_laod=0.1", "alpha_load=2", "alpha_load", "download.step_up_mbps=x", "min=-1"]
-        {
+        for assignment in [
+            "alpha_laod=0.1",
+            "alpha_load=2",
+            "alpha_load",
+            "download.step_up_mbps=x",
+            "baseline_rtt_bounds.min=-1",
+            "health_check.enabled=false",
+            "quux.min=3",
+            "download.factor_down=1.5",
+            "max_changes=1000",
+        ] {
             assert!(settings.set(assignment).is_err(), "{assignment}");
         }
     }

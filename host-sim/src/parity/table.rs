@@ -40,6 +40,11 @@ impl Table {
         self.header.iter().position(|column| column == name)
     }
 
+    /// Returns the names of all columns.
+    pub(super) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.header.iter()
+    }
+
     /// Returns a cell; an empty one or a column that is not there is `None`.
     pub(super) fn cell(&self, row: usize, name: &str) -> Option<&str> {
         let column = self.column(name)?;

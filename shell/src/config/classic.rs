@@ -10,7 +10,7 @@ use wanctl_core::history::HISTORY_SAMPLES;
 use wanctl_core::units::TimeConstant;
 
 use super::load::{check_duration, duration, to_core};
-use super::reader::{Placed, Problems, Section};
+use super::reader::{Placed, Problems, Refusal, Section};
 use crate::exit::ExitReason;
 
 /// Reads `[wan.classic]`; every key has a default.
@@ -97,7 +97,12 @@ fn defaults() -> ClassicConfig {
         baseline_freeze_max: ms(60_000),
         green_hold: ms(250),
         soft_red_confirm: ms(150),
-        blind: BlindConfig { mode: BlindMode::Graceful, after: ms(500), limit: ms(1000), checks: Checks::Given },
+        blind: BlindConfig {
+            mode: BlindMode::Graceful,
+            after: ms(500),
+            limit: ms(1000),
+            checks: Checks::Given,
+        },
         write_limit: WriteLimit { writes: 20, window: ms(10_000) },
         quirks: Quirks::default(),
     }
@@ -113,11 +118,14 @@ fn blind_mode(value: &DeValue<'_>) -> Result<BlindMode, String> {
 }
 
 fn write_limit(mut section: Section<'_>, problems: &mut Problems) -> Option<WriteLimit> {
-    let writes = section.required(problems, "writes", |value| {
-        let number = value.as_integer().and_then(|number| number.as_str().parse().ok());
-        number
-            .filter(|writes: &u8| (1..=MAX_WRITES_PER_WINDOW).contains(&usize::from(*writes)))
-            .ok_or_else(|| format!("expected a whole number from 1 to {MAX_WRITES_PER_WINDOW}"))
+    let writes = section.required(problems, "writes", |value| -> Result<u8, Refusal> {
+        let expected = format!("expected a whole number from 1 to {MAX_WRITES_PER_WINDOW}");
+        let number = value.as_integer().and_then(|number| number.as_str().parse::<u64>().ok());
+        let number = number.ok_or_else(|| expected.clone())?;
+        let in_range = u8::try_from(number)
+            .ok()
+            .filter(|writes| (1..=MAX_WRITES_PER_WINDOW).contains(&usize::from(*writes)));
+        in_range.ok_or_else(|| Refusal::out_of_range(expected))
     });
     let window = section.required(problems, "window", duration);
     if let Some(window) = &window {

@@ -11,8 +11,8 @@ use wanctl_core::link::LinkConfig;
 use wanctl_core::quality::LinkQuality;
 
 use super::load::{check_duration, duration, to_core};
-use super::wan::address;
 use super::reader::{Placed, Problems, Section};
+use super::wan::address;
 use super::{CheckConfig, quantity};
 
 use crate::exit::ExitReason;

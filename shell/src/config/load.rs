@@ -1,5 +1,6 @@
 //! The top of the document and the router's table.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use wanctl_core::tick::MAX_WANS;
 use super::reader::{Placed, Problems, Section};
 use super::{DaemonConfig, OnExit, ReadFiles, RouterConfig, quantity, wan};
 use crate::exit::ExitReason;
-use crate::routeros::{Secret, TlsTrust};
+use crate::routeros::{Secret, TlsTrust, check_url, check_user};
 
 /// The most bytes a password file may hold.
 const PASSWORD_BYTES_MAX: usize = 256;
@@ -60,6 +61,7 @@ fn root_section(
     let status_interval = bounded("status-interval", minute, second, minute * 60 * 24);
     let probe_timeout =
         bounded("probe-timeout", second * 2, Duration::from_millis(100), second * 4);
+    let state_dir = root.optional(problems, "state-dir", string);
     let router = root.required(problems, "router", table_of("router"));
     let router = router
         .map(|placed| Section::new(placed.value, placed.at, placed.key))
@@ -86,7 +88,18 @@ fn root_section(
             problems.add(ExitReason::ConfigValue, 0..0, "wan", error.to_string(), None);
         }
     }
-    Some(DaemonConfig { on_exit, status_interval, probe_timeout, router, wans, core })
+    let state_dir = state_dir.map(|placed| folder.join(placed.value));
+    let record = None;
+    Some(DaemonConfig {
+        on_exit,
+        status_interval,
+        probe_timeout,
+        state_dir,
+        record,
+        router,
+        wans,
+        core,
+    })
 }
 
 /// Two WANs must not share a name or drive the same queue.
@@ -113,10 +126,11 @@ fn router_section(
     problems: &mut Problems,
 ) -> Option<RouterConfig> {
     let url = section.required(problems, "url", string);
-    if let Some(url) = &url {
-        check_url(url, problems);
-    }
+    let hint = "write scheme, host and, if unusual, port: \"https://192.168.88.1\"";
+    check_text(url.as_ref(), check_url, hint, problems);
     let user = section.required(problems, "user", string);
+    let hint = "/user add name=wanctl group=...";
+    check_text(user.as_ref(), check_user, hint, problems);
     let password_file = section.required(problems, "password-file", string);
     let ca_file = section.optional(problems, "ca-file", string);
     let insecure = section.optional(problems, "insecure", boolean);
@@ -126,6 +140,14 @@ fn router_section(
         let hint = "remove one of the two".to_owned();
         let message = "a CA has no effect when `insecure = true` accepts every certificate";
         problems.add(ExitReason::ConfigValue, ca.at.clone(), &*ca.key, message, Some(hint));
+    }
+    let is_plain = url.as_ref().is_some_and(|url| url.value.starts_with("http:"));
+    let tls_key = ca_file.as_ref().map(|ca| (&ca.key, &ca.at));
+    let tls_key = tls_key.or(insecure.as_ref().map(|insecure| (&insecure.key, &insecure.at)));
+    if let (true, Some((key, at))) = (is_plain, tls_key) {
+        let hint = Some("use https://, or remove this key".to_owned());
+        let message = "has no effect with http://, which sends the password in clear text";
+        problems.add(ExitReason::ConfigValue, at.clone(), key.as_str(), message, hint);
     }
     let trust = match (ca_file, insecure_wanted) {
         (_, true) => Some(TlsTrust::Insecure),
@@ -140,15 +162,18 @@ fn router_section(
     Some(RouterConfig { url: url?.value, user: user?.value, password: password?, trust: trust? })
 }
 
-fn check_url(url: &Placed<String>, problems: &mut Problems) {
-    let rest = url.value.strip_prefix("https://").or_else(|| url.value.strip_prefix("http://"));
-    let plausible = rest
-        .is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', ' ', '\n']));
-    if !plausible {
-        let hint = "write scheme, host and, if unusual, port: \"https://192.168.88.1\"".to_owned();
-        let subject = format!("{} = \"{}\"", url.key, url.value);
-        let message = "is not the address of a router";
-        problems.add(ExitReason::ConfigValue, url.at.clone(), subject, message, Some(hint));
+/// Reports what a check says about a text.
+fn check_text<T>(
+    placed: Option<&Placed<String>>,
+    check: impl FnOnce(&str) -> Result<T, String>,
+    hint: &str,
+    problems: &mut Problems,
+) {
+    let Some(placed) = placed else { return };
+    if let Err(message) = check(&placed.value) {
+        let subject = format!("{} = \"{}\"", placed.key, placed.value);
+        let (reason, hint) = (ExitReason::ConfigValue, Some(hint.to_owned()));
+        problems.add(reason, placed.at.clone(), subject, message, hint);
     }
 }
 
@@ -160,7 +185,10 @@ fn password(file: &Placed<String>, folder: &Path, problems: &mut Problems) -> Op
         problems.add(ExitReason::PasswordMissing, file.at.clone(), subject, message, hint());
     };
     match std::fs::read_to_string(&path) {
-        Err(error) => complain(format!("the router's password is missing: {error}")),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            complain("the router's password is missing: there is no such file".to_owned());
+        }
+        Err(error) => complain(format!("the router's password cannot be read: {error}")),
         Ok(text) => match text.trim_end_matches(['\r', '\n']) {
             "" => complain("the router's password is missing: the file is empty".to_owned()),
             text if text.len() > PASSWORD_BYTES_MAX || text.contains('\n') => {

@@ -12,7 +12,7 @@ mod tests;
 mod wan;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wanctl_core::units::{BitsPerSecond, PerDirection};
@@ -32,6 +32,10 @@ pub struct DaemonConfig {
     pub status_interval: Duration,
     /// A probe without an answer for this long is lost.
     pub probe_timeout: Duration,
+    /// The folder with the state that survives a restart; without it every start is fresh.
+    pub state_dir: Option<PathBuf>,
+    /// Where every tick is recorded; from the command line, never from a file.
+    pub record: Option<PathBuf>,
     /// The router.
     pub router: RouterConfig,
     /// The WANs, in the order of [`Self::core`].

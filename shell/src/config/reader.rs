@@ -101,6 +101,27 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// Why a value was refused.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    reason: ExitReason,
+    message: String,
+}
+
+impl Refusal {
+    /// The value is of the right kind but out of range.
+    pub(super) fn out_of_range(message: impl Into<String>) -> Self {
+        Self { reason: ExitReason::ConfigValue, message: message.into() }
+    }
+}
+
+impl From<String> for Refusal {
+    /// The value is of the wrong kind.
+    fn from(message: String) -> Self {
+        Self { reason: ExitReason::ConfigText, message }
+    }
+}
+
 /// A value with its place, for checks that concern several keys.
 #[derive(Debug, Clone)]
 pub(super) struct Placed<T> {
@@ -134,30 +155,31 @@ impl<'a> Section<'a> {
     }
 
     /// Reads an optional key with a function that says what it expected.
-    pub(super) fn optional<T>(
+    pub(super) fn optional<T, E: Into<Refusal>>(
         &mut self,
         problems: &mut Problems,
         key: &'static str,
-        read: impl FnOnce(&'a DeValue<'a>) -> Result<T, String>,
+        read: impl FnOnce(&'a DeValue<'a>) -> Result<T, E>,
     ) -> Option<Placed<T>> {
         let (value, at) = self.find(key)?;
         let path = self.key_path(key);
         match read(value) {
             Ok(value) => Some(Placed { value, at, key: path }),
-            Err(message) => {
+            Err(refusal) => {
+                let Refusal { reason, message } = refusal.into();
                 let subject = format!("{path} = {}", problems.source_at(at.clone()));
-                problems.add(ExitReason::ConfigText, at, subject, message, None);
+                problems.add(reason, at, subject, message, None);
                 None
             }
         }
     }
 
     /// Reads a key that must be there.
-    pub(super) fn required<T>(
+    pub(super) fn required<T, E: Into<Refusal>>(
         &mut self,
         problems: &mut Problems,
         key: &'static str,
-        read: impl FnOnce(&'a DeValue<'a>) -> Result<T, String>,
+        read: impl FnOnce(&'a DeValue<'a>) -> Result<T, E>,
     ) -> Option<Placed<T>> {
         if self.find(key).is_none() {
             let path = self.key_path(key);
@@ -199,6 +221,11 @@ impl<'a> Section<'a> {
         let tables = placed.map_or(Vec::new(), |placed| placed.value);
         let section = |(table, at)| Self::new(table, at, path.clone());
         tables.into_iter().map(section).collect()
+    }
+
+    /// Returns whether a key is there, readable or not.
+    pub(super) fn has(&mut self, key: &'static str) -> bool {
+        self.find(key).is_some()
     }
 
     /// Returns where the section begins.

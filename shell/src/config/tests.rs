@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wanctl_core::config::Quirks;
+use wanctl_core::config::{Checks, Quirks};
 use wanctl_core::units::BitsPerSecond;
 
 use super::*;
@@ -67,6 +67,15 @@ fn a_good_file_becomes_the_core_configuration() {
 }
 
 #[test]
+fn a_state_folder_is_relative_to_the_file_and_has_no_default() {
+    assert_eq!(parse_text(GOOD).unwrap().state_dir, None);
+    let text = format!("state-dir = \"state\"\n{GOOD}");
+    let config = parse(Path::new("/etc/wanctl/wanctl.toml"), &text, ReadFiles::No).unwrap();
+    assert_eq!(config.state_dir.as_deref(), Some(Path::new("/etc/wanctl/state")));
+    assert!(parse_text(&text.replace("\"state\"", "7")).is_err());
+}
+
+#[test]
 fn quirks_are_off_by_default() {
     let config = parse_text(&GOOD.replace("quirks = [\"floors-lift-rate\"]", "")).unwrap();
     assert_eq!(config.core.wans[0].classic.quirks, Quirks::default());
@@ -109,7 +118,10 @@ fn each_kind_of_mistake_is_told_where_it_is() {
         ("queue = \"WAN-Upload\"", "queue = \"WAN-Download\"", "21:9", "used twice"),
         ("queue = \"WAN-Upload\"", "queue = \"a\\\"b\"", "21:9", "expected 1 to 64 letters"),
         ("queue = \"WAN-Upload\"", "queue = \"WAN-Upload\\n\"", "21:9", "expected 1 to 64"),
-        ("url = \"https://192.0.2.1:8443\"", "url = \"192.0.2.1\"", "5:7", "not the address"),
+        ("url = \"https://192.0.2.1:8443\"", "url = \"192.0.2.1\"", "5:7", "must start with"),
+        ("url = \"https://192.0.2.1:8443\"", "url = \"https://h:99999\"", "5:7", "1 to 65535"),
+        ("url = \"https://192.0.2.1:8443\"", "url = \"https://h:abc\"", "5:7", "1 to 65535"),
+        ("user = \"wanctl\"", "user = \"wan:ctl\"", "6:8", "nor contain a colon"),
         ("user = \"wanctl\"", "", "4:1", "required and missing"),
         ("on-exit = \"fail-safe\"", "on-exit = \"reset\"", "2:11", "expected \"keep\""),
         ("reflectors = [\"192.0.2.7\", \"192.0.2.8\"]", "reflectors = []", "11:14", "1 to 3"),
@@ -159,4 +171,48 @@ fn secrets_are_read_from_files_next_to_the_configuration() {
     let told = parse(&path, &text, ReadFiles::Yes).unwrap_err();
     assert_eq!(told.reason(), ExitReason::CaUnreadable);
     assert_eq!(told.list()[0].place, (6, 11));
+}
+
+#[test]
+fn values_out_of_range_and_values_of_the_wrong_kind_end_differently() {
+    for (line, replacement, reason) in [
+        ("floor = \"20M\"", "floor = \"0M\"", ExitReason::ConfigValue),
+        ("floor = \"20M\"", "floor = 20", ExitReason::ConfigText),
+        ("factor-down = 0.9", "factor-down = 2.0", ExitReason::ConfigValue),
+        ("factor-down = 0.9", "factor-down = \"x\"", ExitReason::ConfigText),
+    ] {
+        let problems = parse_text(&GOOD.replacen(line, replacement, 1)).unwrap_err();
+        assert_eq!(problems.reason(), reason, "{replacement}");
+        assert_eq!(problems.list().len(), 1, "{replacement}: {problems}");
+    }
+}
+
+#[test]
+fn tls_keys_are_refused_without_tls() {
+    let url = "url = \"https://192.0.2.1:8443\"";
+    let (reason, told) = told_after(url, "url = \"http://192.0.2.1\"\nca-file = \"ca.pem\"");
+    assert_eq!(reason, ExitReason::ConfigValue);
+    assert!(told.contains("wanctl.toml:6:11: router.ca-file"), "{told}");
+    assert!(told.contains("clear text"), "{told}");
+}
+
+#[test]
+fn checks_and_link_limits_reach_the_core() {
+    let text = format!(
+        "{GOOD}\n[wan.checks]\ngateway = \"192.0.2.254\"\ntcp-targets = [\"192.0.2.9:443\"]\n\
+         [wan.link]\noutage-after = \"7s\"\nbad = {{ loss = \"12.5%\" }}\n"
+    );
+    let config = parse_text(&text).unwrap();
+    let core = &config.core.wans[0];
+    let every = embassy_time::Duration::from_secs(5);
+    assert_eq!(core.classic.blind.checks, Checks::Asked { gateway: true, tcp_targets: 1, every });
+    let link = core.link.unwrap();
+    assert_eq!(link.outage_after, embassy_time::Duration::from_secs(7));
+    assert_eq!(link.limits.bad.loss.as_ppm_rounded(), 125_000);
+    assert_eq!(config.wans[0].checks.tcp_targets.len(), 1);
+
+    let told = parse_text(&text.replace("12.5%", "1%")).unwrap_err();
+    assert!(told.to_string().contains("at or below that of `bad`"), "{told}");
+    let told = parse_text(&text.replace("192.0.2.9:443", "192.0.2.9")).unwrap_err();
+    assert!(told.to_string().contains("expected at most 4 addresses"), "{told}");
 }

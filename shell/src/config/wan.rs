@@ -10,9 +10,13 @@ use wanctl_core::tick::MAX_REFLECTORS;
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection};
 
 use super::load::string;
-use super::reader::{Placed, Problems, Section};
-use super::{CheckConfig, OnExit, WanConfig, classic, link, quantity, show_rate};
+use super::reader::{Placed, Problems, Refusal, Section};
+use super::{OnExit, WanConfig, classic, link, quantity, show_rate};
 use crate::exit::ExitReason;
+
+/// The lowest and the highest rate that make sense for a line.
+const RATE_MIN: BitsPerSecond = BitsPerSecond::new(1_000);
+const RATE_MAX: BitsPerSecond = BitsPerSecond::from_mbps(1_000_000);
 
 /// What was read of one WAN.
 pub(super) struct ReadWan {
@@ -89,6 +93,7 @@ fn shaper(
     let ceiling = section.required(problems, "ceiling", rate);
     let floor = section.optional(problems, "floor", rate);
     let floors_table = section.table(problems, "floors");
+    let one_is_given = section.has("floor") != section.has("floors");
     let step_up = section.optional(problems, "step-up", rate);
     let factor_down = section.optional(problems, "factor-down", ratio);
     let factor_down_yellow = section.optional(problems, "factor-down-yellow", ratio);
@@ -98,6 +103,8 @@ fn shaper(
     let floors = match (floor, zones) {
         (Some(floor), None) => [floor.clone(), floor.clone(), floor.clone(), floor],
         (None, Some(zones)) => zones?,
+        // One was given, and what is wrong with it has been said.
+        (None, None) if one_is_given => return None,
         (floor, _) => {
             let message = "give either `floor` (one for all zones) or `floors` (one per zone)";
             let at = floor.map_or(at, |floor| floor.at);
@@ -182,25 +189,27 @@ fn check_within(
     }
 }
 
-fn rate(value: &DeValue<'_>) -> Result<BitsPerSecond, String> {
+fn rate(value: &DeValue<'_>) -> Result<BitsPerSecond, Refusal> {
     let rate = quantity::rate(value.as_str().unwrap_or_default())?;
-    if rate < BitsPerSecond::new(1000) {
-        return Err("expected a rate of at least \"1k\" (0 would mean unlimited)".to_owned());
+    if rate < RATE_MIN || rate > RATE_MAX {
+        let (least, most) = (show_rate(RATE_MIN), show_rate(RATE_MAX));
+        let message = format!("must be {least} to {most} (0 would mean unlimited)");
+        return Err(Refusal::out_of_range(message));
     }
     Ok(rate)
 }
 
 /// Reads a factor in parts per million.
-fn ratio(value: &DeValue<'_>) -> Result<u32, String> {
+fn ratio(value: &DeValue<'_>) -> Result<u32, Refusal> {
     let text = match value {
         DeValue::Float(float) => float.as_str(),
         DeValue::Integer(integer) => integer.as_str(),
         _ => "",
     };
-    quantity::decimal(text, 6)
-        .and_then(|ppm| u32::try_from(ppm).ok())
-        .filter(|ppm| (100_000..=1_000_000).contains(ppm))
-        .ok_or_else(|| "expected a factor from 0.1 to 1.0".to_owned())
+    let expected = "expected a factor from 0.1 to 1.0";
+    let ppm = quantity::decimal(text, 6).ok_or_else(|| expected.to_owned())?;
+    let in_range = u32::try_from(ppm).ok().filter(|ppm| (100_000..=1_000_000).contains(ppm));
+    in_range.ok_or_else(|| Refusal::out_of_range(expected))
 }
 
 pub(super) fn address(value: &DeValue<'_>) -> Result<Ipv4Addr, String> {
@@ -208,18 +217,22 @@ pub(super) fn address(value: &DeValue<'_>) -> Result<Ipv4Addr, String> {
     text.parse().map_err(|_| "expected an IPv4 address such as \"192.0.2.1\"".to_owned())
 }
 
-fn reflectors(value: &DeValue<'_>) -> Result<Vec<Ipv4Addr>, String> {
+fn reflectors(value: &DeValue<'_>) -> Result<Vec<Ipv4Addr>, Refusal> {
     let expected = || format!("expected a list of 1 to {MAX_REFLECTORS} different IPv4 addresses");
     let list = value.as_array().ok_or_else(expected)?;
     let mut addresses = Vec::new();
     for item in list.iter() {
         let address = address(item.get_ref())?;
         if addresses.contains(&address) {
-            return Err(expected());
+            return Err(Refusal::out_of_range(expected()));
         }
         addresses.push(address);
     }
-    if (1..=MAX_REFLECTORS).contains(&addresses.len()) { Ok(addresses) } else { Err(expected()) }
+    if (1..=MAX_REFLECTORS).contains(&addresses.len()) {
+        Ok(addresses)
+    } else {
+        Err(Refusal::out_of_range(expected()))
+    }
 }
 
 fn identifier(value: &DeValue<'_>) -> Result<String, String> {

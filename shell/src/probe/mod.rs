@@ -9,13 +9,14 @@ mod socket;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use wanctl_core::tick::{MAX_REFLECTORS, MAX_WANS, Tick};
 use wanctl_core::units::{ReflectorId, WanId};
 
@@ -133,6 +134,42 @@ fn open(wan: usize, settings: &ProbeWan, timeout_ns: u64) -> Result<ProbedWan, P
         is_polled: true,
         reopened_ns: 0,
     })
+}
+
+/// Sends one ping by a WAN's way and waits for its answer; returns whether it came in time.
+///
+/// # Errors
+///
+/// When no socket can be opened or the ping cannot be sent.
+pub(crate) fn ping_once(
+    path: &ProbeWan,
+    address: Ipv4Addr,
+    timeout: Duration,
+) -> Result<bool, ProbeError> {
+    let [cookie, random] = [unpredictable(), unpredictable()];
+    let [id_high, id_low, seq_high, seq_low, ..] = random.to_be_bytes();
+    let sequence = u16::from_be_bytes([seq_high, seq_low]);
+    let socket = IcmpSocket::open(0, path, u16::from_be_bytes([id_high, id_low]), cookie)?;
+    let fail = |step: &str| {
+        let step = step.to_owned();
+        move |error| ProbeError::Socket { wan: 0, step, error }
+    };
+    socket.send(sequence, address).map_err(fail("sending a ping"))?;
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(left) = Timespec::try_from(left) else { return Ok(false) };
+        let mut fds = [PollFd::new(&socket, PollFlags::IN)];
+        if poll(&mut fds, Some(&left)) == Ok(0) {
+            return Ok(false);
+        }
+        match socket.receive() {
+            Ok(received) if received.reply == Some((sequence, address)) => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(fail("receiving")(error)),
+        }
+    }
 }
 
 /// Returns a number that others cannot guess: the standard library keys its hash maps with

@@ -101,11 +101,14 @@ impl Client {
     ///
     /// [`RouterError::BadTarget`] if the URL, the user name or the CA text cannot work.
     pub fn new(target: RouterTarget) -> Result<Self, RouterError> {
-        let base = checked_base(&target.url)?;
+        let base = check_url(&target.url).map_err(RouterError::BadTarget)?;
         let user = target.user;
-        if user.is_empty() || user.contains(':') {
-            let reason = "the user name must not be empty nor contain a colon".to_owned();
-            return Err(RouterError::BadTarget(reason));
+        check_user(&user).map_err(RouterError::BadTarget)?;
+        if base.starts_with("http:") {
+            tracing::warn!(
+                url = base,
+                "NO ENCRYPTION: http:// sends the router's password in clear text; use https://"
+            );
         }
         if target.trust == TlsTrust::Insecure && base.starts_with("https") {
             tracing::warn!(
@@ -318,22 +321,45 @@ fn bad_reply(request: &str, detail: String) -> RouterError {
     RouterError::BadReply { request: request.to_owned(), detail }
 }
 
-/// Checks a base URL and returns it without a slash at its end. What is wrong is told without the
-/// URL, which may hold a password by mistake.
-fn checked_base(url: &str) -> Result<String, RouterError> {
-    let bad = |reason: &str| RouterError::BadTarget(format!("the URL {reason}"));
+/// Checks a base URL and returns it without a slash at its end.
+///
+/// # Errors
+///
+/// What is wrong, without the URL itself: it may hold a password by mistake.
+pub fn check_url(url: &str) -> Result<String, String> {
     let base = url.trim_end_matches('/');
     if base.contains('@') {
-        return Err(bad("must not hold a login (no '@')"));
+        return Err("the URL must not hold a login (no '@')".to_owned());
     }
-    let uri: Uri = base.parse().map_err(|_| bad("is malformed, expected https://<address>"))?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-        return Err(bad("must start with https:// or http:// and name a host"));
+    let malformed = |_| "the URL is malformed, expected https://<address>".to_owned();
+    let uri: Uri = base.parse().map_err(malformed)?;
+    let Some(host) = uri.host().filter(|host| !host.is_empty()) else {
+        return Err("the URL must start with https:// or http:// and name a host".to_owned());
+    };
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("the URL must start with https:// or http:// and name a host".to_owned());
+    }
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let is_portless = authority == host;
+    if !is_portless && uri.port_u16().is_none_or(|port| port == 0) {
+        return Err("the port in the URL must be a number from 1 to 65535".to_owned());
     }
     if uri.path() != "/" || uri.query().is_some() {
-        return Err(bad("must end after host and port; /rest is added here"));
+        return Err("the URL must end after host and port; /rest is added here".to_owned());
     }
     Ok(base.to_owned())
+}
+
+/// Checks a RouterOS user name for basic authentication.
+///
+/// # Errors
+///
+/// What is wrong.
+pub fn check_user(user: &str) -> Result<(), String> {
+    if user.is_empty() || user.contains(':') {
+        return Err("the user name must not be empty nor contain a colon".to_owned());
+    }
+    Ok(())
 }
 
 fn tls_config(trust: &TlsTrust) -> Result<TlsConfig, RouterError> {

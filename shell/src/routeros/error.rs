@@ -181,34 +181,34 @@ impl fmt::Display for RouterError {
             Self::BadTarget(reason) => write!(f, "the router is configured wrongly: {reason}"),
             Self::Unreachable { url, detail } => write!(
                 f,
-                "router {url} cannot be reached: {detail}\n  hint: is it up, is its service www \
+                "router {url} cannot be reached: {detail}; hint: is it up, is its service www \
                  or www-ssl enabled on this port, and does that service's address list allow this \
                  machine?"
             ),
             Self::Timeout { url, detail } => write!(
                 f,
-                "router {url} did not answer in time ({detail})\n  hint: is it overloaded, or does \
+                "router {url} did not answer in time ({detail}); hint: is it overloaded, or does \
                  a firewall drop the packets?"
             ),
             Self::Certificate { url, detail } => write!(
                 f,
-                "the certificate of router {url} is not trusted: {detail}\n  hint: give this \
+                "the certificate of router {url} is not trusted: {detail}; hint: give this \
                  program the CA certificate that signed it; the router's own certificate must not \
                  be a CA and must carry the name or address of the URL as subject-alt-name"
             ),
             Self::ClockBehindCertificate { url } => write!(
                 f,
-                "the certificate of router {url} is not valid yet\n  hint: the clock of this \
+                "the certificate of router {url} is not valid yet; hint: the clock of this \
                  machine or of the one that made the certificate is wrong"
             ),
             Self::Tls { url, detail } => write!(
                 f,
-                "TLS with router {url} failed: {detail}\n  hint: does its service www-ssl have a \
+                "TLS with router {url} failed: {detail}; hint: does its service www-ssl have a \
                  certificate, and is the URL's port that of www-ssl?"
             ),
             Self::Unauthorized { user } => write!(
                 f,
-                "the router refused user {user} (401)\n  hint: check name and password, and that \
+                "the router refused user {user} (401); hint: check name and password, and that \
                  the user's group has the policies rest-api, api, read and write and its address \
                  list allows this machine"
             ),
@@ -223,13 +223,13 @@ impl RouterError {
         match self {
             Self::NotPermitted { request, detail } => write!(
                 f,
-                "the router's user lacks a permission for {request}: {detail}\n  hint: its group \
+                "the router's user lacks a permission for {request}: {detail}; hint: its group \
                  needs the policies rest-api, api, read and write"
             ),
             Self::NoSuchQueue { name, existing } => write_no_such_queue(f, name, existing),
             Self::AmbiguousQueue { name, ids } => write!(
                 f,
-                "the router has {} queues named {name:?} ({})\n  hint: rename all but one",
+                "the router has {} queues named {name:?} ({}); hint: rename all but one",
                 ids.len(),
                 ids.join(", ")
             ),
@@ -243,11 +243,11 @@ impl RouterError {
                 write!(f, "the router refused {request}: {status} {detail}")?;
                 match status {
                     400 => f.write_str(
-                        "\n  hint: the value is not acceptable, or the user's group lacks the \
+                        "; hint: the value is not acceptable, or the user's group lacks the \
                          policy write",
                     ),
                     403 => f.write_str(
-                        "\n  hint: REST is switched off for this protocol in \
+                        "; hint: REST is switched off for this protocol in \
                          /ip/service/webserver",
                     ),
                     _ => Ok(()),
@@ -255,7 +255,7 @@ impl RouterError {
             }
             Self::BadReply { request, detail } => write!(
                 f,
-                "the answer to {request} makes no sense: {detail}\n  hint: is this a RouterOS 7 \
+                "the answer to {request} makes no sense: {detail}; hint: is this a RouterOS 7 \
                  REST service, and is the router just starting?"
             ),
             // All others are written by `Display::fmt`.
@@ -278,11 +278,11 @@ pub(crate) fn is_closed(error: &io::Error) -> bool {
 fn write_no_such_queue(f: &mut fmt::Formatter<'_>, name: &str, existing: &[String]) -> fmt::Result {
     write!(f, "the router has no queue named {name:?} in /queue/tree")?;
     if existing.is_empty() {
-        return f.write_str("\n  hint: the tree is empty; create the queue first");
+        return f.write_str("; hint: the tree is empty; create the queue first");
     }
     let shown: Vec<_> = existing.iter().take(NAMES_SHOWN_MAX).map(String::as_str).collect();
     let more = if existing.len() > NAMES_SHOWN_MAX { ", ..." } else { "" };
-    write!(f, "\n  hint: it has {}{more}", shown.join(", "))
+    write!(f, "; hint: it has {}{more}", shown.join(", "))
 }
 
 impl std::error::Error for RouterError {}

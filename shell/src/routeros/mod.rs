@@ -8,7 +8,7 @@ mod secret;
 mod serve;
 mod worker;
 
-pub use client::{Client, RouterTarget, TlsTrust};
+pub use client::{Client, RouterTarget, TlsTrust, check_url, check_user};
 pub use error::RouterError;
 pub use model::{Queue, RouterIdentity};
 pub use secret::Secret;

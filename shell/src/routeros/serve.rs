@@ -54,6 +54,8 @@ pub(crate) struct Server {
     /// Whether any write has ever succeeded.
     has_written: bool,
     failing_since: Option<embassy_time::Instant>,
+    /// What kind of failure was told last.
+    failing_kind: Option<std::mem::Discriminant<RouterError>>,
     back_off: BackOff,
 }
 
@@ -71,6 +73,7 @@ impl Server {
             identity: None,
             has_written: false,
             failing_since: None,
+            failing_kind: None,
             back_off: BackOff::new(),
         }
     }
@@ -241,11 +244,14 @@ impl Server {
     }
 
     fn note_failure(&mut self, error: &RouterError) {
-        if self.failing_since.is_none() {
+        // Once per episode, and again when the cause is another one.
+        let kind = std::mem::discriminant(error);
+        if self.failing_since.is_none() || self.failing_kind != Some(kind) {
             tracing::warn!(%error, "the router fails, trying again");
         } else {
             tracing::debug!(%error, "the router still fails");
         }
+        self.failing_kind = Some(kind);
         let since = *self.failing_since.get_or_insert_with(clock::now);
         self.desk.set_status(RouterStatus::Failing { since, error: error.to_string() });
     }

@@ -59,13 +59,13 @@ pub enum RouterStatus {
 
 impl fmt::Display for RouterStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An error's further lines are advice; they are in the log already.
-        let first_line = |error: &str| error.lines().next().unwrap_or_default().to_owned();
+        // The advice of an error is in the log already.
+        let what = |error: &str| error.split("; hint:").next().unwrap_or_default().to_owned();
         match self {
             Self::Connecting => f.write_str("connecting"),
             Self::Ready { identity } => write!(f, "{} ready", identity.name),
-            Self::Failing { error, .. } => write!(f, "failing: {}", first_line(error)),
-            Self::Failed { error } => write!(f, "given up: {}", first_line(error)),
+            Self::Failing { error, .. } => write!(f, "failing: {}", what(error)),
+            Self::Failed { error } => write!(f, "given up: {}", what(error)),
         }
     }
 }
@@ -194,11 +194,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_one_line_even_when_the_error_has_a_hint() {
-        let error = "router cannot be reached\n  hint: is it up?".to_owned();
-        let failed = RouterStatus::Failed { error: error.clone() };
-        let failing = RouterStatus::Failing { since: embassy_time::Instant::MIN, error };
-        assert_eq!(failing.to_string(), "failing: router cannot be reached");
-        assert_eq!(failed.to_string(), "given up: router cannot be reached");
+    fn a_status_leaves_the_advice_of_an_error_out() {
+        let (url, detail) = ("https://router".to_owned(), "refused".to_owned());
+        let error = RouterError::Unreachable { url, detail }.to_string();
+        assert!(error.contains("hint") && !error.contains('\n'), "{error}");
+        let status = RouterStatus::Failing { since: embassy_time::Instant::MIN, error };
+        let expected = "failing: router https://router cannot be reached: refused";
+        assert_eq!(status.to_string(), expected);
     }
 }

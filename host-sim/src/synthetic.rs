@@ -1,0 +1,237 @@
+//! A made-up line that answers a controller at once: long recordings without waiting for them.
+//!
+//! Two WANs whose capacity drops to a third for two of every ten minutes, with a fluid queue, some
+//! jitter and some loss. Integers and a fixed seed only: every run is the same.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use embassy_time::{Duration, Instant};
+use wanctl_core::config::{Config, ZoneFloors};
+use wanctl_core::controller::Controller;
+use wanctl_core::example;
+use wanctl_core::fixed::ticks_covering;
+use wanctl_core::outputs::{Action, Outputs};
+use wanctl_core::tick::{
+    CheckKind, ConnectivityReport, Outcome, ProbeLoss, Reply, RttSample, Tick,
+};
+use wanctl_core::trace::{self, STATE_INTERVAL};
+use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, ReflectorId, RttNanos, WanId};
+
+/// The round-trip time of the idle line.
+const BASE_RTT_US: u64 = 20_000;
+/// The provider's buffer in each direction.
+const BUFFER_BITS: u64 = 4_000_000;
+/// Capacity on a good day.
+const FULL_BPS: PerDirection<u64> = PerDirection { download: 100_000_000, upload: 20_000_000 };
+/// One probe in so many is lost.
+const LOSS_ONE_IN: u64 = 500;
+
+/// Options of `wanctl-sim synthesize`.
+#[derive(Debug, clap::Args)]
+pub struct SynthesizeArgs {
+    /// The recording to write
+    file: PathBuf,
+    /// How many seconds of line it covers
+    #[arg(long, default_value_t = 86_400)]
+    seconds: u64,
+}
+
+/// Writes a recording.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn run(args: &SynthesizeArgs, out: &mut impl Write) -> Result<()> {
+    let name = args.file.display();
+    let file = std::fs::File::create(&args.file).with_context(|| format!("{name}"))?;
+    let steps = args.seconds.saturating_mul(20);
+    write_recording(&config(), steps, &mut std::io::BufWriter::new(file))?;
+    writeln!(out, "{name}: {steps} steps of two WANs")?;
+    Ok(())
+}
+
+/// Returns the configuration of both lines.
+#[must_use]
+pub fn config() -> Config {
+    let mut config = example::config();
+    if let Some(wan) = config.wans.first_mut() {
+        let mbps = BitsPerSecond::from_mbps;
+        let PerDirection { download, upload } = &mut wan.shapers;
+        (download.ceiling, download.floors) = (mbps(95), ZoneFloors::all(mbps(25)));
+        (upload.ceiling, upload.floors) = (mbps(19), ZoneFloors::all(mbps(5)));
+        (download.step_up, upload.step_up) = (mbps(1), BitsPerSecond::new(200_000));
+        let wan = *wan;
+        // Two of four places are taken.
+        let _full = config.wans.push(wan);
+    }
+    config
+}
+
+/// Runs a controller against the made-up line and records all of it.
+///
+/// # Errors
+///
+/// When the configuration does not work or the target cannot be written.
+pub fn write_recording(config: &Config, steps: u64, target: &mut impl Write) -> Result<()> {
+    let mut controller: Box<Controller> = Box::new(Controller::new(config)?);
+    let mut line = SyntheticLine::new(config);
+    let mut outputs = Outputs::new();
+    let mut buffer = vec![0; trace::MAX_STATE_BYTES];
+    let state_ticks = u64::from(ticks_covering(STATE_INTERVAL, config.tick));
+    for seq in 0..steps {
+        if seq.is_multiple_of(state_ticks) {
+            target.write_all(trace::encode_header(config, &mut buffer)?)?;
+            target.write_all(trace::encode_state(&controller, &mut buffer)?)?;
+        }
+        let tick = line.next(&outputs);
+        controller.step(tick, &mut outputs);
+        target.write_all(trace::encode_step(seq, tick, &outputs, &mut buffer)?)?;
+    }
+    target.flush()?;
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wan {
+    reflectors: u8,
+    rates: PerDirection<u64>,
+    backlog_bits: PerDirection<u64>,
+}
+
+/// The line of every WAN of a configuration, tick by tick.
+#[derive(Debug)]
+pub struct SyntheticLine {
+    interval: Duration,
+    wans: Vec<Wan>,
+    random: u64,
+    ticks: u64,
+    tick: Tick,
+}
+
+impl SyntheticLine {
+    /// Makes idle lines.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let wan =
+            |reflectors| Wan { reflectors, rates: FULL_BPS, backlog_bits: PerDirection::default() };
+        Self {
+            interval: config.tick,
+            wans: config.wans.iter().map(|config| wan(config.reflectors)).collect(),
+            random: 1,
+            ticks: 0,
+            tick: Tick::new(Instant::from_ticks(0)),
+        }
+    }
+
+    /// Answers the outputs of the last step with the next tick.
+    pub fn next(&mut self, outputs: &Outputs) -> &Tick {
+        self.tick.reset(self.tick.now + self.interval);
+        for action in &outputs.actions {
+            if let Action::SetRate { id, wan, direction, rate, .. } = *action {
+                if let Some(line) = self.wans.get_mut(usize::from(wan.0)) {
+                    *line.rates.get_mut(direction) = rate.get();
+                }
+                let outcome = Outcome::Applied(rate);
+                self.tick.push_reply(Reply { wan, direction, id, outcome, took_us: 20_000 });
+            }
+        }
+        for (id, index) in (0..).map(WanId).zip(0..self.wans.len()) {
+            self.probe(id, index);
+        }
+        self.ticks += 1;
+        &self.tick
+    }
+
+    fn probe(&mut self, wan: WanId, index: usize) {
+        let second = self.ticks * self.interval.as_micros() / 1_000_000 + 300 * index as u64;
+        let line = &mut self.wans[index];
+        let queue_us = Direction::BOTH.map(|way| line.queue_us(way, second, self.interval));
+        let reflectors = line.reflectors;
+        let mut lost = 0;
+        for reflector in (0..reflectors).map(ReflectorId) {
+            let jitter_ns = self.random(2_000_000);
+            if self.random(LOSS_ONE_IN) == 0 {
+                lost += 1;
+                self.tick.push_loss(ProbeLoss { wan, reflector });
+                continue;
+            }
+            let micros = BASE_RTT_US + queue_us.iter().sum::<u64>();
+            let rtt = RttNanos::new(micros * 1000 + jitter_ns);
+            let age_us = u32::try_from(self.random(50_000)).unwrap_or_default();
+            self.tick.push_sample(RttSample { wan, reflector, rtt, age_us });
+        }
+        if lost == reflectors {
+            self.tick.push_connectivity(ConnectivityReport {
+                wan,
+                kind: CheckKind::Tcp,
+                connected: true,
+            });
+        }
+    }
+
+    /// xorshift64: plenty for jitter.
+    fn random(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % below
+    }
+}
+
+impl Wan {
+    /// Moves one direction's queue by one interval and returns its delay.
+    fn queue_us(&mut self, direction: Direction, second: u64, interval: Duration) -> u64 {
+        let phase = second % 600;
+        let full = *FULL_BPS.get(direction);
+        let capacity = if (200..320).contains(&phase) { full / 3 } else { full };
+        let offered = if phase < 60 { full / 20 } else { *self.rates.get(direction) };
+        let bits = |bps: u64| bps * interval.as_micros() / 1_000_000;
+        let backlog = self.backlog_bits.get_mut(direction);
+        *backlog = (*backlog + bits(offered)).saturating_sub(bits(capacity)).min(BUFFER_BITS);
+        *backlog * 1_000_000 / capacity
+    }
+}
+
+/// Steps of a controller over the same ten minutes again and again, for measuring.
+#[derive(Debug)]
+pub struct RepeatedSteps {
+    fresh: Box<Controller>,
+    controller: Box<Controller>,
+    ticks: Vec<Tick>,
+    outputs: Outputs,
+    next: usize,
+}
+
+impl RepeatedSteps {
+    /// Makes the ticks for one WAN or two.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration does not work.
+    pub fn new(wans: usize) -> Result<Self> {
+        let mut config = config();
+        config.wans.truncate(wans);
+        let fresh: Box<Controller> = Box::new(Controller::new(&config)?);
+        let (mut controller, mut outputs) = (fresh.clone(), Outputs::new());
+        let mut line = SyntheticLine::new(&config);
+        let mut ticks = Vec::new();
+        for _ in 0..12_000 {
+            ticks.push(line.next(&outputs).clone());
+            controller.step(&line.tick, &mut outputs);
+        }
+        Ok(Self { controller: fresh.clone(), fresh, ticks, outputs, next: 0 })
+    }
+
+    /// Runs one step.
+    pub fn step(&mut self) -> &Outputs {
+        if self.next == self.ticks.len() {
+            self.next = 0;
+            self.controller.clone_from(&self.fresh);
+        }
+        self.controller.step(&self.ticks[self.next], &mut self.outputs);
+        self.next += 1;
+        &self.outputs
+    }
+}
