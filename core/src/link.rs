@@ -141,6 +141,8 @@ pub(crate) struct LinkInputs {
     pub(crate) address_changed: bool,
     /// Whether any probe was answered.
     pub(crate) answered: bool,
+    /// Whether another check says that the line works: then silence is filtered ICMP, no outage.
+    pub(crate) connected: bool,
     pub(crate) quality: LinkQuality,
 }
 
@@ -222,10 +224,12 @@ impl Link {
     /// Keeps the clocks of answers and of quality, which know nothing of each other.
     fn observe(&mut self, now: Instant, inputs: &LinkInputs) {
         self.since.get_or_insert(now);
+        if inputs.answered || inputs.connected {
+            self.last_answer = Some(now);
+        }
         if !inputs.answered {
             return;
         }
-        self.last_answer = Some(now);
         self.answers = self.answers.saturating_add(1);
         let limits = &self.config.limits;
         keep_since(&mut self.bad_since, exceeds_any(&inputs.quality, &limits.bad), now);

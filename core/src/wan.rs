@@ -160,7 +160,8 @@ impl Wan {
         let quality = self.quality.quality(self.estimate.delay());
         let Some(link) = &mut self.link else { return true };
         let oper_state = self.oper_state;
-        let inputs = LinkInputs { oper_state, address_changed, answered, quality };
+        let connected = self.fallback.is_connected(now);
+        let inputs = LinkInputs { oper_state, address_changed, answered, connected, quality };
         let change = link.step(now, &inputs);
         let state = link.state();
         if let Some(LinkChange { from, to, edge }) = change {

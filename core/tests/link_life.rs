@@ -111,6 +111,26 @@ fn a_blind_line_asks_the_gateway_and_then_the_internet() {
 }
 
 #[test]
+fn filtered_icmp_on_a_line_that_works_is_no_outage() {
+    let mut rig = live();
+    let before = rig.download().wanted;
+    for _ in 0..200 {
+        rig.lose(true);
+        assert_eq!(edges(&rig), []);
+    }
+    assert_eq!(rig.wan().link, LinkState::Live);
+    assert_eq!(rig.download().wanted, before);
+    // The same silence without a working line is one.
+    let lost: Vec<_> = (0..70)
+        .flat_map(|_| {
+            rig.lose(false);
+            edges(&rig)
+        })
+        .collect();
+    assert_eq!(lost[0], LinkEdge::Outage);
+}
+
+#[test]
 fn counters_become_a_delivered_rate() {
     let mut rig = live();
     for (bytes, age_us) in [(1_000_000, 0), (3_500_000, 0)] {

@@ -69,7 +69,7 @@ impl Checker {
         Ok(Self { asked, found })
     }
 
-    /// Asks for a check; never blocks. Beyond [`CHECKS_MAX`] waiting ones it is dropped, and the
+    /// Asks for a check; never blocks. Beyond eight waiting ones it is dropped, and the
     /// core gives it up after its own time limit.
     pub fn ask(&self, check: Check) {
         if self.asked.try_send(check).is_err() {
