@@ -112,11 +112,9 @@ fn text(event: &Event, names: &[String]) -> String {
             let (name, from, to) = (name(wan), show_millis(from), show_millis(to));
             format!("{name}: the path has changed, baseline {from} -> {to} ms")
         }
-        Event::BlindBegan { wan, connected: true } => {
-            format!("{}: no reflector answers, but the line works otherwise", name(wan))
-        }
-        Event::BlindBegan { wan, connected: false } => {
-            format!("{}: no reflector answers; rates stay as they are", name(wan))
+        Event::BlindBegan { wan, connected } => {
+            let but = if connected { ", but the line works" } else { "; rates stay as they are" };
+            format!("{}: no reflector answers{but}", name(wan))
         }
         Event::BlindLimitReached { wan, ticks } => {
             format!("{}: no reflector has answered for {ticks} ticks", name(wan))
