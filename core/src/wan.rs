@@ -148,6 +148,9 @@ impl Wan {
                 self.quality.delivered(rate);
             }
         }
+        for direction in Direction::BOTH {
+            self.deliveries.get_mut(direction).expire(now);
+        }
     }
 
     /// Moves the link's life on; returns whether its samples mean anything now.

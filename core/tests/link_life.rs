@@ -133,7 +133,7 @@ fn filtered_icmp_on_a_line_that_works_is_no_outage() {
 #[test]
 fn counters_become_a_delivered_rate() {
     let mut rig = live();
-    for (bytes, age_us) in [(1_000_000, 0), (3_500_000, 0)] {
+    for (bytes, age_us) in [(1_000_000, 0), (2_000_000, 0), (4_500_000, 0)] {
         rig.tick.push_counters(CounterReading {
             wan: WAN,
             direction: Direction::Download,
