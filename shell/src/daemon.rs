@@ -186,7 +186,7 @@ fn start_recorder(
 fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
     let client = connect(config)?;
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
-    RouterWorker::start(client, queues)
+    RouterWorker::start(client, queues, config.router.counter_interval)
         .map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
 }
 

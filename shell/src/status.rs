@@ -42,7 +42,10 @@ fn wan_part(name: &str, wan: &WanSnapshot) -> String {
 
 fn direction_part(direction: &DirectionSnapshot) -> String {
     let confirmed = direction.confirmed.map_or_else(|| "unconfirmed".to_owned(), show_rate);
-    format!("{confirmed} {}", direction.zone.name())
+    let carrying = direction
+        .delivered
+        .map_or_else(String::new, |rate| format!(" carrying {}", show_rate(rate)));
+    format!("{confirmed} {}{carrying}", direction.zone.name())
 }
 
 /// Returns how well tick deadlines were met, as text.
