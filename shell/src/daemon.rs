@@ -125,7 +125,10 @@ impl<P: Prober> Daemon<P> {
     }
 
     fn status(&self) -> String {
-        let router = self.worker.status().to_string();
+        let mut router = self.worker.status().to_string();
+        for queue in self.worker.disputed() {
+            router.push_str(&format!(", somebody keeps changing {queue}"));
+        }
         status::line(&self.names, &self.controller.snapshot(), &self.pacer.pacing(), &router)
     }
 

@@ -61,6 +61,7 @@ struct State {
     status: RouterStatus,
     fatal: Option<RouterError>,
     counters: RequestCounters,
+    disputed: Vec<String>,
     stop: Option<Stop>,
     confirmed: Vec<FinalRate>,
     is_ended: bool,
@@ -83,6 +84,7 @@ impl Desk {
             status: RouterStatus::Connecting,
             fatal: None,
             counters: RequestCounters::default(),
+            disputed: Vec::new(),
             stop: None,
             confirmed: Vec::new(),
             is_ended: false,
@@ -145,6 +147,10 @@ impl Desk {
 
     pub(crate) fn counters(&self) -> RequestCounters {
         self.lock().counters
+    }
+
+    pub(crate) fn disputed(&self) -> Vec<String> {
+        self.lock().disputed.clone()
     }
 
     pub(crate) fn fatal(&self) -> Option<RouterError> {
@@ -218,6 +224,17 @@ impl Desk {
 
     pub(crate) fn set_status(&self, status: RouterStatus) {
         self.lock().status = status;
+    }
+
+    pub(crate) fn set_disputed(&self, queues: Vec<String>) {
+        self.lock().disputed = queues;
+    }
+
+    /// Returns whether an order waits to be sent.
+    pub(crate) fn is_waiting(&self, wan: WanId, direction: Direction) -> bool {
+        let state = self.lock();
+        let slots = state.slots.get(usize::from(wan.0));
+        slots.is_some_and(|slots| slots.get(direction).is_some())
     }
 
     pub(crate) fn set_fatal(&self, error: RouterError) {

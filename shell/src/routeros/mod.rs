@@ -1,5 +1,6 @@
 //! Talks to the router: the RouterOS REST client and the thread that uses it.
 
+mod accord;
 pub mod client;
 mod desk;
 mod error;

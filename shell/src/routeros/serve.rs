@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use wanctl_core::tick::Outcome;
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, WanId};
 
+use super::accord::Accord;
 use super::client::Client;
 use super::desk::{Desk, Waiting, Work};
 use super::error::RouterError;
@@ -44,6 +45,7 @@ pub(crate) struct Target {
     pub(crate) id: Option<String>,
     /// When its counters were handed over last.
     pub(crate) counted: Option<Instant>,
+    pub(crate) accord: Accord,
 }
 
 /// An episode of failures.
@@ -78,7 +80,7 @@ impl Server {
         watch: Watch,
         desk: Arc<Desk>,
     ) -> Self {
-        let target = |name| Target { name, id: None, counted: None };
+        let target = |name| Target { name, id: None, counted: None, accord: Accord::default() };
         let targets = queues
             .into_iter()
             .map(|wan| PerDirection { download: target(wan.download), upload: target(wan.upload) })
@@ -134,7 +136,11 @@ impl Server {
 
     fn carry_out(&mut self, waiting: &Waiting) -> Result<(), RouterError> {
         let order = waiting.order;
-        match self.write(order.wan, order.direction, order.rate) {
+        let written = self.write(order.wan, order.direction, order.rate);
+        if let Ok(target) = self.target(usize::from(order.wan.0), order.direction) {
+            target.accord.held = written.as_ref().ok().copied();
+        }
+        match written {
             Ok(held) => self.desk.reply(waiting, Outcome::Applied(held)),
             Err(error) => {
                 self.desk.reply(waiting, Outcome::Failed);
@@ -211,7 +217,7 @@ impl Server {
     }
 
     /// Writes one rate. An id that has become wrong is looked up again, once.
-    fn write(
+    pub(crate) fn write(
         &mut self,
         wan: WanId,
         direction: Direction,

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use wanctl_core::units::Direction;
+use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 
+use super::accord::{CORRECTIONS_MAX, Finding, TRUCE, Verdict};
 use super::client::Client;
 use super::error::RouterError;
 use super::model::{Queue, QueueCounters};
-use super::serve::{BackOff, Server};
+use super::serve::{BackOff, Server, Target};
 use crate::clock;
+use crate::config::show_rate;
 
 /// The shortest time between two looks: RouterOS itself prints no faster (`print interval`).
 pub const COUNTER_INTERVAL_MIN: Duration = Duration::from_millis(200);
@@ -86,20 +88,68 @@ impl Server {
         }
     }
 
+    /// Compares what was found with what should be there, and puts right what others changed.
     fn take_look(&mut self, queues: &[Queue], took: Duration) {
         for wan in 0..self.targets.len() {
             for direction in Direction::BOTH {
                 let Some(target) = self.targets.get_mut(wan) else { continue };
                 let target = target.get_mut(direction);
-                let mut named = queues.iter().filter(|queue| queue.name == target.name);
-                let (Some(queue), None) = (named.next(), named.next()) else { continue };
-                target.id = Some(queue.id.clone());
+                let (queue, finding) =
+                    Finding::of(queues.iter().filter(|queue| queue.name == target.name));
+                tell_finding(target, finding);
+                target.id = queue.map(|queue| queue.id.clone());
+                let Some(queue) = queue else { continue };
                 if let Some(counters) = queue.counters {
                     // When exactly the router looked at its counters is not known.
                     self.counted(wan, direction, counters, took, took / 2);
                 }
+                self.compare(wan, direction, queue.max_limit);
             }
         }
+        self.tell_truces();
+    }
+
+    fn compare(&mut self, wan: usize, direction: Direction, found: BitsPerSecond) {
+        let Some(target) = self.targets.get_mut(wan) else { return };
+        let target = target.get_mut(direction);
+        let id = u8::try_from(wan).map(WanId).unwrap_or(WanId(u8::MAX));
+        if self.desk.is_waiting(id, direction) {
+            return; // whatever it is now, a newer rate takes its place
+        }
+        let queue = target.name.clone();
+        let verdict = target.accord.judge(found, Instant::now());
+        let found = show_rate(found);
+        match verdict {
+            Verdict::Agreed => {}
+            Verdict::Truce => tracing::debug!(queue, found, "still another rate than ours"),
+            Verdict::GiveUp => tracing::warn!(
+                queue,
+                found,
+                "somebody keeps changing the shaper rate: after {CORRECTIONS_MAX} corrections in a \
+                 minute it is left alone for {} minutes, but for new decisions; hint: look for a \
+                 script or a second controller on the router",
+                TRUCE.as_secs() / 60
+            ),
+            Verdict::Correct(ours) => {
+                let ours_text = show_rate(ours);
+                tracing::warn!(
+                    queue,
+                    found,
+                    ours = ours_text,
+                    "somebody else changed the shaper rate, writing ours again"
+                );
+                if let Err(error) = self.write(id, direction, ours) {
+                    self.note_failure(&error, true);
+                    self.pause();
+                }
+            }
+        }
+    }
+
+    fn tell_truces(&self) {
+        let both = self.targets.iter().flat_map(|wan| [&wan.download, &wan.upload]);
+        let disputed = both.filter(|target| target.accord.is_truce());
+        self.desk.set_disputed(disputed.map(|target| target.name.clone()).collect());
     }
 
     /// Hands over counters that came with a request which ended just now. Those of a request so
@@ -124,5 +174,16 @@ impl Server {
         let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         let at_ns = clock::now_nanos().saturating_sub(age_ns);
         self.desk.counted(wan, direction, counters, at_ns);
+    }
+}
+
+/// Reports what is wrong with a queue when that changes.
+fn tell_finding(target: &mut Target, finding: Option<Finding>) {
+    let before = std::mem::replace(&mut target.accord.finding, finding);
+    let queue = &target.name;
+    match finding {
+        Some(finding) if before != Some(finding) => tracing::warn!(queue, "the queue {finding}"),
+        None if before.is_some() => tracing::info!(queue, "the queue is well again"),
+        Some(_) | None => {}
     }
 }

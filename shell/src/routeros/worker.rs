@@ -166,6 +166,13 @@ impl RouterWorker {
         self.desk.counters()
     }
 
+    /// Returns the queues whose rate somebody else keeps changing and which are therefore left alone
+    /// between decisions.
+    #[must_use]
+    pub fn disputed(&self) -> Vec<String> {
+        self.desk.disputed()
+    }
+
     /// Returns why control is impossible: set when waiting cannot help and no write has ever
     /// succeeded. Later such errors are reported and retried, as a running daemon must outlive any
     /// hiccup of its router.
