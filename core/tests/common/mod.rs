@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+pub(crate) mod dialogue;
+pub(crate) mod hostile;
 pub(crate) mod random;
 
 use embassy_time::{Duration, Instant};
