@@ -30,9 +30,9 @@ impl Delivery {
         self.rate
     }
 
-    /// Takes a counter's value; returns the new rate if this reading makes one. A counter that went
-    /// back has begun again, and only its next reading says something.
-    pub(crate) fn read(&mut self, bytes: u64, at: Instant) -> Option<BitsPerSecond> {
+    /// Takes a counter's value; returns the new rate and the time it is of, if this reading makes one.
+    /// A counter that went back has begun again, and only its next reading says something.
+    pub(crate) fn read(&mut self, bytes: u64, at: Instant) -> Option<(BitsPerSecond, Duration)> {
         let Some(last) = self.last else {
             self.last = Some(Reading { bytes, at });
             return None;
@@ -45,8 +45,9 @@ impl Delivery {
         let gained = bytes.checked_sub(last.bytes)?;
         let bits = u128::from(gained).saturating_mul(8_000_000);
         let rate = bits.checked_div(u128::from(passed.as_micros())).unwrap_or_default();
-        self.rate = Some(BitsPerSecond::new(u64::try_from(rate).unwrap_or(u64::MAX)));
-        self.rate
+        let rate = BitsPerSecond::new(u64::try_from(rate).unwrap_or(u64::MAX));
+        self.rate = Some(rate);
+        Some((rate, passed))
     }
 }
 
@@ -60,7 +61,7 @@ mod tests {
         assert_eq!(delivery.read(1_000, Instant::from_millis(100)), None);
         assert_eq!(delivery.read(9_000, Instant::from_millis(200)), None); // too close
         let rate = delivery.read(126_000, Instant::from_millis(600));
-        assert_eq!(rate, Some(BitsPerSecond::new(2_000_000)));
+        assert_eq!(rate, Some((BitsPerSecond::new(2_000_000), Duration::from_millis(500))));
     }
 
     #[test]
@@ -69,7 +70,7 @@ mod tests {
         delivery.read(1_000_000, Instant::from_millis(0));
         assert_eq!(delivery.read(10, Instant::from_millis(500)), None);
         let rate = delivery.read(125_010, Instant::from_millis(1500));
-        assert_eq!(rate, Some(BitsPerSecond::new(1_000_000)));
+        assert_eq!(rate, Some((BitsPerSecond::new(1_000_000), Duration::from_secs(1))));
     }
 
     #[test]
@@ -78,7 +79,7 @@ mod tests {
         delivery.read(0, Instant::from_ticks(0));
         assert_eq!(
             delivery.read(u64::MAX, Instant::from_secs(1)),
-            Some(BitsPerSecond::new(u64::MAX))
+            Some((BitsPerSecond::new(u64::MAX), Duration::from_secs(1)))
         );
         assert_eq!(delivery.read(0, Instant::from_ticks(5)), None);
     }
