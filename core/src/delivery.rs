@@ -70,9 +70,9 @@ impl Delivery {
         }
     }
 
-    /// Takes a counter's value; returns the new rate if this reading makes one. A counter that went
-    /// back has begun again (or has wrapped), and only later readings say something.
-    pub(crate) fn read(&mut self, bytes: u64, at: Instant) -> Option<BitsPerSecond> {
+    /// Takes a counter's value; returns the new rate, and the time it is of, if this reading makes one. A
+    /// counter that went back has begun again (or has wrapped), and only later readings say something.
+    pub(crate) fn read(&mut self, bytes: u64, at: Instant) -> Option<(BitsPerSecond, Duration)> {
         let Some(value) = self.value else {
             self.value = Some(Value { bytes, first: at, last: at, before: None });
             return None;
@@ -94,8 +94,9 @@ impl Delivery {
     }
 
     /// Takes a value that is still the same.
-    fn stand(&mut self, value: Value, at: Instant) -> Option<BitsPerSecond> {
+    fn stand(&mut self, value: Value, at: Instant) -> Option<(BitsPerSecond, Duration)> {
         let stood = at.checked_duration_since(value.first)?;
+        let over = at.checked_duration_since(value.last)?;
         let needed = self.refresh.as_ticks().saturating_mul(3) / 2;
         if stood.as_ticks() < needed {
             self.value = Some(Value { last: at, ..value });
@@ -103,11 +104,16 @@ impl Delivery {
         }
         // When it will move again, nothing says since when it has.
         self.value = Some(Value { last: at, before: None, ..value });
-        self.set(BitsPerSecond::ZERO, at)
+        self.set(BitsPerSecond::ZERO, at, over)
     }
 
     /// Takes a higher value.
-    fn change(&mut self, value: Value, bytes: u64, at: Instant) -> Option<BitsPerSecond> {
+    fn change(
+        &mut self,
+        value: Value,
+        bytes: u64,
+        at: Instant,
+    ) -> Option<(BitsPerSecond, Duration)> {
         self.value = Some(Value { bytes, first: at, last: at, before: Some(value.last) });
         // Not seen to appear: what was gained may belong to a longer time.
         let before = value.before?;
@@ -115,13 +121,18 @@ impl Delivery {
         let passed = at.checked_duration_since(value.first)?;
         let bits = u128::from(bytes.saturating_sub(value.bytes)).saturating_mul(8_000_000);
         let rate = bits.checked_div(u128::from(passed.as_micros()))?;
-        self.set(BitsPerSecond::new(u64::try_from(rate).unwrap_or(u64::MAX)), at)
+        self.set(BitsPerSecond::new(u64::try_from(rate).unwrap_or(u64::MAX)), at, passed)
     }
 
-    fn set(&mut self, rate: BitsPerSecond, at: Instant) -> Option<BitsPerSecond> {
+    fn set(
+        &mut self,
+        rate: BitsPerSecond,
+        at: Instant,
+        over: Duration,
+    ) -> Option<(BitsPerSecond, Duration)> {
         self.rate = Some(rate);
         self.rated = Some(at);
-        self.rate
+        Some((rate, over))
     }
 }
 
@@ -132,6 +143,8 @@ mod tests {
     /// 8 Mbit/s are so many bytes in a millisecond.
     const BYTES_PER_MS: u64 = 1_000;
     const RATE: Option<BitsPerSecond> = Some(BitsPerSecond::from_mbps(8));
+    const RATE_200_MS: Option<(BitsPerSecond, Duration)> =
+        Some((BitsPerSecond::from_mbps(8), Duration::from_millis(200)));
 
     /// Reads a counter that is refreshed every so often and counts 8 Mbit/s while `loaded` says so.
     fn poll(
@@ -144,7 +157,7 @@ mod tests {
         times
             .filter_map(|ms| {
                 let shown = counted(ms - ms % refresh_ms);
-                Some((ms, delivery.read(shown, Instant::from_millis(ms))?))
+                Some((ms, delivery.read(shown, Instant::from_millis(ms))?.0))
             })
             .collect()
     }
@@ -156,7 +169,7 @@ mod tests {
         // How long these bytes took is not known: the first value may have been a second old.
         assert_eq!(delivery.read(200_007, Instant::from_millis(200)), None);
         assert_eq!(delivery.read(300_007, Instant::from_millis(300)), None); // too close
-        assert_eq!(delivery.read(400_007, Instant::from_millis(400)), RATE);
+        assert_eq!(delivery.read(400_007, Instant::from_millis(400)), RATE_200_MS);
         assert_eq!(delivery.rate(), RATE);
     }
 
@@ -201,7 +214,7 @@ mod tests {
         poll(&mut delivery, (0..2_000).step_by(200), 1, 0..2_000);
         assert_eq!(delivery.read(10, Instant::from_millis(2_000)), None);
         assert_eq!(delivery.read(200_010, Instant::from_millis(2_200)), None);
-        assert_eq!(delivery.read(400_010, Instant::from_millis(2_400)), RATE);
+        assert_eq!(delivery.read(400_010, Instant::from_millis(2_400)), RATE_200_MS);
     }
 
     #[test]
@@ -210,7 +223,7 @@ mod tests {
         poll(&mut delivery, (0..2_000).step_by(200), 1, 0..90_000);
         assert_eq!(delivery.read(60_000_000, Instant::from_secs(60)), None);
         assert_eq!(delivery.read(60_200_000, Instant::from_millis(60_200)), None);
-        assert_eq!(delivery.read(60_400_000, Instant::from_millis(60_400)), RATE);
+        assert_eq!(delivery.read(60_400_000, Instant::from_millis(60_400)), RATE_200_MS);
     }
 
     #[test]
@@ -229,7 +242,7 @@ mod tests {
         delivery.read(0, Instant::from_ticks(0));
         delivery.read(1, Instant::from_secs(1));
         let rate = delivery.read(u64::MAX, Instant::from_secs(2));
-        assert_eq!(rate, Some(BitsPerSecond::new(u64::MAX)));
+        assert_eq!(rate, Some((BitsPerSecond::new(u64::MAX), Duration::from_secs(1))));
         assert_eq!(delivery.read(0, Instant::from_ticks(5)), None);
         assert_eq!(delivery.read(0, Instant::MAX), None);
     }

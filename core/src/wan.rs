@@ -165,10 +165,10 @@ impl Wan {
             let age = Duration::from_micros(u64::from(reading.age_us));
             let at = now.checked_sub(age).unwrap_or(Instant::MIN);
             let delivery = self.deliveries.get_mut(reading.direction);
-            let Some(rate) = delivery.read(reading.delivered_bytes, at) else { continue };
+            let Some((rate, over)) = delivery.read(reading.delivered_bytes, at) else { continue };
             let held = self.governor.command(reading.direction).presumed();
             if held.is_some_and(|held| rate.saturating_mul(2) >= held) {
-                self.quality.delivered(rate);
+                self.quality.delivered(reading.direction, rate, over);
             }
         }
         for direction in Direction::BOTH {
