@@ -10,7 +10,7 @@
 //!
 //! Each keeps the latest [`HISTORY_SAMPLES`] values: two minutes of 50 ms ticks. The rate is the
 //! wanted one because that is known in every tick and stays within the ceiling; what the router
-//! holds follows it by a round trip. Round-trip times are in [`crate::estimate`], which needs them.
+//! holds follows it by a round trip. Round-trip times are in `estimate`, which needs them.
 //!
 //! [`HISTORY_SAMPLES`]: crate::history::HISTORY_SAMPLES
 

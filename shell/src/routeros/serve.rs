@@ -172,8 +172,9 @@ impl Server {
             match written {
                 Ok(held) => self.desk.confirm((wan, direction, held)),
                 Err(error) => {
-                    tracing::warn!(wan = wan.0, direction = direction.name(), %error,
-                        "the final rate is not confirmed");
+                    let queue = self.target(usize::from(wan.0), direction);
+                    let queue = queue.map(|target| target.name.as_str()).unwrap_or_default();
+                    tracing::warn!(queue, %error, "the final rate is not confirmed");
                     if !error.is_fatal() {
                         open.push_back((wan, direction, rate));
                         std::thread::sleep(self.back_off.next().min(left));
