@@ -113,7 +113,9 @@ fn run(config: &DaemonConfig) -> Result<(), Failure> {
             .map_err(|error| Failure::new(ExitReason::Other, format!("signals: {error}")))?;
     }
     let wans: Vec<ProbeWan> = config.wans.iter().map(WanConfig::probe_path).collect();
-    let prober = IcmpProber::start(&wans, config.probe_timeout)
+    // A quarter of a tick: most answers still come before the next one.
+    let spread = std::time::Duration::from_micros(config.core.tick.as_micros() / 4);
+    let prober = IcmpProber::start(&wans, config.probe_timeout, spread)
         .map_err(|error| Failure::new(ExitReason::Probing, error.to_string()))?;
     daemon::run(config, prober, &stop, &Published::new())
 }

@@ -11,10 +11,11 @@ use wanctl_core::snapshot::Snapshot;
 use wanctl_core::tick::{MAX_WANS, Tick};
 use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 
-use crate::config::{DaemonConfig, OnExit};
+use crate::config::{DaemonConfig, OnExit, WanConfig};
 use crate::connectivity::{Check, CheckTargets, Checker};
 use crate::exit::{ExitReason, Failure};
 use crate::explain;
+use crate::links::{LinkWatcher, WatchedLink};
 use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::Published;
@@ -54,6 +55,7 @@ pub fn run<P: Prober>(
         prober,
         worker,
         checker: start_checker(config)?,
+        links: start_links(config),
         names,
         tick: Box::new(Tick::new(crate::clock::now())),
         outputs: Box::new(Outputs::new()),
@@ -74,6 +76,7 @@ struct Daemon<P> {
     prober: P,
     worker: RouterWorker,
     checker: Checker,
+    links: Option<LinkWatcher>,
     names: Vec<String>,
     tick: Box<Tick>,
     outputs: Box<Outputs>,
@@ -115,6 +118,12 @@ impl<P: Prober> Daemon<P> {
         self.prober.drain(&mut self.tick);
         self.worker.drain(&mut self.tick);
         self.checker.drain(&mut self.tick);
+        if let Some(links) = &self.links {
+            links.drain(&mut self.tick);
+        }
+        for fact in &self.tick.links {
+            self.prober.renew(fact.wan);
+        }
         self.controller.step(&self.tick, &mut self.outputs);
         for action in &self.outputs.actions {
             match *action {
@@ -224,6 +233,23 @@ fn start_checker(config: &DaemonConfig) -> Result<Checker, Failure> {
         .collect();
     Checker::start(targets)
         .map_err(|error| Failure::new(ExitReason::Other, format!("check thread: {error}")))
+}
+
+/// Watches the links, if the configuration says which. Without it the daemon works as well, only
+/// less promptly.
+fn start_links(config: &DaemonConfig) -> Option<LinkWatcher> {
+    let link = |wan: &WanConfig| WatchedLink {
+        name: wan.name.clone(),
+        interface: wan.interface.clone(),
+        source: wan.source_address,
+    };
+    let links: Vec<WatchedLink> = config.wans.iter().map(link).collect();
+    if links.iter().all(|link| link.interface.is_none() && link.source.is_none()) {
+        return None;
+    }
+    LinkWatcher::start(links)
+        .inspect_err(|error| tracing::warn!(%error, "the interfaces cannot be watched"))
+        .ok()
 }
 
 /// Makes the client of the configured router. Nothing is sent yet.

@@ -77,6 +77,8 @@ pub struct WanConfig {
     pub interface: Option<String>,
     /// The source address of probes, if not the route's choice.
     pub source_address: Option<Ipv4Addr>,
+    /// The firewall mark of probes, if routing rules choose the WAN by one.
+    pub fwmark: Option<u32>,
     /// Who is pinged.
     pub reflectors: Vec<Ipv4Addr>,
     /// The router's queue tree entries.
@@ -95,6 +97,7 @@ impl WanConfig {
             reflectors: self.reflectors.clone(),
             source: self.source_address,
             interface: self.interface.clone(),
+            fwmark: self.fwmark,
         }
     }
 }
