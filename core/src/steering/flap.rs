@@ -1,10 +1,8 @@
 //! The flap guard: who goes back and forth too often has to wait.
 
-use embassy_time::Instant;
+use embassy_time::{Duration, Instant};
 use heapless::Deque;
 use serde::{Deserialize, Serialize};
-
-use embassy_time::Duration;
 
 use crate::steering::config::{FlapGuardConfig, SteeringQuirks};
 use crate::steering::timer::Countdown;
@@ -55,11 +53,16 @@ impl FlapGuard {
         is_flapping
     }
 
-    /// Lets time pass; returns whether a penalty begins, which it does here by quirk only.
-    pub(super) fn pass(&mut self, time: Duration) -> bool {
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, time: Duration) {
         if self.penalty.pass(time) {
             self.penalty.stop();
         }
+    }
+
+    /// Starts a penalty as the reference does, whenever too many changes are listed; returns whether
+    /// it begins.
+    pub(super) fn reconsider(&mut self) -> bool {
         let begins = self.is_reference && !self.is_penalised() && self.is_too_many();
         if begins {
             self.penalty.start();
@@ -117,7 +120,8 @@ mod tests {
         assert!(!guard.is_penalised());
         assert_eq!(guard.added_score(), 0);
         // Nothing happened meanwhile: it does not come back by itself.
-        assert!(!guard.pass(Duration::from_secs(1)));
+        guard.pass(Duration::from_secs(1));
+        assert!(!guard.reconsider());
     }
 
     #[test]
@@ -136,8 +140,10 @@ mod tests {
         for seconds in 0..5 {
             assert!(!guard.record(at(seconds)));
         }
-        assert!(guard.pass(Duration::from_millis(50)));
-        assert!(guard.pass(Duration::from_secs(3600)));
+        assert!(guard.reconsider());
+        assert!(!guard.reconsider());
+        guard.pass(Duration::from_secs(3600));
+        assert!(guard.reconsider());
         assert_eq!(guard.added_score(), 0, "and has no effect");
     }
 
@@ -145,6 +151,6 @@ mod tests {
     fn without_a_guard_nothing_is_flapping() {
         let mut guard = FlapGuard::new(None, &SteeringQuirks::NONE);
         assert!((0..100).all(|seconds| !guard.record(at(seconds))));
-        assert!(!guard.pass(Duration::MAX));
+        assert!(!guard.is_penalised());
     }
 }
