@@ -232,8 +232,8 @@ fn a_dry_run_looks_for_the_rule_and_leaves_it_alone() {
 }
 
 #[test]
-fn a_rule_that_disappears_does_not_stop_the_shapers() {
-    if !pings_or_skip("a_rule_that_disappears_does_not_stop_the_shapers") {
+fn a_rule_that_disappeared_is_reported_at_the_end() {
+    if !pings_or_skip("a_rule_that_disappeared_is_reported_at_the_end") {
         return;
     }
     let bench = bench_with_rules(&[rule(COMMENT, "true")]);

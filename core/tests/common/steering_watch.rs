@@ -31,19 +31,29 @@ pub(crate) fn commands(out: &Outputs) -> Vec<(CommandId, Option<WanId>)> {
     out.actions.iter().filter_map(command).collect()
 }
 
+/// Returns whether an event tells of steering.
+pub(crate) fn is_of_steering(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::SteeringCommanded { .. }
+            | Event::SteeringConfirmed { .. }
+            | Event::SteeringFailed { .. }
+            | Event::SteeringTimedOut { .. }
+            | Event::SteeringRefused { .. }
+            | Event::SteeringFlapping { .. }
+            | Event::SteeringDropsUseless { .. }
+            | Event::SteeringWouldChange { .. }
+    )
+}
+
 impl SteeringWatch {
     pub(crate) fn new(config: Option<&SteeringConfig>) -> Self {
         let config = config.cloned();
         Self { config, steered_to: None, steered_at: None, in_flight: None, changes: 0 }
     }
 
-    pub(crate) fn check(
-        &mut self,
-        tick: &Tick,
-        now: Instant,
-        out: &Outputs,
-        after: &Snapshot,
-    ) -> TestCaseResult {
+    pub(crate) fn check(&mut self, tick: &Tick, out: &Outputs, after: &Snapshot) -> TestCaseResult {
+        let now = after.now.expect("a tick has passed");
         let commands = commands(out);
         let Some(config) = self.config.clone() else {
             prop_assert!(commands.is_empty() && after.steering.is_none());

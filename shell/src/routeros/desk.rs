@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wanctl_core::tick::{MAX_WANS, Outcome, Reply, SteeringReply, Tick};
-use wanctl_core::units::PerDirection;
+use wanctl_core::tick::{CounterReading, MAX_WANS, Outcome, Reply, SteeringReply, Tick};
+use wanctl_core::units::{Direction, PerDirection, WanId};
 
 use super::error::RouterError;
+use super::model::QueueCounters;
 use super::steer::{SteeringOrder, WaitingSteering};
 use super::worker::{FinalRate, RateOrder, RequestCounters, RouterStatus};
 use crate::clock;
@@ -35,6 +36,15 @@ pub(crate) enum Work {
     Write(Waiting),
     /// Switch the steering rules.
     Steer(WaitingSteering),
+    /// Nothing has to be written, and it is time to look at the queues.
+    Look,
+}
+
+/// Counters with the moment they are of, in ns of [`clock::now_nanos`].
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    counters: QueueCounters,
+    at_ns: u64,
 }
 
 /// How the worker shall end.
@@ -47,6 +57,8 @@ struct Stop {
 #[derive(Debug)]
 struct State {
     slots: [PerDirection<Option<Waiting>>; MAX_WANS],
+    /// The latest counters that no tick has taken yet.
+    readings: [PerDirection<Option<Reading>>; MAX_WANS],
     replies: VecDeque<Reply>,
     replies_dropped: u16,
     /// There is one steering command at a time.
@@ -56,6 +68,7 @@ struct State {
     status: RouterStatus,
     fatal: Option<RouterError>,
     counters: RequestCounters,
+    disputed: Vec<String>,
     stop: Option<Stop>,
     confirmed: Vec<FinalRate>,
     is_ended: bool,
@@ -72,6 +85,7 @@ impl Desk {
     pub(crate) fn new() -> Self {
         let state = State {
             slots: [PerDirection { download: None, upload: None }; MAX_WANS],
+            readings: [PerDirection { download: None, upload: None }; MAX_WANS],
             replies: VecDeque::with_capacity(REPLIES_MAX),
             replies_dropped: 0,
             steering: None,
@@ -80,6 +94,7 @@ impl Desk {
             status: RouterStatus::Connecting,
             fatal: None,
             counters: RequestCounters::default(),
+            disputed: Vec::new(),
             stop: None,
             confirmed: Vec::new(),
             is_ended: false,
@@ -128,7 +143,8 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    /// Moves as many replies as the tick has room for; the others wait for the next one.
+    /// Moves as many replies as the tick has room for, the others wait for the next one, and the
+    /// latest counters with their age.
     pub(crate) fn drain(&self, tick: &mut Tick) {
         let mut state = self.lock();
         while !tick.replies.is_full() {
@@ -140,6 +156,13 @@ impl Desk {
         }
         tick.inputs_dropped = tick.inputs_dropped.saturating_add(state.replies_dropped);
         state.replies_dropped = 0;
+        for (wan, readings) in (0..).map(WanId).zip(&mut state.readings) {
+            for direction in Direction::BOTH {
+                if let Some(reading) = readings.get_mut(direction).take() {
+                    tick.push_counters(reading.for_tick(tick.now, wan, direction));
+                }
+            }
+        }
     }
 
     pub(crate) fn status(&self) -> RouterStatus {
@@ -148,6 +171,10 @@ impl Desk {
 
     pub(crate) fn counters(&self) -> RequestCounters {
         self.lock().counters
+    }
+
+    pub(crate) fn disputed(&self) -> Vec<String> {
+        self.lock().disputed.clone()
     }
 
     pub(crate) fn fatal(&self) -> Option<RouterError> {
@@ -174,8 +201,8 @@ impl Desk {
     // The worker's side.
 
     /// Waits for the most urgent order: cuts first, then steering, then the raise whose slot waits
-    /// longest. `None` when the worker shall end.
-    pub(crate) fn next_work(&self) -> Option<Work> {
+    /// longest; without any, until it is time to look at the queues. `None` when the worker shall end.
+    pub(crate) fn next_work(&self, look_due: Instant) -> Option<Work> {
         let mut state = self.lock();
         loop {
             if state.stop.is_some() {
@@ -184,7 +211,25 @@ impl Desk {
             if let Some(work) = state.take_work() {
                 return Some(work);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let left = look_due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Some(Work::Look);
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Hands over counters; they replace older ones that no tick has taken.
+    pub(crate) fn counted(
+        &self,
+        wan: usize,
+        direction: Direction,
+        counters: QueueCounters,
+        at_ns: u64,
+    ) {
+        if let Some(readings) = self.lock().readings.get_mut(wan) {
+            *readings.get_mut(direction) = Some(Reading { counters, at_ns });
         }
     }
 
@@ -207,6 +252,17 @@ impl Desk {
 
     pub(crate) fn set_status(&self, status: RouterStatus) {
         self.lock().status = status;
+    }
+
+    pub(crate) fn set_disputed(&self, queues: Vec<String>) {
+        self.lock().disputed = queues;
+    }
+
+    /// Returns whether an order waits to be sent.
+    pub(crate) fn is_waiting(&self, wan: WanId, direction: Direction) -> bool {
+        let state = self.lock();
+        let slots = state.slots.get(usize::from(wan.0));
+        slots.is_some_and(|slots| slots.get(direction).is_some())
     }
 
     pub(crate) fn set_fatal(&self, error: RouterError) {
@@ -251,6 +307,27 @@ impl Desk {
     }
 }
 
+impl Reading {
+    fn for_tick(
+        &self,
+        now: embassy_time::Instant,
+        wan: WanId,
+        direction: Direction,
+    ) -> CounterReading {
+        let QueueCounters { bytes, dropped, queued_bytes, queued_packets } = self.counters;
+        let age_us = now.as_micros().saturating_sub(self.at_ns / 1000);
+        CounterReading {
+            wan,
+            direction,
+            delivered_bytes: bytes,
+            dropped_packets: dropped,
+            backlog_bytes: queued_bytes,
+            backlog_packets: queued_packets,
+            age_us: u32::try_from(age_us).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 impl State {
     fn take_work(&mut self) -> Option<Work> {
         let has_cut = {
@@ -284,117 +361,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use embassy_time::Instant as Now;
-    use wanctl_core::units::{BitsPerSecond, CommandId, Direction, WanId};
-
-    use super::*;
-
-    fn order(id: u32, wan: u8, direction: Direction, is_cut: bool) -> RateOrder {
-        let rate = BitsPerSecond::from_mbps(10);
-        RateOrder { id: CommandId(id), wan: WanId(wan), direction, rate, is_cut }
-    }
-
-    fn taken(desk: &Desk) -> Vec<u32> {
-        let next = || desk.lock().take_most_urgent().map(|waiting| waiting.order.id.0);
-        std::iter::from_fn(next).collect()
-    }
-
-    fn drained(desk: &Desk) -> Vec<(u32, Outcome)> {
-        let mut tick = Tick::new(Now::from_micros(0));
-        desk.drain(&mut tick);
-        assert_eq!(tick.inputs_dropped, 0);
-        tick.replies.iter().map(|reply| (reply.id.0, reply.outcome)).collect()
-    }
-
-    #[test]
-    fn cuts_come_first_then_the_oldest() {
-        let desk = Desk::new();
-        desk.give(order(1, 0, Direction::Download, false));
-        desk.give(order(2, 0, Direction::Upload, false));
-        desk.give(order(3, 1, Direction::Download, true));
-        desk.give(order(4, 1, Direction::Upload, true));
-        assert_eq!(taken(&desk), [3, 4, 1, 2]);
-    }
-
-    #[test]
-    fn newer_order_replaces_keeps_the_place_and_answers_the_older() {
-        let desk = Desk::new();
-        desk.give(order(1, 0, Direction::Download, false));
-        desk.give(order(2, 0, Direction::Upload, false));
-        desk.give(order(3, 0, Direction::Download, false));
-        assert_eq!(drained(&desk), [(1, Outcome::Superseded)]);
-        assert_eq!(taken(&desk), [3, 2]);
-    }
-
-    #[test]
-    fn raise_that_replaces_an_unsent_cut_stays_as_urgent() {
-        let desk = Desk::new();
-        desk.give(order(1, 0, Direction::Upload, false));
-        desk.give(order(2, 0, Direction::Download, true));
-        desk.give(order(3, 0, Direction::Download, false));
-        assert_eq!(taken(&desk), [3, 1]);
-    }
-
-    #[test]
-    fn waiting_orders_are_left_alone_after_the_stop() {
-        let desk = Desk::new();
-        desk.give(order(1, 0, Direction::Download, true));
-        desk.stop(Vec::new(), Instant::now());
-        assert!(desk.next_work().is_none());
-        assert!(desk.pause(Duration::MAX), "no pause outlasts the stop");
-    }
-
-    #[test]
-    fn steering_waits_for_cuts_but_not_for_raises() {
-        let desk = Desk::new();
-        desk.give(order(1, 0, Direction::Download, false));
-        desk.give(order(2, 0, Direction::Upload, true));
-        desk.give_steering(SteeringOrder { id: CommandId(3), to: Some(WanId(1)) });
-        let next = || match desk.next_work() {
-            Some(Work::Write(waiting)) => waiting.order.id.0,
-            Some(Work::Steer(waiting)) => waiting.order.id.0,
-            None => panic!("nothing to do"),
-        };
-        assert_eq!([next(), next(), next()], [2, 3, 1]);
-    }
-
-    #[test]
-    fn a_steering_order_that_is_replaced_is_answered() {
-        let desk = Desk::new();
-        desk.give_steering(SteeringOrder { id: CommandId(1), to: Some(WanId(1)) });
-        desk.give_steering(SteeringOrder { id: CommandId(2), to: None });
-        let mut tick = Tick::new(Now::from_micros(0));
-        desk.drain(&mut tick);
-        let [reply] = tick.steering_replies.as_slice() else { panic!("{tick:?}") };
-        assert_eq!((reply.id, reply.succeeded), (CommandId(1), false));
-    }
-
-    #[test]
-    fn order_for_an_unknown_wan_fails_at_once() {
-        let desk = Desk::new();
-        desk.give(order(1, 200, Direction::Download, true));
-        assert_eq!(drained(&desk), [(1, Outcome::Failed)]);
-    }
-
-    #[test]
-    fn replies_beyond_one_tick_come_with_the_next() {
-        let desk = Desk::new();
-        for id in 0..=20 {
-            desk.give(order(id, 0, Direction::Download, false));
-        }
-        assert_eq!(drained(&desk).len(), 16);
-        assert_eq!(drained(&desk).len(), 4);
-    }
-
-    #[test]
-    fn too_many_replies_are_counted() {
-        let desk = Desk::new();
-        for id in 0..=u32::try_from(REPLIES_MAX).unwrap() + 3 {
-            desk.give(order(id, 0, Direction::Download, false));
-        }
-        let mut tick = Tick::new(Now::from_micros(0));
-        desk.drain(&mut tick);
-        assert_eq!(tick.inputs_dropped, 3);
-    }
-}
+mod tests;

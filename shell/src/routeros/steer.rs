@@ -159,14 +159,14 @@ impl Server {
         let result = self.steer(waiting.order.to);
         self.desk.reply_steering(waiting.reply(result.is_ok()));
         match result {
-            Ok(()) => self.note_success(),
+            Ok(()) => self.note_success(false),
             Err(error) if error.is_fatal() && !self.has_written => return Err(error),
             Err(error) if error.is_answer() => {
                 // The shapers must not wait for a rule that somebody removed.
                 tracing::warn!(%error, "the steering rule cannot be switched");
             }
             Err(error) => {
-                self.note_failure(&error);
+                self.note_failure(&error, false);
                 self.pause();
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use wanctl_core::tick::Tick;
@@ -14,6 +14,7 @@ use super::error::RouterError;
 use super::model::RouterIdentity;
 use super::serve::Server;
 use super::steer::{SteeringOrder, SteeringRules};
+use super::watch::Watch;
 use crate::config::show_rate;
 
 /// The shaper rate of one direction of one WAN.
@@ -143,7 +144,8 @@ impl RouterWorker {
     /// Starts the thread, which looks up the router, every queue and every steering rule before the
     /// first write.
     ///
-    /// `queues` holds the queue names per WAN, the position being the [`WanId`].
+    /// `queues` holds the queue names per WAN, the position being the [`WanId`]. Their counters are
+    /// read about every `counter_interval`, between writes.
     ///
     /// # Errors
     ///
@@ -152,9 +154,11 @@ impl RouterWorker {
         client: Client,
         queues: Vec<PerDirection<String>>,
         steering: SteeringRules,
+        counter_interval: Duration,
     ) -> io::Result<Self> {
         let desk = Arc::new(Desk::new());
-        let server = Server::new(client, queues, steering, Arc::clone(&desk));
+        let watch = Watch::new(counter_interval);
+        let server = Server::new(client, queues, steering, watch, Arc::clone(&desk));
         let has_steering = server.steerer.leaves_something();
         let thread = Builder::new().name("router".to_owned()).spawn(move || server.run())?;
         Ok(Self { desk, thread: Some(thread), has_steering })
@@ -171,7 +175,7 @@ impl RouterWorker {
         self.desk.give_steering(order);
     }
 
-    /// Moves replies into the tick, as many as it has room for.
+    /// Moves replies into the tick, as many as it has room for, and the latest counters.
     pub fn drain(&self, tick: &mut Tick) {
         self.desk.drain(tick);
     }
@@ -186,6 +190,13 @@ impl RouterWorker {
     #[must_use]
     pub fn counters(&self) -> RequestCounters {
         self.desk.counters()
+    }
+
+    /// Returns the queues whose rate somebody else keeps changing and which are therefore left alone
+    /// between decisions.
+    #[must_use]
+    pub fn disputed(&self) -> Vec<String> {
+        self.desk.disputed()
     }
 
     /// Returns why control is impossible: set when waiting cannot help and no write has ever
