@@ -95,3 +95,63 @@ fn refusal_text(why: SteeringRefusal) -> &'static str {
         SteeringRefusal::NoAlternate => "no alternate is better off",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wanctl_core::fixed::MicrosQ32;
+    use wanctl_core::units::Packets;
+    use wanctl_core::zone::Zone;
+
+    use super::*;
+
+    fn told(event: Event) -> String {
+        text(&event, |wan| if wan == WanId(0) { "cable" } else { "lte" }).unwrap()
+    }
+
+    fn evidence(zone: Zone, millis: u64) -> SteeringEvidence {
+        let delay = Some(MicrosQ32::from_micros(millis * 1000));
+        SteeringEvidence { zone, delay, ..SteeringEvidence::default() }
+    }
+
+    #[test]
+    fn a_decision_is_one_line_with_all_its_evidence() {
+        let queue = SteeringEvidence {
+            score: 70,
+            drops: Some(Packets(3)),
+            backlog: Some(Packets(120)),
+            ..evidence(Zone::Red, 62)
+        };
+        let (primary, alternate) = (queue, evidence(Zone::Green, 2));
+        let (to, reason) = (Some(WanId(1)), SteeringReason::Red);
+        let decision = SteeringDecision { from: None, to, reason, primary, alternate };
+        let expected = "steering: traffic to lte, RED for too long; primary RED delay +62.0 ms, 3 \
+                        drops, 120 packets waiting, score 70; alternate GREEN delay +2.0 ms, score 0";
+        assert_eq!(told(Event::SteeringCommanded { decision }), expected);
+        let would = told(Event::SteeringWouldChange { decision });
+        assert!(would.starts_with("steering would change: traffic to lte, "), "{would}");
+    }
+
+    #[test]
+    fn the_way_back_and_the_ends_of_commands_name_the_line() {
+        let (from, reason) = (Some(WanId(1)), SteeringReason::AlternateOutage);
+        let out = SteeringEvidence { outage: true, ..SteeringEvidence::default() };
+        let primary = SteeringEvidence::default();
+        let decision = SteeringDecision { from, to: None, reason, primary, alternate: out };
+        let expected = "steering: traffic back from lte, the alternate carries nothing; primary not \
+                        measured; alternate OUTAGE";
+        assert_eq!(told(Event::SteeringCommanded { decision }), expected);
+        let start = SteeringDecision { from: None, reason: SteeringReason::Start, ..decision };
+        let expected = "steering: traffic stays with the primary, first write";
+        assert_eq!(told(Event::SteeringCommanded { decision: start }), expected);
+        let confirmed = Event::SteeringConfirmed { to: from, took_us: 41_900 };
+        assert_eq!(told(confirmed), "steering: the router sends traffic to lte after 41 ms");
+        let failed = told(Event::SteeringFailed { to: None });
+        assert_eq!(failed, "steering: the command to send traffic to the primary failed");
+    }
+
+    #[test]
+    fn what_holds_a_change_back_is_said() {
+        let refused = told(Event::SteeringRefused { why: SteeringRefusal::NoAlternate });
+        assert_eq!(refused, "steering: traffic stays where it is, no alternate is better off");
+    }
+}
