@@ -68,6 +68,7 @@ pub mod persist;
 pub mod quality;
 pub mod recent;
 pub mod snapshot;
+pub mod steering;
 pub mod tick;
 pub mod trace;
 pub mod units;
