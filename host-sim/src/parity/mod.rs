@@ -6,6 +6,7 @@
 //! compared.
 
 mod columns;
+mod report;
 mod settings;
 mod table;
 
@@ -16,13 +17,13 @@ use anyhow::{Context as _, Result};
 use embassy_time::{Duration, Instant};
 use wanctl_core::controller::Controller;
 use wanctl_core::outputs::{Action, Outputs};
-use wanctl_core::snapshot::Snapshot;
 use wanctl_core::tick::{
     CheckKind, ConnectivityReport, Outcome, ProbeLoss, Reply, RttSample, Tick,
 };
 use wanctl_core::units::{ReflectorId, WanId};
 
-use self::columns::Report;
+use self::columns::{Actual, COLUMNS, is_near_threshold};
+pub use self::report::Report;
 pub use self::settings::{KEYS, Settings};
 use self::table::{Table, TraceRow};
 
@@ -62,20 +63,14 @@ pub fn compare(trace: &Path, expected: &Path, settings: &Settings) -> Result<Rep
     let trace = Table::read(trace)?;
     let expected = Table::read(expected)?;
     let mut run = Run::new(settings)?;
-    let mut report = Report::new(&expected, settings.classic())?;
-    report.count_rows(trace.len(), expected.len());
-    for index in 0..trace.len().min(expected.len()) {
+    let mut report = Report::new(&COLUMNS, &["seq", "rtt_ms", "conn"], &trace, &expected)?;
+    for index in 0..report.rows() {
         let row = trace.trace_row(index)?;
-        let actual = run.row(&row);
-        report.compare(&expected, index, &actual)?;
+        let actual = run.row(&row)?;
+        let near = is_near_threshold(&actual, settings.classic());
+        report.compare(&COLUMNS, &expected, index, &actual, near)?;
     }
     Ok(report)
-}
-
-/// What the core did in one row.
-struct Actual {
-    snapshot: Snapshot,
-    wrote: bool,
 }
 
 /// The core with a line and a router that answers at once.
@@ -101,7 +96,7 @@ impl Run {
         })
     }
 
-    fn row(&mut self, row: &TraceRow) -> Actual {
+    fn row(&mut self, row: &TraceRow) -> Result<Actual> {
         let (wan, reflector) = (WanId(0), ReflectorId(0));
         self.tick.reset(self.tick.now + self.interval);
         self.answer_commands();
@@ -118,7 +113,9 @@ impl Run {
         }
         self.controller.step(&self.tick, &mut self.outputs);
         let wrote = self.outputs.actions.iter().any(|a| matches!(a, Action::SetRate { .. }));
-        Actual { snapshot: self.controller.snapshot(), wrote }
+        let snapshot = self.controller.snapshot();
+        let wan = *snapshot.wans().first().context("the core has no WAN")?;
+        Ok(Actual { wan, wrote })
     }
 
     /// Confirms what the last row commanded: the reference's router calls return at once.
