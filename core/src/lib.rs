@@ -67,6 +67,7 @@ pub mod outputs;
 pub mod persist;
 pub mod quality;
 pub mod snapshot;
+pub mod steering;
 pub mod tick;
 pub mod trace;
 pub mod units;

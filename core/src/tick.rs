@@ -146,6 +146,19 @@ pub struct Reply {
     pub took_us: u32,
 }
 
+/// The answer to one [`crate::outputs::Action::SetSteering`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
+pub struct SteeringReply {
+    /// The command that is answered.
+    pub id: CommandId,
+    /// Whether the router was seen to hold what was commanded. Otherwise it may hold anything.
+    pub succeeded: bool,
+    /// From handing the command over to its end, in µs.
+    pub took_us: u32,
+}
+
 /// Everything the core learns in one tick.
 ///
 /// A sample, a loss and a reply each appear in exactly one tick. Lists are bounded; what did not

@@ -111,6 +111,8 @@ impl<P: Prober> Daemon<P> {
                 Action::SetRate { id, wan, direction, rate, is_cut } => {
                     self.worker.set_rate(RateOrder { id, wan, direction, rate, is_cut });
                 }
+                // No configuration asks for it yet.
+                Action::SetSteering { .. } => {}
             }
         }
         for event in self.outputs.events.iter().filter(|event| explain::is_logged(event)) {
