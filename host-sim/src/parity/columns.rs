@@ -65,7 +65,7 @@ fn up(row: &Actual) -> &DirectionSnapshot {
     &row.wan.directions.upload
 }
 
-fn zone_name(cell: &str) -> Option<&'static str> {
+pub(super) fn zone_name(cell: &str) -> Option<&'static str> {
     let zones = [Zone::Green, Zone::Yellow, Zone::SoftRed, Zone::Red];
     zones.into_iter().map(|zone| zone.name()).find(|name| *name == cell)
 }

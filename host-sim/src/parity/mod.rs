@@ -8,6 +8,7 @@
 mod columns;
 mod report;
 mod settings;
+pub mod steering;
 mod table;
 
 use std::io::Write;
@@ -25,18 +26,34 @@ use wanctl_core::units::{ReflectorId, WanId};
 use self::columns::{Actual, COLUMNS, is_near_threshold};
 pub use self::report::Report;
 pub use self::settings::{KEYS, Settings};
+use self::steering::SteeringSettings;
 use self::table::{Table, TraceRow};
 
 /// Options of `wanctl-sim parity`.
 #[derive(Debug, clap::Args)]
 pub struct ParityArgs {
-    /// Input: columns seq, rtt_ms (empty: no reply) and conn (0: the line is down)
+    /// Input: columns rtt_ms (empty: no reply) and conn (0: the line is down). With --steering:
+    /// rtt_ms, drops and queued (empty: not readable), baseline and router_ok
     trace: PathBuf,
     /// What the reference did with it, one row per input row
     expected: PathBuf,
+    /// Compare the steering between two WANs instead of the shaper law
+    #[arg(long)]
+    steering: bool,
     /// A setting of the reference that differs from the golden profile, such as alpha_load=0.005
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+}
+
+/// Returns what `--help` says below the options.
+#[must_use]
+pub fn help() -> String {
+    format!(
+        "Keys of --set:\n  {KEYS}\n\nKeys of --set with --steering:\n  {}\n\nExit codes:\n  \
+         0  the core agrees in every row\n  1  there is a difference\n  \
+         2  nothing can be compared",
+        steering::KEYS
+    )
 }
 
 /// Compares and prints one line per column; returns whether everything agrees.
@@ -45,11 +62,20 @@ pub struct ParityArgs {
 ///
 /// A file that cannot be read or a setting that does not exist.
 pub fn run(args: &ParityArgs, out: &mut impl Write) -> Result<bool> {
-    let mut settings = Settings::default();
-    for assignment in &args.settings {
-        settings.set(assignment)?;
-    }
-    let report = compare(&args.trace, &args.expected, &settings)?;
+    let (trace, expected) = (&args.trace, &args.expected);
+    let report = if args.steering {
+        let mut settings = SteeringSettings::default();
+        for assignment in &args.settings {
+            settings.set(assignment)?;
+        }
+        steering::compare(trace, expected, &settings)?
+    } else {
+        let mut settings = Settings::default();
+        for assignment in &args.settings {
+            settings.set(assignment)?;
+        }
+        compare(trace, expected, &settings)?
+    };
     report.print(out)?;
     Ok(report.agrees())
 }

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Assessment, Input, Model, Toggle};
+use wanctl_sim::parity::Report;
+use wanctl_sim::parity::steering::{SteeringSettings, compare};
+
+use crate::model::{Assessment, Input, Model, Parameters, Toggle};
 
 /// The columns of an expected file.
 pub(crate) const HEADER: &str = "seq,ok,state,assess,red,good,delta_ewma,queue_ewma,conf,degrade_t,\
@@ -79,4 +82,71 @@ pub(crate) fn expected_row(seq: usize, model: &Model) -> String {
         model.queue_ewma,
         model.cake_read_failures
     )
+}
+
+/// Runs the model, and returns its expected file.
+pub(crate) fn expected_text(parameters: &Parameters, inputs: &[Input]) -> String {
+    let mut model = Model::new(parameters);
+    let mut text = format!("{HEADER}\n");
+    for (seq, input) in inputs.iter().enumerate() {
+        model.cycle(input);
+        text += &expected_row(seq, &model);
+        text.push('\n');
+    }
+    text
+}
+
+/// Writes both files and compares the core with them.
+pub(crate) fn compare_texts(trace: &str, expected: &str, settings: &[String]) -> Report {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("the folder can be written");
+        path
+    };
+    let (trace, expected) = (path("trace.csv", trace), path("expected.csv", expected));
+    compare(&trace, &expected, &settings_of(settings)).expect("files that fit")
+}
+
+pub(crate) fn settings_of(assignments: &[String]) -> SteeringSettings {
+    let mut settings = SteeringSettings::default();
+    for assignment in assignments {
+        settings.set(assignment).expect("a known setting");
+    }
+    settings
+}
+
+/// Returns the settings of the program that mean the same as the model's parameters.
+pub(crate) fn assignments(parameters: &Parameters) -> Vec<String> {
+    let mut all = vec![
+        format!("yellow_rtt_ms={}", parameters.yellow_rtt_ms),
+        format!("red_rtt_ms={}", parameters.red_rtt_ms),
+        format!("min_drops_red={}", parameters.min_drops_red),
+        format!("min_queue_yellow={}", parameters.min_queue_yellow),
+        format!("min_queue_red={}", parameters.min_queue_red),
+        format!("rtt_ewma_alpha={}", parameters.rtt_ewma_alpha),
+        format!("queue_ewma_alpha={}", parameters.queue_ewma_alpha),
+        format!("red_samples_required={}", parameters.red_samples_required),
+        format!("green_samples_required={}", parameters.green_samples_required),
+        format!("baseline_rtt_bounds.min={}", parameters.baseline_min_ms),
+        format!("baseline_rtt_bounds.max={}", parameters.baseline_max_ms),
+        format!("use_confidence_scoring={}", parameters.confidence.is_some()),
+        format!("rtt_history={}", if parameters.rtt_history { "last" } else { "none" }),
+        "drops=cumulative".to_owned(),
+    ];
+    if let Some(confidence) = &parameters.confidence {
+        all.extend([
+            format!("steer_threshold={}", confidence.steer_threshold),
+            format!("recovery_threshold={}", confidence.recovery_threshold),
+            format!("sustain_duration_sec={}", confidence.sustain_duration_sec),
+            format!("recovery_sustain_sec={}", confidence.recovery_sustain_sec),
+            format!("hold_down_duration_sec={}", confidence.hold_down_duration_sec),
+            format!("flap_detection_enabled={}", confidence.flap_detection_enabled),
+            format!("flap_window_minutes={}", confidence.flap_window_minutes),
+            format!("max_toggles={}", confidence.max_toggles),
+            format!("penalty_duration_sec={}", confidence.penalty_duration_sec),
+            format!("dry_run={}", confidence.dry_run),
+        ]);
+    }
+    all
 }
