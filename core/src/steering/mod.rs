@@ -195,7 +195,9 @@ impl Steering {
         }
         self.hysteresis.reset();
         self.wish = None;
-        if let Some(scoring) = self.scoring.as_mut().filter(|scoring| !scoring.is_dry_run) {
+        // The reference's timers know nothing of the other authority's changes.
+        let is_theirs = !self.quirks.two_authorities;
+        if let Some(scoring) = self.scoring.as_mut().filter(|it| is_theirs && !it.is_dry_run) {
             scoring.confidence.reset();
         }
     }

@@ -75,27 +75,27 @@ proptest! {
     #[test]
     fn the_core_counts_samples_as_the_model_does(
         parameters in random::parameters(),
-        inputs in random::line(),
+        line in random::line(),
     ) {
-        core_repeats(&parameters, &inputs)?;
+        core_repeats(&parameters, &line.0)?;
     }
 
     #[test]
     fn the_core_scores_in_a_dry_run_as_the_model_does(
         parameters in random::parameters(),
         confidence in random::confidence(true),
-        inputs in random::line(),
+        line in random::line(),
     ) {
-        core_repeats(&Parameters { confidence: Some(confidence), ..parameters }, &inputs)?;
+        core_repeats(&Parameters { confidence: Some(confidence), ..parameters }, &line.0)?;
     }
 
     #[test]
     fn the_core_steers_by_score_as_the_model_does(
         parameters in random::parameters(),
         confidence in random::confidence(false),
-        inputs in random::line(),
+        line in random::line(),
     ) {
-        core_repeats(&Parameters { confidence: Some(confidence), ..parameters }, &inputs)?;
+        core_repeats(&Parameters { confidence: Some(confidence), ..parameters }, &line.0)?;
     }
 }
 
@@ -120,10 +120,10 @@ fn the_made_up_lines_show_every_behaviour() {
     let mut seen = Seen::default();
     for _ in 0..100 {
         let tree = strategy.new_tree(&mut runner).expect("nothing is filtered out");
-        let (parameters, confidence, inputs) = tree.current();
+        let (parameters, confidence, line) = tree.current();
         let mut model = Model::new(&Parameters { confidence: Some(confidence), ..parameters });
         let mut was_penalised = false;
-        for input in &inputs {
+        for input in &line.0 {
             let was_degraded = model.degraded;
             model.cycle(input);
             let confidence = model.confidence.as_ref().expect("scoring is on");

@@ -149,7 +149,7 @@ impl Model {
         self.call = None;
         self.router_ok = input.router_ok;
         if let Some(confidence) = &mut self.confidence {
-            confidence.now += CYCLE_SECONDS;
+            confidence.cycle += 1;
         }
         self.ok = self.cycle_succeeds(input).is_some();
     }
@@ -169,9 +169,7 @@ impl Model {
         let decision = self.evaluate_confidence(delta, drops);
         self.assessment = self.assess(drops, queued);
         match decision {
-            Some(toggle) => {
-                self.switch(toggle);
-            }
+            Some(toggle) => self.switch(toggle),
             None => self.count_samples(),
         }
         Some(())
@@ -223,33 +221,29 @@ impl Model {
             (false, Assessment::Red) => {
                 self.red_count += 1;
                 self.good_count = 0;
-                if self.red_count >= self.parameters.red_samples_required
-                    && self.switch(Toggle::Enable)
-                {
-                    self.red_count = 0;
+                if self.red_count >= self.parameters.red_samples_required {
+                    self.switch(Toggle::Enable);
                 }
             }
             (false, _) => self.red_count = 0,
             (true, Assessment::Green) => {
                 self.good_count += 1;
                 self.red_count = 0;
-                if self.good_count >= self.parameters.green_samples_required
-                    && self.switch(Toggle::Disable)
-                {
-                    self.good_count = 0;
+                if self.good_count >= self.parameters.green_samples_required {
+                    self.switch(Toggle::Disable);
                 }
             }
             (true, _) => self.good_count = 0,
         }
     }
 
-    /// Commands the router; only a success changes the state.
-    fn switch(&mut self, toggle: Toggle) -> bool {
+    /// Commands the router; only a success changes the state, and with it ends the counting.
+    fn switch(&mut self, toggle: Toggle) {
         self.call = Some(toggle);
         if self.router_ok {
             self.degraded = toggle == Toggle::Enable;
+            (self.red_count, self.good_count) = (0, 0);
         }
-        self.router_ok
     }
 
     /// Runs the confidence mode; returns what it wants done, which in a dry run is nothing.
@@ -299,8 +293,9 @@ pub(crate) struct Confidence {
     pub(crate) hold_down_timer: Option<f64>,
     pub(crate) recovery_timer: Option<f64>,
     pub(crate) penalty: Option<f64>,
-    pub(crate) toggles: Vec<f64>,
-    now: f64,
+    /// The cycles of the latest toggles.
+    toggles: Vec<u64>,
+    cycle: u64,
 }
 
 impl Confidence {
@@ -313,7 +308,7 @@ impl Confidence {
             recovery_timer: None,
             penalty: None,
             toggles: Vec::new(),
-            now: 0.0,
+            cycle: 0,
         }
     }
 
@@ -355,9 +350,10 @@ impl Confidence {
     }
 
     fn record_toggle(&mut self) {
+        let age = |at: u64| (self.cycle - at) as f64 * CYCLE_SECONDS;
         let window = self.parameters.flap_window_minutes * 60.0;
-        self.toggles.push(self.now);
-        self.toggles.retain(|at| self.now - at < window);
+        self.toggles.push(self.cycle);
+        self.toggles.retain(|at| age(*at) < window);
         let excess = self.toggles.len().saturating_sub(20);
         self.toggles.drain(..excess);
     }

@@ -3,7 +3,12 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::files::trace_text;
 use crate::model::{ConfidenceParameters, Input, Parameters};
+
+/// Baselines within the reference's bounds and, at the ends, beyond them.
+const BASELINES_US: [u64; 10] =
+    [9_999, 10_000, 25_000, 25_000, 25_000, 25_000, 25_000, 25_300, 60_000, 60_001];
 
 /// A stretch of a line that behaves in one way.
 #[derive(Debug, Clone)]
@@ -24,16 +29,16 @@ struct Stretch {
 }
 
 fn stretch() -> impl Strategy<Value = Stretch> {
-    let percent = || select(vec![0, 0, 0, 0, 10, 50, 100]);
+    let percent = || select(vec![0, 0, 0, 0, 0, 0, 0, 10, 50, 100]);
     let line = (
         1..70_usize,
         select(vec![20_000_u64, 25_000, 26_000, 36_000, 41_000, 86_000, 106_000, 147_000, 900_000]),
         select(vec![0_u64, 1, 900, 20_000]),
         select(vec![0_u64, 4, 10, 49, 50, 51, 300, 1000]),
-        select(vec![0_i64, 0, 1, 2, 9]),
+        select(vec![0_i64, 1, 2, 9]),
     );
     let failures = (percent(), percent(), percent(), percent());
-    let rest = (select(vec![9_999_u64, 10_000, 25_000, 25_300, 60_000, 60_001]), any::<bool>());
+    let rest = (select(BASELINES_US.to_vec()), any::<bool>());
     (line, failures, rest).prop_map(|(line, failures, (baseline_us, is_reset))| Stretch {
         rows: line.0,
         rtt_us: line.1,
@@ -49,12 +54,22 @@ fn stretch() -> impl Strategy<Value = Stretch> {
     })
 }
 
+/// The rows of a line; shown as the trace they make.
+pub(crate) struct Line(pub(crate) Vec<Input>);
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\n{}", trace_text(&self.0))
+    }
+}
+
 /// Makes the rows of a line.
-pub(crate) fn line() -> impl Strategy<Value = Vec<Input>> {
+pub(crate) fn line() -> impl Strategy<Value = Line> {
     (any::<u64>(), prop::collection::vec(stretch(), 1..14)).prop_map(|(seed, stretches)| {
         let mut noise = Noise(seed);
         let mut counter = noise.below(5) as i64;
-        stretches.iter().flat_map(|stretch| rows(stretch, &mut noise, &mut counter)).collect()
+        let rows = stretches.iter().flat_map(|stretch| rows(stretch, &mut noise, &mut counter));
+        Line(rows.collect())
     })
 }
 
@@ -93,8 +108,8 @@ impl Noise {
 /// Makes settings without confidence scoring.
 pub(crate) fn parameters() -> impl Strategy<Value = Parameters> {
     let thresholds = (5_u64..40, 0_u64..40, 1_i64..5, 0_u64..30, 0_u64..80);
-    let alphas = || select(vec![0.004, 0.05, 0.25, 0.3, 0.4, 0.5, 0.7, 0.99, 1.0]);
-    let counts = (select(vec![1_u64, 2, 5, 40, 320]), select(vec![1_u64, 3, 15, 60]));
+    let alphas = || select(vec![0.004, 0.05, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0]);
+    let counts = (select(vec![1_u64, 2, 5, 40, 320, 320]), select(vec![1_u64, 3, 15, 60, 600]));
     (thresholds, alphas(), alphas(), counts, any::<bool>()).prop_map(
         |(thresholds, rtt_alpha, queue_alpha, counts, rtt_history)| Parameters {
             yellow_rtt_ms: thresholds.0 as f64,
@@ -115,8 +130,9 @@ pub(crate) fn parameters() -> impl Strategy<Value = Parameters> {
 /// Makes settings of confidence scoring.
 pub(crate) fn confidence(dry_run: bool) -> impl Strategy<Value = ConfidenceParameters> {
     let scores = (select(vec![10_u32, 25, 55, 60, 75]), select(vec![0_u32, 5, 9]));
-    let seconds = || select(vec![0.05, 0.1, 0.15, 0.4, 1.0, 1.23, 2.0, 3.0]);
-    let guard = (any::<bool>(), select(vec![0.01, 0.1, 0.5, 5.0]), 1_usize..5, seconds());
+    let seconds = || select(vec![0.05, 0.05, 0.1, 0.15, 0.4, 1.0, 1.23, 2.0, 3.0]);
+    let is_guarded = select(vec![true, true, true, false]);
+    let guard = (is_guarded, select(vec![0.005, 0.01, 0.1, 5.0]), 1_usize..4, seconds());
     (scores, seconds(), seconds(), seconds(), guard).prop_map(
         move |((steer_threshold, recovery_threshold), sustain, recovery, hold_down, guard)| {
             ConfidenceParameters {
