@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(score(Zone::Green, CALM, &none), 0);
         assert_eq!(score(Zone::Yellow, CALM, &none), 10);
         assert_eq!(score(Zone::Red, CALM, &none), 50);
-        let ms = |ms| MicrosQ32::from_micros(ms * 1000);
+        let ms = |ms: u64| MicrosQ32::from_micros(ms * 1000);
         assert_eq!(score(Zone::Green, ms(80), &none), 0);
         assert_eq!(score(Zone::Green, ms(81), &none), 15);
         assert_eq!(score(Zone::Green, ms(120), &none), 15);
