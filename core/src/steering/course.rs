@@ -37,7 +37,7 @@ impl Course {
             } else {
                 Countdown::new(config.hold_down)
             },
-            flap: FlapGuard::new(config.flap_guard, &config.quirks),
+            flap: FlapGuard::new(config),
             red_needed: ticks_covering(config.on_after, config.tick),
             alternate_is_believed: config.quirks.alternate_is_believed,
             has_reference_hold_down,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use embassy_time::Duration;
 
-use crate::steering::config::{FlapGuardConfig, SteeringQuirks};
+use crate::steering::config::{FlapGuardConfig, SteeringConfig};
 use crate::steering::timer::Countdown;
 
 /// The most changes the flap guard remembers.
@@ -24,13 +24,17 @@ pub(super) struct FlapGuard {
 }
 
 impl FlapGuard {
-    pub(super) fn new(config: Option<FlapGuardConfig>, quirks: &SteeringQuirks) -> Self {
-        let penalty = config.map_or(Duration::MIN, |config| config.penalty);
+    pub(super) fn new(config: &SteeringConfig) -> Self {
+        let penalty = config.flap_guard.map_or(Duration::MIN, |guard| guard.penalty);
         Self {
-            config,
-            is_reference: quirks.guards_without_effect,
+            config: config.flap_guard,
+            is_reference: config.quirks.guards_without_effect,
             toggles: Deque::new(),
-            penalty: Countdown::new(penalty),
+            penalty: if config.quirks.timers_in_doubles {
+                Countdown::in_doubles(penalty, config.tick)
+            } else {
+                Countdown::new(penalty)
+            },
         }
     }
 
@@ -94,9 +98,15 @@ impl FlapGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steering::config::SteeringQuirks;
+    use crate::units::WanId;
 
-    fn guard(quirks: &SteeringQuirks) -> FlapGuard {
-        FlapGuard::new(Some(FlapGuardConfig::DEFAULT), quirks)
+    fn guard(quirks: SteeringQuirks) -> FlapGuard {
+        FlapGuard::new(&SteeringConfig { quirks, ..config() })
+    }
+
+    fn config() -> SteeringConfig {
+        SteeringConfig::new(&[WanId(0), WanId(1)], Duration::from_millis(50))
     }
 
     fn at(seconds: u64) -> Instant {
@@ -105,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_fifth_change_within_five_minutes_costs_a_minute() {
-        let mut guard = guard(&SteeringQuirks::NONE);
+        let mut guard = guard(SteeringQuirks::NONE);
         for seconds in [0, 60, 120, 180] {
             assert!(!guard.record(at(seconds)));
         }
@@ -122,7 +132,7 @@ mod tests {
 
     #[test]
     fn changes_as_old_as_the_window_do_not_count() {
-        let mut guard = guard(&SteeringQuirks::NONE);
+        let mut guard = guard(SteeringQuirks::NONE);
         for seconds in [0, 1, 2, 3] {
             guard.record(at(seconds));
         }
@@ -132,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_reference_s_penalty_comes_back_while_old_changes_are_listed() {
-        let mut guard = guard(&SteeringQuirks::REFERENCE);
+        let mut guard = guard(SteeringQuirks::REFERENCE);
         for seconds in 0..5 {
             assert!(!guard.record(at(seconds)));
         }
@@ -143,7 +153,7 @@ mod tests {
 
     #[test]
     fn without_a_guard_nothing_is_flapping() {
-        let mut guard = FlapGuard::new(None, &SteeringQuirks::NONE);
+        let mut guard = FlapGuard::new(&SteeringConfig { flap_guard: None, ..config() });
         assert!((0..100).all(|seconds| !guard.record(at(seconds))));
         assert!(!guard.pass(Duration::MAX));
     }

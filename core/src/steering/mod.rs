@@ -215,7 +215,9 @@ impl Steering {
         }
         // The guards of the real course begin a penalty when a change arrives, not here.
         self.course.pass(passed);
+        let is_measured = self.wans.first().is_some_and(WanState::is_measured);
         if let Some(scoring) = &mut self.scoring
+            && (is_measured || !self.quirks.timers_in_doubles)
             && scoring.course.pass(passed)
             && let Some(penalty) = scoring.course.flap().penalty_left()
         {
