@@ -116,9 +116,10 @@ struct Seen {
 #[test]
 fn the_made_up_lines_show_every_behaviour() {
     let mut runner = TestRunner::deterministic();
-    let strategy = (random::parameters(), random::confidence(false), random::line());
+    let confidence = any::<bool>().prop_flat_map(random::confidence);
+    let strategy = (random::parameters(), confidence, random::line());
     let mut seen = Seen::default();
-    for _ in 0..100 {
+    for _ in 0..200 {
         let tree = strategy.new_tree(&mut runner).expect("nothing is filtered out");
         let (parameters, confidence, line) = tree.current();
         let mut model = Model::new(&Parameters { confidence: Some(confidence), ..parameters });
