@@ -89,6 +89,11 @@ impl FlapGuard {
         }
     }
 
+    /// Returns how many changes are remembered.
+    pub(super) fn toggles(&self) -> usize {
+        self.toggles.len()
+    }
+
     /// Returns what is left of the penalty.
     pub(super) fn penalty_left(&self) -> Option<Duration> {
         self.penalty.left()

@@ -355,6 +355,7 @@ impl Steering {
             recovery_left: own.and_then(|scoring| scoring.confidence.recovery_left()),
             hold_down_left: guards.hold_down_left(),
             penalty_left: guards.flap().penalty_left(),
+            toggles: guards.flap().toggles(),
             would_steer_to: dry.and_then(|scoring| scoring.course.steered_to()),
             refused: self.refused,
             changes: self.changes,

@@ -32,6 +32,12 @@ pub(super) enum Kind {
     },
 }
 
+impl Kind {
+    const fn is_loose(self) -> bool {
+        matches!(self, Self::Word { loose: true, .. })
+    }
+}
+
 /// A column of an expected file: what it means to the core and how exact it must be.
 pub(super) struct Column<A> {
     pub(super) name: &'static str,
@@ -73,7 +79,7 @@ pub struct Report {
     unknown: Vec<String>,
     /// What else there is to say.
     notes: Vec<String>,
-    /// The first row whose delay was next to a threshold, and the first that disagreed.
+    /// The first row that rounding explains, and the first that disagreed in what must be equal.
     first_near: Option<usize>,
     first_different: Option<usize>,
 }
@@ -138,14 +144,17 @@ impl Report {
         actual: &A,
         near: bool,
     ) -> Result<()> {
-        if near {
-            self.first_near.get_or_insert(row);
-        }
         for (column, result) in columns.iter().zip(&mut self.results) {
             let Some(wanted) = wanted(expected, row, column.name, column.kind)? else { continue };
             result.compared += 1;
             let got = (column.value)(actual);
-            if !result.judge(column.kind, wanted, got, near) {
+            if result.judge(column.kind, wanted, got) {
+                continue;
+            }
+            if near {
+                self.first_near.get_or_insert(row);
+            }
+            if !(near && column.kind.is_loose()) {
                 let seq = expected.cell(row, "seq");
                 let seq = seq.map_or_else(|| row.to_string(), str::to_owned);
                 result.first.get_or_insert_with(|| {
@@ -169,8 +178,8 @@ impl Report {
         self.first_different
     }
 
-    /// Returns whether the first disagreement comes at or after a row whose delay is next to a
-    /// threshold: there rounding decides, and both sides may be right.
+    /// Returns whether the first disagreement follows from a row whose delay is next to a threshold:
+    /// there rounding decides, and both sides may be right.
     #[must_use]
     pub fn rounding_explains(&self) -> bool {
         matches!((self.first_near, self.first_different), (Some(near), Some(row)) if near <= row)
@@ -253,17 +262,18 @@ fn wanted(table: &Table, row: usize, name: &str, kind: Kind) -> Result<Option<Va
 }
 
 impl ColumnResult {
-    fn judge(&mut self, kind: Kind, wanted: Value, got: Value, near: bool) -> bool {
+    /// Returns whether a value is as it should be.
+    fn judge(&mut self, kind: Kind, wanted: Value, got: Value) -> bool {
         match (kind, wanted, got) {
             (Kind::Number(most) | Kind::Optional(most), Value::Number(a), Value::Number(b)) => {
                 let difference = (a - b).abs();
                 self.largest = self.largest.max(difference);
                 difference <= most
             }
-            (Kind::Word { loose, .. }, wanted, got) => {
+            (Kind::Word { .. }, wanted, got) => {
                 let equal = wanted == got;
                 self.largest = self.largest.max(f64::from(u8::from(!equal)));
-                equal || (loose && near)
+                equal
             }
             (Kind::Number(_), _, _) => false,
             (Kind::Optional(_), wanted, got) => wanted == got,

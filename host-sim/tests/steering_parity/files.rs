@@ -133,6 +133,7 @@ pub(crate) fn assignments(parameters: &Parameters) -> Vec<String> {
         format!("use_confidence_scoring={}", parameters.confidence.is_some()),
         format!("rtt_history={}", if parameters.rtt_history { "last" } else { "none" }),
         "drops=cumulative".to_owned(),
+        "flap=penalty".to_owned(),
     ];
     if let Some(confidence) = &parameters.confidence {
         all.extend([

@@ -4,6 +4,7 @@ use embassy_time::Duration;
 use wanctl_core::fixed::MicrosQ32;
 use wanctl_core::steering::{SteeringConfig, SteeringSnapshot, SteeringWanSnapshot};
 
+use super::settings::FlapColumn;
 use crate::parity::columns::{micros_f64, zone_name};
 use crate::parity::report::{Column, EXACT, Kind, Value, ZONE_SLACK_US, count};
 
@@ -13,6 +14,8 @@ pub(super) struct Actual {
     pub(super) ok: bool,
     pub(super) snapshot: SteeringSnapshot,
     pub(super) primary: SteeringWanSnapshot,
+    /// What the `flap` column means.
+    pub(super) flap: FlapColumn,
     /// What the router was told, whether it did it or not.
     pub(super) call: &'static str,
 }
@@ -61,7 +64,10 @@ pub(super) const COLUMNS: [Column<Actual>; 14] = [
     column!("degrade_t", TIMER_S, "s", |row| timer(row.snapshot.steer_left)),
     column!("hold_t", TIMER_S, "s", |row| timer(row.snapshot.hold_down_left)),
     column!("recover_t", TIMER_S, "s", |row| timer(row.snapshot.recovery_left)),
-    column!("flap", EXACT, "", |row| count(u64::from(row.snapshot.penalty_left.is_some()))),
+    column!("flap", EXACT, "", |row| count(match row.flap {
+        FlapColumn::Penalty => u64::from(row.snapshot.penalty_left.is_some()),
+        FlapColumn::Toggles => row.snapshot.toggles.try_into().unwrap_or(u64::MAX),
+    })),
     column!("calls", CALLS, "", |row| Value::Word(row.call)),
     column!("cake_fail", EXACT, "", |row| count(row.primary.failed_readings.into())),
 ];

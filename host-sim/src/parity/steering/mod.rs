@@ -15,8 +15,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use self::columns::{COLUMNS, is_near_threshold};
-use self::run::{Reading, Run};
-pub use self::settings::{DropsColumn, KEYS, RttHistory, SteeringSettings};
+use self::run::{QUESTIONS, Reading, Run};
+pub use self::settings::{DropsColumn, FlapColumn, KEYS, RttHistory, SteeringSettings};
 use self::trace::TraceRow;
 use super::report::Report;
 use super::table::Table;
@@ -32,29 +32,56 @@ use super::table::Table;
 pub fn compare(trace: &Path, expected: &Path, settings: &SteeringSettings) -> Result<Report> {
     settings.check()?;
     let files = Files::read(trace, expected)?;
-    let mut reports = Vec::new();
+    let mut attempts = Vec::new();
     for reading in Reading::all(settings) {
-        reports.push((reading, files.compare(settings, reading)?));
+        attempts.push(Attempt { reading, report: files.compare(settings, reading)? });
     }
     // Of equals, the first.
-    let length = |report: &Report| report.first_difference().map_or(usize::MAX, |row| row);
-    let longest = reports.iter().map(|(_, report)| length(report)).max().unwrap_or_default();
-    let best = reports.iter().position(|(_, report)| length(report) == longest).unwrap_or_default();
-    let (reading, mut report) = reports.swap_remove(best);
-    for (other, other_report) in &reports {
-        if let Some(question) = reading.question(*other) {
-            let answer = reading.answer(question);
-            report.note(match other_report.first_difference() {
-                Some(row) if row < longest => format!(
-                    "{question}={answer} was found out: with {question}={} row {} disagrees",
-                    other.answer(question),
-                    row + 1
-                ),
-                _ => format!("{question}={answer} is a guess: the files do not depend on it"),
-            });
-        }
+    let longest = attempts.iter().map(Attempt::length).max().unwrap_or_default();
+    let best = attempts.iter().position(|attempt| attempt.length() == longest).unwrap_or_default();
+    let mut best = attempts.swap_remove(best);
+    for note in best.notes(&attempts) {
+        best.report.note(note);
     }
-    Ok(report)
+    Ok(best.report)
+}
+
+/// One reading of the files, and how far it agreed.
+struct Attempt {
+    reading: Reading,
+    report: Report,
+}
+
+impl Attempt {
+    /// Returns in how many rows it agreed.
+    fn length(&self) -> usize {
+        self.report.first_difference().unwrap_or(usize::MAX)
+    }
+
+    /// Says which of the other readings do not agree as long, and which do.
+    fn notes(&self, others: &[Self]) -> Vec<String> {
+        let (mut notes, mut open) = (Vec::new(), Vec::new());
+        let answers = self.reading.answers();
+        for (index, question) in QUESTIONS.into_iter().enumerate() {
+            let differs_only_here = |other: &&Self| {
+                let is_same = |(at, (a, b)): (usize, (&str, &str))| (a == b) != (at == index);
+                answers.into_iter().zip(other.reading.answers()).enumerate().all(is_same)
+            };
+            let Some(other) = others.iter().find(differs_only_here) else { continue };
+            let (answer, rejected) = (answers[index], other.reading.answers()[index]);
+            match other.report.first_difference() {
+                Some(row) if row < self.length() => notes.push(format!(
+                    "{question}={answer} was found out: with {question}={rejected}, row {} disagrees",
+                    row + 1
+                )),
+                _ => open.push(format!("{question}={answer}")),
+            }
+        }
+        if !open.is_empty() {
+            notes.push(format!("assumed, the files do not tell: {}", open.join(", ")));
+        }
+        notes
+    }
 }
 
 struct Files {

@@ -9,49 +9,55 @@ use wanctl_core::tick::SteeringReply;
 use wanctl_core::units::{CommandId, Packets};
 
 use super::columns::{Actual, DISABLE, ENABLE};
-use super::settings::{DropsColumn, RttHistory, SteeringSettings};
+use super::settings::{DropsColumn, FlapColumn, RttHistory, SteeringSettings};
 use super::trace::{QueueRow, TraceRow};
 
-/// How a trace is read where it leaves room.
+/// How files are read where they leave room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reading {
     drops: DropsColumn,
     rtt_history: RttHistory,
+    flap: FlapColumn,
 }
+
+/// The keys of what files leave open.
+pub(super) const QUESTIONS: [&str; 3] = ["drops", "rtt_history", "flap"];
 
 impl Reading {
     /// Returns every reading that the settings allow.
     pub(super) fn all(settings: &SteeringSettings) -> Vec<Self> {
-        let drops = match settings.drops {
-            Some(drops) => vec![drops],
-            None => vec![DropsColumn::PerRow, DropsColumn::Cumulative],
-        };
-        let histories = match settings.rtt_history {
-            Some(history) => vec![history],
-            None => vec![RttHistory::None, RttHistory::Last],
-        };
-        let pair = |drops| histories.iter().map(move |&rtt_history| Self { drops, rtt_history });
-        drops.into_iter().flat_map(pair).collect()
+        let all_drops = either(settings.drops, [DropsColumn::PerRow, DropsColumn::Cumulative]);
+        let histories = either(settings.rtt_history, [RttHistory::None, RttHistory::Last]);
+        let flaps = either(settings.flap, [FlapColumn::Penalty, FlapColumn::Toggles]);
+        let mut all = Vec::new();
+        for &drops in &all_drops {
+            for &rtt_history in &histories {
+                all.extend(flaps.iter().map(|&flap| Self { drops, rtt_history, flap }));
+            }
+        }
+        all
     }
 
-    /// Returns the key of the only thing in which two readings differ.
-    pub(super) fn question(self, other: Self) -> Option<&'static str> {
-        match (self.drops == other.drops, self.rtt_history == other.rtt_history) {
-            (false, true) => Some("drops"),
-            (true, false) => Some("rtt_history"),
-            _ => None,
-        }
+    /// Returns the values of [`QUESTIONS`].
+    pub(super) const fn answers(self) -> [&'static str; 3] {
+        let drops = match self.drops {
+            DropsColumn::PerRow => "per-row",
+            DropsColumn::Cumulative => "cumulative",
+        };
+        let rtt_history = match self.rtt_history {
+            RttHistory::None => "none",
+            RttHistory::Last => "last",
+        };
+        let flap = match self.flap {
+            FlapColumn::Penalty => "penalty",
+            FlapColumn::Toggles => "toggles",
+        };
+        [drops, rtt_history, flap]
     }
+}
 
-    /// Returns the value of a key.
-    pub(super) fn answer(self, question: &str) -> &'static str {
-        match (question, self.drops, self.rtt_history) {
-            ("drops", DropsColumn::PerRow, _) => "per-row",
-            ("drops", DropsColumn::Cumulative, _) => "cumulative",
-            (_, _, RttHistory::None) => "none",
-            (_, _, RttHistory::Last) => "last",
-        }
-    }
+fn either<T: Copy>(decided: Option<T>, both: [T; 2]) -> Vec<T> {
+    decided.map_or_else(|| both.to_vec(), |decided| vec![decided])
 }
 
 /// More than this ends the reference: packets in a queue, and a delay in ms.
@@ -112,7 +118,8 @@ impl Run {
         let call = self.answer(row.router_ok);
         let snapshot = self.steering.snapshot();
         let primary = *snapshot.wans().first().context("the core has no WAN")?;
-        Ok((Actual { ok, snapshot, primary, call }, is_fatal))
+        let flap = self.reading.flap;
+        Ok((Actual { ok, snapshot, primary, flap, call }, is_fatal))
     }
 
     /// Answers the command of this row: the reference's router calls return at once.

@@ -8,14 +8,14 @@ use wanctl_core::units::{Packets, TimeConstant, WanId};
 use crate::parity::settings::{boolean, from_alpha, millis, number, positive_integer, split};
 
 /// The keys that `--set` knows with `--steering`, as the reference's configuration file names them,
-/// and the two things that files may leave open.
+/// and the three things that files leave open.
 pub const KEYS: &str = "thresholds.yellow_rtt_ms, red_rtt_ms, min_drops_red, min_queue_yellow, \
     min_queue_red, rtt_ewma_alpha, queue_ewma_alpha, red_samples_required, \
     green_samples_required, baseline_rtt_bounds.min, baseline_rtt_bounds.max; \
     mode.use_confidence_scoring; confidence.steer_threshold, recovery_threshold, \
     sustain_duration_sec, recovery_sustain_sec, hold_down_duration_sec, flap_detection_enabled, \
     flap_window_minutes, max_toggles, penalty_duration_sec, penalty_threshold_add, dry_run; \
-    drops=cumulative|per-row; rtt_history=none|last";
+    drops=cumulative|per-row; rtt_history=none|last; flap=penalty|toggles";
 
 /// The cycle of the reference.
 const TICK: Duration = Duration::from_millis(50);
@@ -42,6 +42,15 @@ pub enum RttHistory {
     Last,
 }
 
+/// What the `flap` column of an expected file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlapColumn {
+    /// 1 while the flap guard's penalty lasts.
+    Penalty,
+    /// How many toggles the flap guard remembers.
+    Toggles,
+}
+
 /// What one steering parity run is made with.
 #[derive(Debug, Clone)]
 pub struct SteeringSettings {
@@ -57,6 +66,8 @@ pub struct SteeringSettings {
     pub drops: Option<DropsColumn>,
     /// What follows a failed ping; `None` tries both.
     pub rtt_history: Option<RttHistory>,
+    /// How `flap` is read; `None` tries both.
+    pub flap: Option<FlapColumn>,
 }
 
 impl Default for SteeringSettings {
@@ -78,6 +89,7 @@ impl Default for SteeringSettings {
             baseline_bounds_ms: (10.0, 60.0),
             drops: None,
             rtt_history: None,
+            flap: None,
         }
     }
 }
@@ -157,21 +169,23 @@ impl SteeringSettings {
             "red_samples_required" => config.on_after = cycles(value)?,
             "green_samples_required" => config.off_after = cycles(value)?,
             "use_confidence_scoring" => self.use_confidence = Some(boolean(value)?),
-            "drops" => {
-                self.drops = Some(match value.replace('-', "_").as_str() {
-                    "cumulative" => DropsColumn::Cumulative,
-                    "per_row" => DropsColumn::PerRow,
-                    _ => bail!("expected cumulative or per-row"),
-                });
-            }
-            "rtt_history" => {
-                self.rtt_history = Some(match value {
-                    "none" => RttHistory::None,
-                    "last" => RttHistory::Last,
-                    _ => bail!("expected none or last"),
-                });
-            }
+            "drops" | "rtt_history" | "flap" => self.set_reading(name, value)?,
             _ => bail!("unknown key; known are: {KEYS}"),
+        }
+        Ok(())
+    }
+
+    fn set_reading(&mut self, name: &str, value: &str) -> Result<()> {
+        match (name, value) {
+            ("drops", "cumulative") => self.drops = Some(DropsColumn::Cumulative),
+            ("drops", "per-row") => self.drops = Some(DropsColumn::PerRow),
+            ("drops", _) => bail!("expected cumulative or per-row"),
+            ("rtt_history", "none") => self.rtt_history = Some(RttHistory::None),
+            ("rtt_history", "last") => self.rtt_history = Some(RttHistory::Last),
+            ("rtt_history", _) => bail!("expected none or last"),
+            (_, "penalty") => self.flap = Some(FlapColumn::Penalty),
+            (_, "toggles") => self.flap = Some(FlapColumn::Toggles),
+            _ => bail!("expected penalty or toggles"),
         }
         Ok(())
     }
