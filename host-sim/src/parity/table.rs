@@ -41,9 +41,14 @@ impl Table {
         self.rows.len()
     }
 
+    /// Returns the number of the line that a row is in.
+    pub(super) fn line(&self, row: usize) -> u64 {
+        self.rows.get(row).and_then(csv::StringRecord::position).map_or(0, csv::Position::line)
+    }
+
     /// Returns the number of the last line.
     pub(super) fn last_line(&self) -> u64 {
-        self.rows.last().map_or(1, line)
+        self.len().checked_sub(1).map_or(1, |last| self.line(last))
     }
 
     pub(super) fn column(&self, name: &str) -> Option<usize> {
@@ -77,7 +82,7 @@ impl Table {
     }
 
     pub(super) fn complain(&self, row: usize, name: &str, what: &str) -> anyhow::Error {
-        let line = self.rows.get(row).map_or(0, line);
+        let line = self.line(row);
         let cell = self.cell(row, name).unwrap_or_default();
         anyhow!("{}:{line}: column {name}: `{cell}` {what}", self.name())
     }
@@ -95,10 +100,6 @@ impl Table {
         let connected = self.number(row, "conn")?.is_none_or(|conn| conn != 0.0);
         Ok(TraceRow { rtt, connected })
     }
-}
-
-fn line(record: &csv::StringRecord) -> u64 {
-    record.position().map_or(0, csv::Position::line)
 }
 
 #[expect(

@@ -3,6 +3,7 @@
 
 mod files;
 mod model;
+mod program;
 mod random;
 
 use files::{

@@ -32,9 +32,15 @@ use super::table::Table;
 pub fn compare(trace: &Path, expected: &Path, settings: &SteeringSettings) -> Result<Report> {
     settings.check()?;
     let files = Files::read(trace, expected)?;
-    let mut attempts = Vec::new();
+    let (mut attempts, mut error) = (Vec::new(), None);
     for reading in Reading::all(settings) {
-        attempts.push(Attempt { reading, report: files.compare(settings, reading)? });
+        match files.compare(settings, reading) {
+            Ok(report) => attempts.push(Attempt { reading, report }),
+            Err(why) => error = Some(why),
+        }
+    }
+    if let (Some(why), true) = (error, attempts.is_empty()) {
+        return Err(why);
     }
     // Of equals, the first.
     let longest = attempts.iter().map(Attempt::length).max().unwrap_or_default();
@@ -106,7 +112,8 @@ impl Files {
         let mut report = Report::new(&COLUMNS, &trace::COLUMNS, &self.trace, &self.expected)?;
         let mut fatal = None;
         for (index, row) in self.rows.iter().take(report.rows()).enumerate() {
-            let (actual, was_fatal) = run.row(row)?;
+            let complain = || self.trace.complain(index, "drops", "takes the counter below 0");
+            let (actual, was_fatal) = run.row(row).ok_or_else(complain)?;
             if was_fatal {
                 fatal.get_or_insert(index);
             }
@@ -115,10 +122,10 @@ impl Files {
         }
         if let Some(row) = fatal {
             report.note(format!(
-                "{}: row {} has more than 1000 packets or a delay above 1000 ms, which ends the \
-                 reference; taken as a cycle that fails",
+                "{}:{}: more than 1000 packets or a delay above 1000 ms, which ends the reference; \
+                 taken as a cycle that fails",
                 self.trace.name(),
-                row + 1
+                self.trace.line(row)
             ));
         }
         Ok(report)

@@ -1,6 +1,5 @@
 //! The steering of the core, fed as the reference feeds itself.
 
-use anyhow::{Context as _, Result, anyhow};
 use embassy_time::{Duration, Instant};
 use wanctl_core::fixed::MicrosQ32;
 use wanctl_core::outputs::{Action, Outputs};
@@ -98,8 +97,9 @@ impl Run {
         }
     }
 
-    /// Runs one cycle; also tells whether it would have ended the reference.
-    pub(super) fn row(&mut self, row: &TraceRow) -> Result<(Actual, bool)> {
+    /// Runs one cycle, and also tells whether it would have ended the reference; `None` when the drop
+    /// counter would fall below 0.
+    pub(super) fn row(&mut self, row: &TraceRow) -> Option<(Actual, bool)> {
         self.now += self.tick;
         let mut primary = WanSignals::default();
         let mut is_fatal = false;
@@ -117,9 +117,9 @@ impl Run {
         self.steering.step(self.now, &signals, &mut self.next_id, &mut self.outputs);
         let call = self.answer(row.router_ok);
         let snapshot = self.steering.snapshot();
-        let primary = *snapshot.wans().first().context("the core has no WAN")?;
+        let primary = snapshot.wans().first().copied().unwrap_or_default();
         let flap = self.reading.flap;
-        Ok((Actual { ok, snapshot, primary, flap, call }, is_fatal))
+        Some((Actual { ok, snapshot, primary, flap, call }, is_fatal))
     }
 
     /// Answers the command of this row: the reference's router calls return at once.
@@ -154,15 +154,14 @@ impl Run {
         self.last_rtt_ms
     }
 
-    fn queue(&mut self, read: Option<QueueRow>) -> Result<QueueSignal> {
-        let Some(QueueRow { drops, queued }) = read else { return Ok(QueueSignal::Failed) };
+    fn queue(&mut self, read: Option<QueueRow>) -> Option<QueueSignal> {
+        let Some(QueueRow { drops, queued }) = read else { return Some(QueueSignal::Failed) };
         self.dropped = match self.reading.drops {
             DropsColumn::Cumulative => drops,
             DropsColumn::PerRow => self.dropped.saturating_add(drops),
         };
-        let dropped = u64::try_from(self.dropped)
-            .map_err(|_| anyhow!("the drop counter falls below zero"))?;
-        Ok(QueueSignal::Read { dropped: Packets(dropped), backlog: Packets(queued) })
+        let dropped = Packets(u64::try_from(self.dropped).ok()?);
+        Some(QueueSignal::Read { dropped, backlog: Packets(queued) })
     }
 }
 
