@@ -8,6 +8,7 @@ use crate::config::{Config, ConfigError};
 use crate::outputs::{Event, Outputs, SampleRejection};
 use crate::persist::{PersistedState, Restoration, StateRefusal};
 use crate::snapshot::Snapshot;
+use crate::steering::{Steering, WanSignals};
 use crate::tick::{MAX_WANS, RttSample, Tick};
 use crate::units::{CommandId, WanId};
 use crate::wan::Wan;
@@ -28,6 +29,7 @@ pub struct Controller<const WANS: usize = MAX_WANS> {
     outputs_dropped: u64,
     config: u32,
     restoration: Option<Restoration>,
+    steering: Option<Steering>,
 }
 
 impl<const WANS: usize> Controller<WANS> {
@@ -51,6 +53,7 @@ impl<const WANS: usize> Controller<WANS> {
             outputs_dropped: 0,
             config: config.fingerprint(),
             restoration: None,
+            steering: config.steering.as_ref().map(Steering::new),
         })
     }
 
@@ -72,8 +75,22 @@ impl<const WANS: usize> Controller<WANS> {
         for wan in &mut self.wans {
             wan.step(tick, now, &mut self.next_id, out);
         }
+        self.steer(tick, now, out);
         self.ticks = self.ticks.saturating_add(1);
         self.outputs_dropped = self.outputs_dropped.saturating_add(out.outputs_dropped.into());
+    }
+
+    /// Lets steering look at what all WANs have seen.
+    fn steer(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) {
+        let Some(steering) = &mut self.steering else { return };
+        for reply in &tick.steering_replies {
+            steering.answer(now, reply, out);
+        }
+        let wans = &self.wans;
+        let seen = |id: WanId| wans.get(usize::from(id.0)).map(|wan| wan.steering_signals(tick));
+        let signals: Vec<WanSignals, MAX_WANS> =
+            steering.wans().map(|id| seen(id).unwrap_or_default()).collect();
+        steering.step(now, &signals, &mut self.next_id, out);
     }
 
     /// Returns the time of this tick, which never goes back.
@@ -163,6 +180,7 @@ impl<const WANS: usize> Controller<WANS> {
         for wan in &self.wans {
             snapshot.push(wan.snapshot());
         }
+        snapshot.steering = self.steering.as_ref().map(Steering::snapshot);
         snapshot
     }
 }

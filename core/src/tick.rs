@@ -18,6 +18,8 @@ pub const MAX_LOSSES: usize = 64;
 pub const MAX_COUNTERS: usize = 8;
 /// The most command replies one tick carries.
 pub const MAX_REPLIES: usize = 16;
+/// The most replies to steering commands one tick carries; one waits at a time.
+pub const MAX_STEERING_REPLIES: usize = 2;
 
 /// One answered probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,9 +189,12 @@ pub struct Tick {
     /// Commands that ended since the last tick.
     #[serde(default)]
     pub replies: Vec<Reply, MAX_REPLIES>,
-    /// Inputs that did not fit into the lists above.
+    /// Inputs that did not fit into the lists.
     #[serde(default)]
     pub inputs_dropped: u16,
+    /// Steering commands that ended since the last tick.
+    #[serde(default)]
+    pub steering_replies: Vec<SteeringReply, MAX_STEERING_REPLIES>,
 }
 
 impl Tick {
@@ -205,6 +210,7 @@ impl Tick {
             counters: Vec::new(),
             replies: Vec::new(),
             inputs_dropped: 0,
+            steering_replies: Vec::new(),
         }
     }
 
@@ -218,6 +224,7 @@ impl Tick {
         self.counters.clear();
         self.replies.clear();
         self.inputs_dropped = 0;
+        self.steering_replies.clear();
     }
 
     /// Adds an answered probe, or counts it as dropped.
@@ -253,6 +260,12 @@ impl Tick {
     /// Adds a reading of counters, or counts it as dropped.
     pub fn push_counters(&mut self, reading: CounterReading) {
         let full = self.counters.push(reading).is_err();
+        self.count_dropped(full);
+    }
+
+    /// Adds a steering command's end, or counts it as dropped.
+    pub fn push_steering_reply(&mut self, reply: SteeringReply) {
+        let full = self.steering_replies.push(reply).is_err();
         self.count_dropped(full);
     }
 

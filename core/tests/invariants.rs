@@ -2,11 +2,9 @@
 
 mod common;
 
-use std::collections::VecDeque;
-
-use embassy_time::{Duration, Instant};
+use embassy_time::Instant;
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseResult;
+use proptest::test_runner::{TestCaseError, TestCaseResult};
 use wanctl_core::command::COMMAND_TIMEOUT;
 use wanctl_core::config::{Config, Quirks, ShaperConfig, WanConfig};
 use wanctl_core::controller::Controller;
@@ -14,165 +12,17 @@ use wanctl_core::fixed::{MicrosQ32, ticks_covering};
 use wanctl_core::outputs::{Event, Outputs};
 use wanctl_core::snapshot::{Snapshot, TickResult, WanSnapshot};
 use wanctl_core::tick::{
-    CheckKind, ConnectivityReport, CounterReading, LinkFact, MAX_LOSSES, MAX_SAMPLES, OperState,
-    Outcome, ProbeLoss, Reply, RttSample, Tick,
+    CheckKind, ConnectivityReport, Outcome, ProbeLoss, Reply, RttSample, Tick,
 };
 use wanctl_core::units::{
     BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, RttNanos, WanId,
 };
 use wanctl_core::zone::Zone;
 
+use self::common::hostile::HostileShell;
 use self::common::random::{self, Random};
+use self::common::steering_watch::SteeringWatch;
 use self::common::{SetRate, set_rates};
-
-/// Makes ticks that no honest shell would send.
-#[derive(Debug)]
-struct HostileShell {
-    random: Random,
-    now: Instant,
-    interval: Duration,
-    level_us: u64,
-    unanswered: VecDeque<SetRate>,
-}
-
-impl HostileShell {
-    fn new(random: Random, interval: Duration) -> Self {
-        let now = Instant::from_ticks(0);
-        Self { random, now, interval, level_us: 25_000, unanswered: VecDeque::new() }
-    }
-
-    /// Fills the next tick.
-    fn fill(&mut self, tick: &mut Tick) {
-        self.pass_time();
-        tick.reset(self.now);
-        match self.random.range(0, 99) {
-            0..=69 => self.push_samples(tick, 4),
-            70..=84 => self.push_losses(tick, 4),
-            85..=94 => {}
-            95..=97 => {
-                self.push_samples(tick, MAX_SAMPLES as u64 + 4);
-                self.push_losses(tick, MAX_LOSSES as u64 + 4);
-            }
-            _ => tick.inputs_dropped = u16::MAX,
-        }
-        for _ in 0..self.random.range(0, 5) {
-            let connected = !self.random.once_in(3);
-            let wan = self.wan();
-            let kind = self.random.pick(&[CheckKind::Gateway, CheckKind::Tcp]);
-            tick.push_connectivity(ConnectivityReport { wan, kind, connected });
-        }
-        self.push_facts(tick);
-        self.push_replies(tick);
-    }
-
-    fn push_facts(&mut self, tick: &mut Tick) {
-        if self.random.once_in(200) {
-            let states = [OperState::Unknown, OperState::Up, OperState::Up, OperState::Down];
-            let oper_state = self.random.pick(&states);
-            let (wan, address_changed) = (self.wan(), self.random.once_in(3));
-            tick.push_link(LinkFact { wan, oper_state, address_changed });
-        }
-        while self.random.once_in(4) {
-            let (wan, direction) = (self.wan(), self.random.pick(&Direction::BOTH));
-            let [delivered_bytes, rest] =
-                [(); 2].map(|()| self.random.bits() >> self.random.range(0, 63));
-            let low = u32::try_from(rest & 0xffff_ffff).expect("32 bits");
-            tick.push_counters(CounterReading {
-                wan,
-                direction,
-                delivered_bytes,
-                dropped_packets: low,
-                backlog_bytes: low,
-                backlog_packets: low,
-                age_us: low,
-            });
-        }
-    }
-
-    fn pass_time(&mut self) {
-        let random = &mut self.random;
-        let ticks = match random.range(0, 999) {
-            0..=5 => self.now.as_ticks().saturating_sub(random.range(0, 5_000_000)),
-            6..=20 => self.now.as_ticks() + random.range(0, 90_000_000),
-            21..=40 => self.now.as_ticks(),
-            _ => self.now.as_ticks() + self.interval.as_ticks(),
-        };
-        self.now = Instant::from_ticks(ticks);
-    }
-
-    fn wan(&mut self) -> WanId {
-        WanId(self.random.pick(&[0, 0, 0, 1, 2, 3, 4, 255]))
-    }
-
-    fn reflector(&mut self) -> ReflectorId {
-        ReflectorId(self.random.pick(&[0, 0, 0, 1, 1, 2, 3, 255]))
-    }
-
-    fn push_samples(&mut self, tick: &mut Tick, most: u64) {
-        for _ in 0..self.random.range(1, most) {
-            let (wan, reflector) = (self.wan(), self.reflector());
-            if self.random.once_in(30) {
-                self.level_us = self.random.range(5000, 150_000);
-            }
-            let nanos = match self.random.range(0, 199) {
-                0 => 0,
-                1 => u64::MAX,
-                2 => self.random.bits() >> self.random.range(0, 63),
-                _ => self.level_us * 1000 + self.random.range(0, 2_000_000),
-            };
-            let age_us = match self.random.range(0, 49) {
-                0 => u32::MAX,
-                1 => 500_001,
-                _ => 500_000,
-            };
-            tick.push_sample(RttSample { wan, reflector, rtt: RttNanos::new(nanos), age_us });
-        }
-    }
-
-    fn push_losses(&mut self, tick: &mut Tick, most: u64) {
-        for _ in 0..self.random.range(1, most) {
-            let (wan, reflector) = (self.wan(), self.reflector());
-            tick.push_loss(ProbeLoss { wan, reflector });
-        }
-    }
-
-    fn push_replies(&mut self, tick: &mut Tick) {
-        while let Some(set) = self.unanswered.front().copied() {
-            if self.random.once_in(3) {
-                break;
-            }
-            let rate = BitsPerSecond::new(self.random.bits());
-            let outcome = match self.random.range(0, 19) {
-                0..=3 => Outcome::Failed,
-                4 => Outcome::Superseded,
-                5 => Outcome::Applied(rate),
-                _ => Outcome::Applied(set.rate),
-            };
-            let SetRate { id, wan, direction, .. } = set;
-            let reply = Reply { wan, direction, id, outcome, took_us: u32::MAX };
-            tick.push_reply(reply);
-            // Some answers come twice, some never.
-            if !self.random.once_in(5) {
-                self.unanswered.pop_front();
-            }
-        }
-        if self.random.once_in(10) {
-            let id = CommandId(u32::try_from(self.random.range(0, 1000)).expect("small"));
-            let direction = self.random.pick(&Direction::BOTH);
-            let wan = self.wan();
-            tick.push_reply(Reply { wan, direction, id, outcome: Outcome::Failed, took_us: 0 });
-        }
-    }
-
-    fn take_commands(&mut self, out: &Outputs) {
-        for set in set_rates(out) {
-            if !self.random.once_in(20) {
-                self.unanswered.push_back(set);
-            }
-        }
-        self.unanswered.truncate(20);
-    }
-}
 
 /// What is known from outside about one direction's commands.
 #[derive(Debug, Clone, Copy, Default)]
@@ -347,8 +197,9 @@ impl Watch {
     }
 }
 
-/// Runs two controllers on the same hostile ticks and checks every step.
-fn run_hostile(seed: u64, ticks: usize, quirks: Quirks) -> TestCaseResult {
+/// Runs two controllers on the same hostile ticks and checks every step; returns how often traffic
+/// was steered another way.
+fn run_hostile(seed: u64, ticks: usize, quirks: Quirks) -> Result<usize, TestCaseError> {
     let mut random = Random::new(seed);
     let wan_count = random.pick(&[1, 1, 2, 3, 4]);
     let config = random::config(&mut random, wan_count, quirks);
@@ -359,6 +210,7 @@ fn run_hostile(seed: u64, ticks: usize, quirks: Quirks) -> TestCaseResult {
     let (mut out, mut twin_out) = (Outputs::new(), Outputs::new());
     let mut tick = Tick::new(Instant::from_ticks(0));
     let mut before = controller.snapshot();
+    let mut steering = SteeringWatch::new(config.steering.as_ref());
     for _ in 0..ticks {
         shell.fill(&mut tick);
         controller.step(&tick, &mut out);
@@ -368,10 +220,11 @@ fn run_hostile(seed: u64, ticks: usize, quirks: Quirks) -> TestCaseResult {
         prop_assert_eq!(after, twin.snapshot());
         prop_assert_eq!(out.outputs_dropped, 0, "no list of inputs can overfill the outputs");
         check_wans(&tick, (&before, &after), &out, &mut watches)?;
+        steering.check(&tick, after.now.expect("a tick has passed"), &out, &after)?;
         shell.take_commands(&out);
         before = after;
     }
-    Ok(())
+    Ok(steering.changes)
 }
 
 fn check_wans(
@@ -458,6 +311,15 @@ proptest! {
     ) {
         let quirks = if with_quirks { Quirks::REFERENCE } else { Quirks::default() };
         prop_assert_eq!(run_busy(seed, ticks, quirks), 0);
+    }
+}
+
+#[test]
+fn hostile_ticks_do_steer() {
+    for quirks in [Quirks::default(), Quirks::REFERENCE] {
+        let changes = |seed| run_hostile(seed, 600, quirks).expect("the invariants hold");
+        let total: usize = (0..60).map(changes).sum();
+        assert!(total > 10, "only {total} changes");
     }
 }
 

@@ -172,10 +172,9 @@ impl WanState {
         self.queue.is_some_and(|queue| queue.drops.0 > 0)
     }
 
-    /// Takes in one tick; `passed` is the time since the last one.
-    pub(super) fn observe(&mut self, signals: &WanSignals, passed: Duration, out: &mut Outputs) {
+    /// Takes in one tick.
+    pub(super) fn observe(&mut self, signals: &WanSignals, out: &mut Outputs) {
         self.outage = signals.outage;
-        self.age(passed);
         match signals.queue {
             QueueSignal::NotRead => {}
             QueueSignal::Failed => {
@@ -199,7 +198,8 @@ impl WanState {
         }
     }
 
-    fn age(&mut self, passed: Duration) {
+    /// Lets time pass: what is known gets older.
+    pub(super) fn pass(&mut self, passed: Duration) {
         let add = |time: Duration| {
             Duration::from_ticks(time.as_ticks().saturating_add(passed.as_ticks()))
         };

@@ -4,6 +4,8 @@ use embassy_time::Duration;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::steering::flap::MAX_TOGGLES;
+use crate::steering::score::SCORE_MAX;
 use crate::tick::MAX_WANS;
 use crate::units::{Packets, TimeConstant, WanId};
 
@@ -116,6 +118,79 @@ impl SteeringConfig {
             confidence: None,
             quirks: SteeringQuirks::NONE,
         }
+    }
+}
+
+/// Why a steering configuration cannot work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SteeringError {
+    /// Fewer than two WANs, one that does not exist, or one twice.
+    Wans,
+    /// Another tick than the controller's.
+    Tick,
+    /// Not `yellow <= red <= severe`, or `yellow <= red` for the backlog, or a zero time constant.
+    Thresholds,
+    /// The number of changes is not 1 to [`MAX_TOGGLES`] - 1.
+    FlapGuard,
+    /// Not `recovery < steer <= 100`.
+    Scores,
+}
+
+impl core::fmt::Display for SteeringError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Wans => f.write_str("it needs two or more different WANs that exist"),
+            Self::Tick => f.write_str("its tick must be the controller's"),
+            Self::Thresholds => f.write_str(
+                "thresholds must rise from yellow to red to severe, and time constants be above zero",
+            ),
+            Self::FlapGuard => {
+                let most = MAX_TOGGLES.saturating_sub(1);
+                write!(f, "the flap guard counts 1 to {most} changes")
+            }
+            Self::Scores => {
+                f.write_str("the score to return must be below the score to leave, that at most 100")
+            }
+        }
+    }
+}
+
+impl SteeringConfig {
+    /// Checks every invariant steering relies on, for a controller of so many WANs.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first violation.
+    pub fn check(&self, tick: Duration, wan_count: usize) -> Result<(), SteeringError> {
+        let exist = self.wans.iter().all(|wan| usize::from(wan.0) < wan_count);
+        let are_different =
+            self.wans.iter().enumerate().all(|(index, wan)| {
+                !self.wans.iter().skip(index.saturating_add(1)).any(|w| w == wan)
+            });
+        if self.wans.len() < 2 || !exist || !are_different {
+            return Err(SteeringError::Wans);
+        }
+        if self.tick != tick {
+            return Err(SteeringError::Tick);
+        }
+        let limits = &self.thresholds;
+        let delays = limits.yellow_delay <= limits.red_delay;
+        let is_severe_last = limits.red_delay <= limits.severe_delay;
+        let backlogs = limits.yellow_backlog <= limits.red_backlog;
+        let zero = TimeConstant::from_nanos(0);
+        let filters = self.delay_time_constant > zero && self.backlog_time_constant > zero;
+        if !delays || !is_severe_last || !backlogs || !filters {
+            return Err(SteeringError::Thresholds);
+        }
+        let most = self.flap_guard.map_or(1, |guard| usize::from(guard.max_toggles));
+        if most == 0 || most >= MAX_TOGGLES {
+            return Err(SteeringError::FlapGuard);
+        }
+        let is_scored = self.confidence.is_none_or(|confidence| {
+            confidence.recovery_score < confidence.steer_score
+                && confidence.steer_score <= SCORE_MAX
+        });
+        if is_scored { Ok(()) } else { Err(SteeringError::Scores) }
     }
 }
 

@@ -56,12 +56,17 @@ impl Course {
         self.hold_down.left()
     }
 
-    /// Lets time pass; returns whether a penalty of the flap guard begins.
-    pub(super) fn pass(&mut self, time: Duration) -> bool {
+    /// Runs and starts the flap guard's penalty as the reference does; returns whether it begins.
+    pub(super) fn reconsider_flapping(&mut self, tick: Duration) -> bool {
+        self.flap.reconsider(tick)
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, time: Duration) {
         if !self.has_reference_hold_down && self.hold_down.pass(time) {
             self.hold_down.stop();
         }
-        self.flap.pass(time)
+        self.flap.pass(time);
     }
 
     /// Lets the reference's hold-down run for one tick; returns whether it goes on.

@@ -1,10 +1,8 @@
 //! The flap guard: who goes back and forth too often has to wait.
 
-use embassy_time::Instant;
+use embassy_time::{Duration, Instant};
 use heapless::Deque;
 use serde::{Deserialize, Serialize};
-
-use embassy_time::Duration;
 
 use crate::steering::config::{FlapGuardConfig, SteeringConfig};
 use crate::steering::timer::Countdown;
@@ -18,6 +16,8 @@ pub(super) struct FlapGuard {
     config: Option<FlapGuardConfig>,
     /// The quirk `guards_without_effect`.
     is_reference: bool,
+    /// The quirk `timers_in_doubles`.
+    is_penalty_counted: bool,
     #[serde(with = "crate::micros")]
     toggles: Deque<Instant, MAX_TOGGLES>,
     penalty: Countdown,
@@ -29,6 +29,7 @@ impl FlapGuard {
         Self {
             config: config.flap_guard,
             is_reference: config.quirks.guards_without_effect,
+            is_penalty_counted: config.quirks.timers_in_doubles,
             toggles: Deque::new(),
             penalty: if config.quirks.timers_in_doubles {
                 Countdown::in_doubles(penalty, config.tick)
@@ -59,9 +60,17 @@ impl FlapGuard {
         is_flapping
     }
 
-    /// Lets time pass; returns whether a penalty begins, which it does here by quirk only.
-    pub(super) fn pass(&mut self, time: Duration) -> bool {
-        if self.penalty.pass(time) {
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, time: Duration) {
+        if !self.is_penalty_counted && self.penalty.pass(time) {
+            self.penalty.stop();
+        }
+    }
+
+    /// Runs and starts a penalty as the reference does: it runs in scored ticks only, and starts
+    /// whenever too many changes are listed. Returns whether it begins.
+    pub(super) fn reconsider(&mut self, tick: Duration) -> bool {
+        if self.is_penalty_counted && self.penalty.pass(tick) {
             self.penalty.stop();
         }
         let begins = self.is_reference && !self.is_penalised() && self.is_too_many();
@@ -106,12 +115,14 @@ mod tests {
     use crate::steering::config::SteeringQuirks;
     use crate::units::WanId;
 
+    const TICK: Duration = Duration::from_millis(50);
+
     fn guard(quirks: SteeringQuirks) -> FlapGuard {
         FlapGuard::new(&SteeringConfig { quirks, ..config() })
     }
 
     fn config() -> SteeringConfig {
-        SteeringConfig::new(&[WanId(0), WanId(1)], Duration::from_millis(50))
+        SteeringConfig::new(&[WanId(0), WanId(1)], TICK)
     }
 
     fn at(seconds: u64) -> Instant {
@@ -132,7 +143,8 @@ mod tests {
         assert!(!guard.is_penalised());
         assert_eq!(guard.added_score(), 0);
         // Nothing happened meanwhile: it does not come back by itself.
-        assert!(!guard.pass(Duration::from_secs(1)));
+        guard.pass(Duration::from_secs(1));
+        assert!(!guard.reconsider(TICK));
     }
 
     #[test]
@@ -151,8 +163,11 @@ mod tests {
         for seconds in 0..5 {
             assert!(!guard.record(at(seconds)));
         }
-        assert!(guard.pass(Duration::from_millis(50)));
-        assert!(guard.pass(Duration::from_secs(3600)));
+        assert!(guard.reconsider(TICK));
+        guard.pass(Duration::from_secs(3600));
+        // In doubles, 60 s are 1201 scored ticks.
+        assert!((0..1200).all(|_| !guard.reconsider(TICK)));
+        assert!(guard.reconsider(TICK));
         assert_eq!(guard.added_score(), 0, "and has no effect");
     }
 
@@ -160,6 +175,6 @@ mod tests {
     fn without_a_guard_nothing_is_flapping() {
         let mut guard = FlapGuard::new(&SteeringConfig { flap_guard: None, ..config() });
         assert!((0..100).all(|seconds| !guard.record(at(seconds))));
-        assert!(!guard.pass(Duration::MAX));
+        assert!(!guard.is_penalised());
     }
 }

@@ -48,10 +48,12 @@ use hysteresis::{Hysteresis, Wish};
 use timer::Countdown;
 
 pub use config::{
-    ConfidenceConfig, FlapGuardConfig, SteeringConfig, SteeringQuirks, SteeringThresholds,
+    ConfidenceConfig, FlapGuardConfig, SteeringConfig, SteeringError, SteeringQuirks,
+    SteeringThresholds,
 };
 pub use decision::{SteeringDecision, SteeringEvidence, SteeringReason, SteeringRefusal};
 pub use flap::MAX_TOGGLES;
+pub(crate) use signals::Sight;
 pub use signals::{QueueSignal, WanSignals};
 pub use snapshot::{SteeringSnapshot, SteeringWanSnapshot};
 
@@ -130,8 +132,15 @@ impl Steering {
         }
     }
 
+    /// Returns the WANs that take part, the primary first.
+    pub fn wans(&self) -> impl Iterator<Item = WanId> + '_ {
+        self.wans.iter().map(WanState::id)
+    }
+
     /// Takes the end of a command. Call it before [`Self::step`] of the same tick.
     pub fn answer(&mut self, now: Instant, reply: &SteeringReply, out: &mut Outputs) {
+        // What begins with this reply must not be as old as the last tick.
+        self.pass_time(now);
         let Some(command) = self.command.take_if(|command| command.id == reply.id) else { return };
         if !reply.succeeded {
             out.tell(Event::SteeringFailed { to: command.to });
@@ -151,14 +160,12 @@ impl Steering {
         next_id: &mut CommandId,
         out: &mut Outputs,
     ) {
-        let passed = self.last_now.replace(now);
-        let passed = passed.and_then(|last| now.checked_duration_since(last)).unwrap_or_default();
+        self.pass_time(now);
         self.expire(now, out);
         let known = signals.iter().copied().chain(core::iter::repeat(WanSignals::default()));
         for (wan, signals) in self.wans.iter_mut().zip(known) {
-            wan.observe(&signals, passed, out);
+            wan.observe(&signals, out);
         }
-        self.pass(passed, out);
         self.judge(now, out);
         self.decide(now, next_id, out);
     }
@@ -190,8 +197,8 @@ impl Steering {
             return;
         }
         self.changes = self.changes.saturating_add(1);
-        if self.course.arrive(to, now) && !self.quirks.guards_without_effect {
-            self.tell_flapping(out);
+        if self.course.arrive(to, now) {
+            tell_flapping(&self.course, out);
         }
         self.hysteresis.reset();
         self.wish = None;
@@ -202,26 +209,17 @@ impl Steering {
         }
     }
 
-    fn tell_flapping(&self, out: &mut Outputs) {
-        if let Some(penalty) = self.course.flap().penalty_left() {
-            out.tell(Event::SteeringFlapping { penalty });
-        }
-    }
-
-    /// Lets time pass for everything that waits.
-    fn pass(&mut self, passed: Duration, out: &mut Outputs) {
+    /// Lets time pass for everything that waits or gets old.
+    fn pass_time(&mut self, now: Instant) {
+        let last = self.last_now.replace(now);
+        let passed = last.and_then(|last| now.checked_duration_since(last)).unwrap_or_default();
         if self.pause.pass(passed) {
             self.pause.stop();
         }
-        // The guards of the real course begin a penalty when a change arrives, not here.
+        self.wans.iter_mut().for_each(|wan| wan.pass(passed));
         self.course.pass(passed);
-        let is_measured = self.wans.first().is_some_and(WanState::is_measured);
-        if let Some(scoring) = &mut self.scoring
-            && (is_measured || !self.quirks.timers_in_doubles)
-            && scoring.course.pass(passed)
-            && let Some(penalty) = scoring.course.flap().penalty_left()
-        {
-            out.tell(Event::SteeringFlapping { penalty });
+        if let Some(scoring) = &mut self.scoring {
+            scoring.course.pass(passed);
         }
     }
 
@@ -268,6 +266,9 @@ impl Steering {
             delay: primary.unfiltered_delay(),
             has_drops: primary.has_drops(),
         };
+        if scoring.course.reconsider_flapping(self.tick) {
+            tell_flapping(&scoring.course, out);
+        }
         let is_own = scoring.is_dry_run && !self.quirks.dry_run_sees_real_state;
         let looks_at = if is_own { &scoring.course } else { &self.course };
         let is_steered = looks_at.steered_to().is_some();
@@ -365,6 +366,12 @@ impl Steering {
         };
         snapshot.set_wans(&self.wans.iter().map(WanState::snapshot).collect());
         snapshot
+    }
+}
+
+fn tell_flapping(course: &Course, out: &mut Outputs) {
+    if let Some(penalty) = course.flap().penalty_left() {
+        out.tell(Event::SteeringFlapping { penalty });
     }
 }
 

@@ -80,6 +80,7 @@ fn root_section(
     let core = Config {
         tick: to_core(tick),
         wans: wans.iter().take(MAX_WANS).map(|wan| wan.core).collect(),
+        steering: None,
     };
     let (router, wans) = (router?, wans.into_iter().map(|wan| wan.shell).collect());
     if problems.is_empty() {
