@@ -123,7 +123,7 @@ mod tests {
     fn an_impossible_jump_is_no_drop() {
         assert_eq!(
             read_all(&SteeringQuirks::NONE, &[0, DROPS_MAX, 3 * DROPS_MAX]),
-            [0, DROPS_MAX as i64, 0]
+            [0, DROPS_MAX.cast_signed(), 0]
         );
     }
 

@@ -67,7 +67,7 @@ fn up(row: &Actual) -> &DirectionSnapshot {
 
 pub(super) fn zone_name(cell: &str) -> Option<&'static str> {
     let zones = [Zone::Green, Zone::Yellow, Zone::SoftRed, Zone::Red];
-    zones.into_iter().map(|zone| zone.name()).find(|name| *name == cell)
+    zones.into_iter().map(Zone::name).find(|name| *name == cell)
 }
 
 fn rate(value: Option<BitsPerSecond>) -> Value {

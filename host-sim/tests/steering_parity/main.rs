@@ -142,7 +142,6 @@ fn the_made_up_lines_show_every_behaviour() {
             was_penalised = is_penalised;
         }
     }
-    println!("{seen:?}");
     let Seen { away, back, refused, failed_cycles, failed_readings, .. } = seen;
     let Seen { held, recovering, penalties, ends_of_penalties, .. } = seen;
     let all = [away, back, refused, failed_cycles, failed_readings, held, recovering];
