@@ -10,6 +10,12 @@ use crate::model::{ConfidenceParameters, Input, Parameters};
 const BASELINES_US: [u64; 10] =
     [9_999, 10_000, 25_000, 25_000, 25_000, 25_000, 25_000, 25_300, 60_000, 60_001];
 
+/// Where the drop counter wraps.
+const WRAP: i64 = 1 << 32;
+
+/// A counter goes on, begins again, or is about to wrap.
+const JUMPS: [Option<i64>; 6] = [None, None, None, Some(0), Some(2), Some(WRAP - 40)];
+
 /// A stretch of a line that behaves in one way.
 #[derive(Debug, Clone)]
 struct Stretch {
@@ -24,8 +30,8 @@ struct Stretch {
     no_baseline: u64,
     router_fails: u64,
     baseline_us: u64,
-    /// Whether the drop counter begins again.
-    is_reset: bool,
+    /// Where the drop counter jumps to at the beginning.
+    jump: Option<i64>,
 }
 
 fn stretch() -> impl Strategy<Value = Stretch> {
@@ -40,7 +46,7 @@ fn stretch() -> impl Strategy<Value = Stretch> {
     let jitter_us = select(vec![0_u64, 1, 900, 20_000]);
     let percent = || select(vec![0, 0, 0, 0, 0, 0, 0, 10, 50, 100]);
     let failures = (percent(), percent(), percent(), percent());
-    let rest = (1..80_usize, jitter_us, select(BASELINES_US.to_vec()), any::<bool>());
+    let rest = (1..80_usize, jitter_us, select(BASELINES_US.to_vec()), select(JUMPS.to_vec()));
     (line, failures, rest).prop_map(|(line, failures, rest)| Stretch {
         rows: rest.0,
         rtt_us: line.0,
@@ -52,7 +58,7 @@ fn stretch() -> impl Strategy<Value = Stretch> {
         no_baseline: failures.2,
         router_fails: failures.3,
         baseline_us: rest.2,
-        is_reset: rest.3,
+        jump: rest.3,
     })
 }
 
@@ -76,12 +82,11 @@ pub(crate) fn line() -> impl Strategy<Value = Line> {
 }
 
 fn rows(stretch: &Stretch, noise: &mut Noise, counter: &mut i64) -> Vec<Input> {
-    if stretch.is_reset {
-        *counter = noise.below(3) as i64;
-    }
+    *counter = stretch.jump.unwrap_or(*counter);
     let mut row = || {
         let rtt_us = stretch.rtt_us + noise.below(stretch.jitter_us + 1);
         *counter += if noise.below(3) == 0 { 0 } else { stretch.drops };
+        *counter %= WRAP;
         let queued = stretch.queued.saturating_sub(noise.below(2)) as f64;
         Input {
             rtt_ms: (noise.below(100) >= stretch.lost).then_some(rtt_us as f64 / 1e3),
