@@ -14,6 +14,7 @@ use crate::config::{self, DaemonConfig, ReadFiles, WanConfig, show_rate};
 use crate::exit::{ExitReason, Failure};
 use crate::probe::{IcmpProber, ProbeWan};
 use crate::published::Published;
+use crate::routeros::MangleRule;
 use crate::{daemon, logging};
 
 /// Keeps a home internet line fast and responsive.
@@ -49,7 +50,7 @@ enum Command {
         /// Do not read the password and CA files that it names
         #[arg(long, conflicts_with = "router")]
         text_only: bool,
-        /// Also log in to the router and look for the queues; nothing is changed there
+        /// Also log in to the router and look for queues and steering rules; nothing is changed there
         #[arg(long)]
         router: bool,
     },
@@ -128,6 +129,13 @@ fn check_router(config: &DaemonConfig, out: &mut impl Write) -> Result<(), Failu
             let (name, limit) = (&queue.name, show_rate(queue.max_limit));
             say(out, &format!("{} {}: queue {name}, now {limit}", wan.name, direction.name()))?;
         }
+    }
+    for rule in &config.steering_rules.rules {
+        let name = config.wans.get(usize::from(rule.wan.0)).map_or("?", |wan| &wan.name);
+        let MangleRule { comment, chain, action, disabled, .. } =
+            client.find_rule(&rule.comment)?;
+        let state = if disabled { "off" } else { "on" };
+        say(out, &format!("steering to {name}: {chain} rule {comment:?} ({action}), now {state}"))?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::explain;
 use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::Published;
-use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker};
+use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
 use crate::state_file::{self, StateFile, StateSaver};
 use crate::status;
 use crate::trace_file::Recorder;
@@ -111,8 +111,9 @@ impl<P: Prober> Daemon<P> {
                 Action::SetRate { id, wan, direction, rate, is_cut } => {
                     self.worker.set_rate(RateOrder { id, wan, direction, rate, is_cut });
                 }
-                // No configuration asks for it yet.
-                Action::SetSteering { .. } => {}
+                Action::SetSteering { id, to, .. } => {
+                    self.worker.steer(SteeringOrder { id, to });
+                }
             }
         }
         for event in self.outputs.events.iter().filter(|event| explain::is_logged(event)) {
@@ -139,7 +140,7 @@ impl<P: Prober> Daemon<P> {
             OnExit::FailSafe | OnExit::Keep => Vec::new(),
         };
         let report = self.worker.finish(rates, std::time::Instant::now() + FINISH_TIMEOUT);
-        if report.unconfirmed.is_empty() {
+        if report.is_confirmed() {
             tracing::info!("ended: {report}");
         } else {
             tracing::warn!("ended: {report}");
@@ -188,7 +189,8 @@ fn start_recorder(
 fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
     let client = connect(config)?;
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
-    RouterWorker::start(client, queues)
+    let steering = config.steering_rules.clone();
+    RouterWorker::start(client, queues, steering)
         .map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
 }
 

@@ -7,6 +7,7 @@ mod link;
 mod load;
 mod quantity;
 mod reader;
+mod steering;
 #[cfg(test)]
 mod tests;
 mod wan;
@@ -21,7 +22,7 @@ pub use self::quantity::show_rate;
 pub use self::reader::{Problem, Problems};
 use crate::exit::{ExitReason, Failure};
 use crate::probe::ProbeWan;
-use crate::routeros::{Secret, TlsTrust};
+use crate::routeros::{Secret, SteeringRules, TlsTrust};
 
 /// Everything `wanctl run` needs to know.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub struct DaemonConfig {
     pub router: RouterConfig,
     /// The WANs, in the order of [`Self::core`].
     pub wans: Vec<WanConfig>,
+    /// The router's rules that steer between them.
+    pub steering_rules: SteeringRules,
     /// What the core is told.
     pub core: wanctl_core::config::Config,
 }

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wanctl_core::tick::{MAX_WANS, Outcome, Reply, Tick};
+use wanctl_core::tick::{MAX_WANS, Outcome, Reply, SteeringReply, Tick};
 use wanctl_core::units::PerDirection;
 
 use super::error::RouterError;
+use super::steer::{SteeringOrder, WaitingSteering};
 use super::worker::{FinalRate, RateOrder, RequestCounters, RouterStatus};
 use crate::clock;
 
@@ -27,6 +28,15 @@ pub(crate) struct Waiting {
     is_cut: bool,
 }
 
+/// What the worker does next.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Write a rate.
+    Write(Waiting),
+    /// Switch the steering rules.
+    Steer(WaitingSteering),
+}
+
 /// How the worker shall end.
 #[derive(Debug)]
 struct Stop {
@@ -39,6 +49,10 @@ struct State {
     slots: [PerDirection<Option<Waiting>>; MAX_WANS],
     replies: VecDeque<Reply>,
     replies_dropped: u16,
+    /// There is one steering command at a time.
+    steering: Option<WaitingSteering>,
+    steering_reply: Option<SteeringReply>,
+    is_steering_off: bool,
     status: RouterStatus,
     fatal: Option<RouterError>,
     counters: RequestCounters,
@@ -60,6 +74,9 @@ impl Desk {
             slots: [PerDirection { download: None, upload: None }; MAX_WANS],
             replies: VecDeque::with_capacity(REPLIES_MAX),
             replies_dropped: 0,
+            steering: None,
+            steering_reply: None,
+            is_steering_off: false,
             status: RouterStatus::Connecting,
             fatal: None,
             counters: RequestCounters::default(),
@@ -100,12 +117,26 @@ impl Desk {
         self.changed.notify_all();
     }
 
+    /// Takes a steering order; one that has not been carried out yet is replaced, and answered as
+    /// failed.
+    pub(crate) fn give_steering(&self, order: SteeringOrder) {
+        let mut state = self.lock();
+        if let Some(replaced) = state.steering.replace(WaitingSteering::new(order)) {
+            state.steering_reply = Some(replaced.reply(false));
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
     /// Moves as many replies as the tick has room for; the others wait for the next one.
     pub(crate) fn drain(&self, tick: &mut Tick) {
         let mut state = self.lock();
         while !tick.replies.is_full() {
             let Some(reply) = state.replies.pop_front() else { break };
             tick.push_reply(reply);
+        }
+        if let Some(reply) = state.steering_reply.take() {
+            tick.push_steering_reply(reply);
         }
         tick.inputs_dropped = tick.inputs_dropped.saturating_add(state.replies_dropped);
         state.replies_dropped = 0;
@@ -142,16 +173,16 @@ impl Desk {
 
     // The worker's side.
 
-    /// Waits for the most urgent order: cuts first, then the one whose slot waits longest. `None`
-    /// when the worker shall end.
-    pub(crate) fn next_order(&self) -> Option<Waiting> {
+    /// Waits for the most urgent order: cuts first, then steering, then the raise whose slot waits
+    /// longest. `None` when the worker shall end.
+    pub(crate) fn next_work(&self) -> Option<Work> {
         let mut state = self.lock();
         loop {
             if state.stop.is_some() {
                 return None;
             }
-            if let Some(waiting) = state.take_most_urgent() {
-                return Some(waiting);
+            if let Some(work) = state.take_work() {
+                return Some(work);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -168,6 +199,10 @@ impl Desk {
 
     pub(crate) fn reply(&self, waiting: &Waiting, outcome: Outcome) {
         self.lock().reply(waiting, outcome);
+    }
+
+    pub(crate) fn reply_steering(&self, reply: SteeringReply) {
+        self.lock().steering_reply = Some(reply);
     }
 
     pub(crate) fn set_status(&self, status: RouterStatus) {
@@ -201,6 +236,15 @@ impl Desk {
         self.lock().confirmed.push(held);
     }
 
+    pub(crate) fn confirm_steering_off(&self) {
+        self.lock().is_steering_off = true;
+    }
+
+    /// Returns whether the router confirmed that steering is off, before the end.
+    pub(crate) fn is_steering_off(&self) -> bool {
+        self.lock().is_steering_off
+    }
+
     pub(crate) fn end(&self) {
         self.lock().is_ended = true;
         self.changed.notify_all();
@@ -208,6 +252,17 @@ impl Desk {
 }
 
 impl State {
+    fn take_work(&mut self) -> Option<Work> {
+        let has_cut = {
+            let mut slots = self.slots.iter().flat_map(|wan| [&wan.download, &wan.upload]);
+            slots.any(|slot| slot.is_some_and(|waiting| waiting.is_cut))
+        };
+        match self.steering.take_if(|_| !has_cut) {
+            Some(waiting) => Some(Work::Steer(waiting)),
+            None => self.take_most_urgent().map(Work::Write),
+        }
+    }
+
     fn take_most_urgent(&mut self) -> Option<Waiting> {
         let slots = self.slots.iter_mut().flat_map(|wan| [&mut wan.download, &mut wan.upload]);
         let waiting = slots.filter(|slot| slot.is_some());
@@ -286,8 +341,33 @@ mod tests {
         let desk = Desk::new();
         desk.give(order(1, 0, Direction::Download, true));
         desk.stop(Vec::new(), Instant::now());
-        assert!(desk.next_order().is_none());
+        assert!(desk.next_work().is_none());
         assert!(desk.pause(Duration::MAX), "no pause outlasts the stop");
+    }
+
+    #[test]
+    fn steering_waits_for_cuts_but_not_for_raises() {
+        let desk = Desk::new();
+        desk.give(order(1, 0, Direction::Download, false));
+        desk.give(order(2, 0, Direction::Upload, true));
+        desk.give_steering(SteeringOrder { id: CommandId(3), to: Some(WanId(1)) });
+        let next = || match desk.next_work() {
+            Some(Work::Write(waiting)) => waiting.order.id.0,
+            Some(Work::Steer(waiting)) => waiting.order.id.0,
+            None => panic!("nothing to do"),
+        };
+        assert_eq!([next(), next(), next()], [2, 3, 1]);
+    }
+
+    #[test]
+    fn a_steering_order_that_is_replaced_is_answered() {
+        let desk = Desk::new();
+        desk.give_steering(SteeringOrder { id: CommandId(1), to: Some(WanId(1)) });
+        desk.give_steering(SteeringOrder { id: CommandId(2), to: None });
+        let mut tick = Tick::new(Now::from_micros(0));
+        desk.drain(&mut tick);
+        let [reply] = tick.steering_replies.as_slice() else { panic!("{tick:?}") };
+        assert_eq!((reply.id, reply.succeeded), (CommandId(1), false));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The worker thread: first contact, serving orders, the last writes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,11 @@ use wanctl_core::tick::Outcome;
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, WanId};
 
 use super::client::Client;
-use super::desk::Desk;
+use super::desk::{Desk, Waiting, Work};
 use super::error::RouterError;
 use super::model::{Queue, RouterIdentity};
-use super::worker::RouterStatus;
+use super::steer::{Steerer, SteeringRules};
+use super::worker::{FinalRate, RouterStatus};
 use crate::clock;
 
 /// The pause after the first failure of an episode. Long enough for the router's web server to
@@ -35,6 +37,13 @@ impl BackOff {
     }
 }
 
+/// What is left to do before the end.
+#[derive(Debug, Clone, Copy)]
+enum Last {
+    Rate(FinalRate),
+    SteeringOff,
+}
+
 /// A queue to be controlled.
 #[derive(Debug)]
 struct Target {
@@ -48,11 +57,12 @@ struct Target {
 pub(crate) struct Server {
     client: Client,
     targets: Vec<PerDirection<Target>>,
-    desk: Arc<Desk>,
+    pub(super) steerer: Steerer,
+    pub(super) desk: Arc<Desk>,
     /// Known after the first contact.
     identity: Option<RouterIdentity>,
     /// Whether any write has ever succeeded.
-    has_written: bool,
+    pub(super) has_written: bool,
     failing_since: Option<embassy_time::Instant>,
     /// What kind of failure was told last.
     failing_kind: Option<std::mem::Discriminant<RouterError>>,
@@ -60,7 +70,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(client: Client, queues: Vec<PerDirection<String>>, desk: Arc<Desk>) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        queues: Vec<PerDirection<String>>,
+        steering: SteeringRules,
+        desk: Arc<Desk>,
+    ) -> Self {
         let target = |name| Target { name, id: None };
         let targets = queues
             .into_iter()
@@ -69,6 +84,7 @@ impl Server {
         Self {
             client,
             targets,
+            steerer: Steerer::new(steering),
             desk,
             identity: None,
             has_written: false,
@@ -106,52 +122,85 @@ impl Server {
 
     /// Carries out orders until the worker shall end.
     fn serve(&mut self) -> Result<(), RouterError> {
-        while let Some(waiting) = self.desk.next_order() {
-            let order = waiting.order;
-            match self.write(order.wan, order.direction, order.rate) {
-                Ok(held) => self.desk.reply(&waiting, Outcome::Applied(held)),
-                Err(error) => {
-                    self.desk.reply(&waiting, Outcome::Failed);
-                    if error.is_fatal() && !self.has_written {
-                        return Err(error);
-                    }
-                    self.note_failure(&error);
-                    self.desk.pause(self.back_off.next());
-                }
+        while let Some(work) = self.desk.next_work() {
+            match work {
+                Work::Write(waiting) => self.carry_out(&waiting)?,
+                Work::Steer(waiting) => self.carry_out_steering(&waiting)?,
             }
         }
         Ok(())
     }
 
-    /// Writes each final rate until it is confirmed, waiting cannot help, or the time is over.
+    fn carry_out(&mut self, waiting: &Waiting) -> Result<(), RouterError> {
+        let order = waiting.order;
+        match self.write(order.wan, order.direction, order.rate) {
+            Ok(held) => self.desk.reply(waiting, Outcome::Applied(held)),
+            Err(error) => {
+                self.desk.reply(waiting, Outcome::Failed);
+                if error.is_fatal() && !self.has_written {
+                    return Err(error);
+                }
+                self.note_failure(&error);
+                self.pause();
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves a router that fails alone for a while.
+    pub(super) fn pause(&mut self) {
+        self.desk.pause(self.back_off.next());
+    }
+
+    /// Switches steering off and writes each final rate, until it is confirmed, waiting cannot help,
+    /// or the time is over.
     fn write_final_rates(&mut self) {
-        let Some((mut open, deadline)) = self.desk.final_rates() else { return };
+        let Some((rates, deadline)) = self.desk.final_rates() else { return };
         self.back_off = BackOff::new();
-        while let Some((wan, direction, rate)) = open.pop_front() {
+        let steering = self.steerer.leaves_something().then_some(Last::SteeringOff);
+        let mut open: VecDeque<Last> =
+            steering.into_iter().chain(rates.into_iter().map(Last::Rate)).collect();
+        while let Some(last) = open.pop_front() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            let written = self.ensure_contact().and_then(|()| self.write(wan, direction, rate));
-            match written {
-                Ok(held) => self.desk.confirm((wan, direction, held)),
-                Err(error) => {
-                    tracing::warn!(wan = wan.0, direction = direction.name(), %error,
-                        "the final rate is not confirmed");
-                    if !error.is_fatal() {
-                        open.push_back((wan, direction, rate));
-                        std::thread::sleep(self.back_off.next().min(left));
-                    }
+            let done = self.ensure_contact().and_then(|()| self.write_last(last));
+            if let Err(error) = done {
+                match last {
+                    Last::Rate((wan, direction, _)) => tracing::warn!(
+                        wan = wan.0, direction = direction.name(), %error,
+                        "the final rate is not confirmed"
+                    ),
+                    Last::SteeringOff => tracing::warn!(%error, "steering is not confirmed off"),
+                }
+                if !error.is_fatal() {
+                    open.push_back(last);
+                    std::thread::sleep(self.back_off.next().min(left));
                 }
             }
         }
+    }
+
+    fn write_last(&mut self, last: Last) -> Result<(), RouterError> {
+        match last {
+            Last::Rate((wan, direction, rate)) => {
+                let held = self.write(wan, direction, rate)?;
+                self.desk.confirm((wan, direction, held));
+            }
+            Last::SteeringOff => {
+                self.steer(None)?;
+                self.desk.confirm_steering_off();
+            }
+        }
+        Ok(())
     }
 
     fn ensure_contact(&mut self) -> Result<(), RouterError> {
         if self.identity.is_some() { Ok(()) } else { self.look_up_everything() }
     }
 
-    /// Finds the router and all queues; nothing is written before this has succeeded once.
+    /// Finds the router, all queues and all steering rules; nothing is written before this has succeeded once.
     fn look_up_everything(&mut self) -> Result<(), RouterError> {
         let identity = self.call(Client::identify)?;
         for wan in 0..self.targets.len() {
@@ -159,6 +208,7 @@ impl Server {
                 self.look_up(wan, direction)?;
             }
         }
+        self.look_up_rules()?;
         let RouterIdentity { name, version, board } = &identity;
         tracing::info!(name, version, board, "router found");
         self.identity = Some(identity);
@@ -233,7 +283,7 @@ impl Server {
     }
 
     /// Makes one request and counts it.
-    fn call<T>(
+    pub(super) fn call<T>(
         &self,
         request: impl FnOnce(&Client) -> Result<T, RouterError>,
     ) -> Result<T, RouterError> {
@@ -243,7 +293,7 @@ impl Server {
         result
     }
 
-    fn note_failure(&mut self, error: &RouterError) {
+    pub(super) fn note_failure(&mut self, error: &RouterError) {
         // Once per episode, and again when the cause is another one.
         let kind = std::mem::discriminant(error);
         if self.failing_since.is_none() || self.failing_kind != Some(kind) {
@@ -256,7 +306,7 @@ impl Server {
         self.desk.set_status(RouterStatus::Failing { since, error: error.to_string() });
     }
 
-    fn note_success(&mut self) {
+    pub(super) fn note_success(&mut self) {
         let Some(identity) = self.identity.clone() else { return };
         self.back_off = BackOff::new();
         match self.failing_since.take() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use wanctl_core::tick::{Outcome, Tick};
 use wanctl_core::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
 
-use super::super::{RateOrder, RouterError, RouterStatus, RouterWorker};
+use super::super::{RateOrder, RouterError, RouterStatus, RouterWorker, SteeringRules};
 use super::server::{Answer, FakeRouter, Request};
 use super::*;
 
@@ -19,7 +19,7 @@ use Direction::{Download, Upload};
 
 fn start(url: &str) -> RouterWorker {
     let queues = PerDirection { download: "down".to_owned(), upload: "up".to_owned() };
-    RouterWorker::start(client(url), vec![queues]).unwrap()
+    RouterWorker::start(client(url), vec![queues], SteeringRules::default()).unwrap()
 }
 
 fn order(id: u32, direction: Direction, mbps: u64, is_cut: bool) -> RateOrder {
