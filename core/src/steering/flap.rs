@@ -16,8 +16,6 @@ pub(super) struct FlapGuard {
     config: Option<FlapGuardConfig>,
     /// The quirk `guards_without_effect`.
     is_reference: bool,
-    /// The quirk `timers_in_doubles`.
-    is_penalty_counted: bool,
     #[serde(with = "crate::micros")]
     toggles: Deque<Instant, MAX_TOGGLES>,
     penalty: Countdown,
@@ -29,7 +27,6 @@ impl FlapGuard {
         Self {
             config: config.flap_guard,
             is_reference: config.quirks.guards_without_effect,
-            is_penalty_counted: config.quirks.timers_in_doubles,
             toggles: Deque::new(),
             penalty: if config.quirks.timers_in_doubles {
                 Countdown::in_doubles(penalty, config.tick)
@@ -62,7 +59,7 @@ impl FlapGuard {
 
     /// Lets time pass.
     pub(super) fn pass(&mut self, time: Duration) {
-        if !self.is_penalty_counted && self.penalty.pass(time) {
+        if !self.is_reference && self.penalty.pass(time) {
             self.penalty.stop();
         }
     }
@@ -70,7 +67,7 @@ impl FlapGuard {
     /// Runs and starts a penalty as the reference does: it runs in scored ticks only, and starts
     /// whenever too many changes are listed. Returns whether it begins.
     pub(super) fn reconsider(&mut self, tick: Duration) -> bool {
-        if self.is_penalty_counted && self.penalty.pass(tick) {
+        if self.is_reference && self.penalty.pass(tick) {
             self.penalty.stop();
         }
         let begins = self.is_reference && !self.is_penalised() && self.is_too_many();
