@@ -28,8 +28,8 @@ pub struct Controller<const WANS: usize = MAX_WANS> {
     ticks: u64,
     outputs_dropped: u64,
     config: u32,
-    restoration: Option<Restoration>,
     steering: Option<Steering>,
+    restoration: Option<Restoration>,
 }
 
 impl<const WANS: usize> Controller<WANS> {
@@ -52,8 +52,8 @@ impl<const WANS: usize> Controller<WANS> {
             ticks: 0,
             outputs_dropped: 0,
             config: config.fingerprint(),
-            restoration: None,
             steering: config.steering.as_ref().map(Steering::new),
+            restoration: None,
         })
     }
 
