@@ -24,6 +24,7 @@ enum Command {
     /// Measure the memory, CPU time and tick pacing of a wanctl process with one WAN
     Measure(measure::MeasureArgs),
     /// Compare the core with a recorded run of the reference controller
+    #[command(after_help = parity::help())]
     Parity(parity::ParityArgs),
     /// Feed a recording to the core again and compare every output bit for bit
     #[command(after_help = REPLAY_EXIT_CODES)]

@@ -258,8 +258,8 @@ pub struct SteeringQuirks {
     /// authorities control one rule.
     pub two_authorities: bool,
     /// The flap guard and the hold-down hold nothing back but confidence scoring's return, toggles
-    /// leave the guard's list only when another one comes, and a flapping score needs no more than
-    /// any other.
+    /// leave the guard's list only when another one comes, its penalty runs in scored ticks only, and
+    /// a flapping score needs no more than any other.
     pub guards_without_effect: bool,
     /// Confidence scoring's dry run has no state of its own but looks at the real one.
     pub dry_run_sees_real_state: bool,

@@ -37,7 +37,7 @@ impl Course {
             } else {
                 Countdown::new(config.hold_down)
             },
-            flap: FlapGuard::new(config.flap_guard, &config.quirks),
+            flap: FlapGuard::new(config),
             red_needed: ticks_covering(config.on_after, config.tick),
             alternate_is_believed: config.quirks.alternate_is_believed,
             has_reference_hold_down,
@@ -56,9 +56,9 @@ impl Course {
         self.hold_down.left()
     }
 
-    /// Starts the flap guard's penalty as the reference does; returns whether it begins.
-    pub(super) fn reconsider_flapping(&mut self) -> bool {
-        self.flap.reconsider()
+    /// Runs and starts the flap guard's penalty as the reference does; returns whether it begins.
+    pub(super) fn reconsider_flapping(&mut self, tick: Duration) -> bool {
+        self.flap.reconsider(tick)
     }
 
     /// Lets time pass.

@@ -4,7 +4,7 @@ use embassy_time::{Duration, Instant};
 use heapless::Deque;
 use serde::{Deserialize, Serialize};
 
-use crate::steering::config::{FlapGuardConfig, SteeringQuirks};
+use crate::steering::config::{FlapGuardConfig, SteeringConfig};
 use crate::steering::timer::Countdown;
 
 /// The most changes the flap guard remembers.
@@ -22,13 +22,17 @@ pub(super) struct FlapGuard {
 }
 
 impl FlapGuard {
-    pub(super) fn new(config: Option<FlapGuardConfig>, quirks: &SteeringQuirks) -> Self {
-        let penalty = config.map_or(Duration::MIN, |config| config.penalty);
+    pub(super) fn new(config: &SteeringConfig) -> Self {
+        let penalty = config.flap_guard.map_or(Duration::MIN, |guard| guard.penalty);
         Self {
-            config,
-            is_reference: quirks.guards_without_effect,
+            config: config.flap_guard,
+            is_reference: config.quirks.guards_without_effect,
             toggles: Deque::new(),
-            penalty: Countdown::new(penalty),
+            penalty: if config.quirks.timers_in_doubles {
+                Countdown::in_doubles(penalty, config.tick)
+            } else {
+                Countdown::new(penalty)
+            },
         }
     }
 
@@ -55,14 +59,17 @@ impl FlapGuard {
 
     /// Lets time pass.
     pub(super) fn pass(&mut self, time: Duration) {
-        if self.penalty.pass(time) {
+        if !self.is_reference && self.penalty.pass(time) {
             self.penalty.stop();
         }
     }
 
-    /// Starts a penalty as the reference does, whenever too many changes are listed; returns whether
-    /// it begins.
-    pub(super) fn reconsider(&mut self) -> bool {
+    /// Runs and starts a penalty as the reference does: it runs in scored ticks only, and starts
+    /// whenever too many changes are listed. Returns whether it begins.
+    pub(super) fn reconsider(&mut self, tick: Duration) -> bool {
+        if self.is_reference && self.penalty.pass(tick) {
+            self.penalty.stop();
+        }
         let begins = self.is_reference && !self.is_penalised() && self.is_too_many();
         if begins {
             self.penalty.start();
@@ -88,6 +95,11 @@ impl FlapGuard {
         }
     }
 
+    /// Returns how many changes are remembered.
+    pub(super) fn toggles(&self) -> usize {
+        self.toggles.len()
+    }
+
     /// Returns what is left of the penalty.
     pub(super) fn penalty_left(&self) -> Option<Duration> {
         self.penalty.left()
@@ -97,9 +109,17 @@ impl FlapGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steering::config::SteeringQuirks;
+    use crate::units::WanId;
 
-    fn guard(quirks: &SteeringQuirks) -> FlapGuard {
-        FlapGuard::new(Some(FlapGuardConfig::DEFAULT), quirks)
+    const TICK: Duration = Duration::from_millis(50);
+
+    fn guard(quirks: SteeringQuirks) -> FlapGuard {
+        FlapGuard::new(&SteeringConfig { quirks, ..config() })
+    }
+
+    fn config() -> SteeringConfig {
+        SteeringConfig::new(&[WanId(0), WanId(1)], TICK)
     }
 
     fn at(seconds: u64) -> Instant {
@@ -108,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_fifth_change_within_five_minutes_costs_a_minute() {
-        let mut guard = guard(&SteeringQuirks::NONE);
+        let mut guard = guard(SteeringQuirks::NONE);
         for seconds in [0, 60, 120, 180] {
             assert!(!guard.record(at(seconds)));
         }
@@ -121,12 +141,12 @@ mod tests {
         assert_eq!(guard.added_score(), 0);
         // Nothing happened meanwhile: it does not come back by itself.
         guard.pass(Duration::from_secs(1));
-        assert!(!guard.reconsider());
+        assert!(!guard.reconsider(TICK));
     }
 
     #[test]
     fn changes_as_old_as_the_window_do_not_count() {
-        let mut guard = guard(&SteeringQuirks::NONE);
+        let mut guard = guard(SteeringQuirks::NONE);
         for seconds in [0, 1, 2, 3] {
             guard.record(at(seconds));
         }
@@ -136,20 +156,21 @@ mod tests {
 
     #[test]
     fn the_reference_s_penalty_comes_back_while_old_changes_are_listed() {
-        let mut guard = guard(&SteeringQuirks::REFERENCE);
+        let mut guard = guard(SteeringQuirks::REFERENCE);
         for seconds in 0..5 {
             assert!(!guard.record(at(seconds)));
         }
-        assert!(guard.reconsider());
-        assert!(!guard.reconsider());
+        assert!(guard.reconsider(TICK));
         guard.pass(Duration::from_secs(3600));
-        assert!(guard.reconsider());
+        // In doubles, 60 s are 1201 scored ticks.
+        assert!((0..1200).all(|_| !guard.reconsider(TICK)));
+        assert!(guard.reconsider(TICK));
         assert_eq!(guard.added_score(), 0, "and has no effect");
     }
 
     #[test]
     fn without_a_guard_nothing_is_flapping() {
-        let mut guard = FlapGuard::new(None, &SteeringQuirks::NONE);
+        let mut guard = FlapGuard::new(&SteeringConfig { flap_guard: None, ..config() });
         assert!((0..100).all(|seconds| !guard.record(at(seconds))));
         assert!(!guard.is_penalised());
     }

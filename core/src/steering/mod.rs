@@ -202,7 +202,9 @@ impl Steering {
         }
         self.hysteresis.reset();
         self.wish = None;
-        if let Some(scoring) = self.scoring.as_mut().filter(|scoring| !scoring.is_dry_run) {
+        // The reference's timers know nothing of the other authority's changes.
+        let is_theirs = !self.quirks.two_authorities;
+        if let Some(scoring) = self.scoring.as_mut().filter(|it| is_theirs && !it.is_dry_run) {
             scoring.confidence.reset();
         }
     }
@@ -264,7 +266,7 @@ impl Steering {
             delay: primary.unfiltered_delay(),
             has_drops: primary.has_drops(),
         };
-        if scoring.course.reconsider_flapping() {
+        if scoring.course.reconsider_flapping(self.tick) {
             tell_flapping(&scoring.course, out);
         }
         let is_own = scoring.is_dry_run && !self.quirks.dry_run_sees_real_state;
@@ -354,6 +356,7 @@ impl Steering {
             recovery_left: own.and_then(|scoring| scoring.confidence.recovery_left()),
             hold_down_left: guards.hold_down_left(),
             penalty_left: guards.flap().penalty_left(),
+            toggles: guards.flap().toggles(),
             would_steer_to: dry.and_then(|scoring| scoring.course.steered_to()),
             refused: self.refused,
             changes: self.changes,

@@ -30,6 +30,8 @@ pub struct SteeringSnapshot {
     pub hold_down_left: Option<Duration>,
     /// What is left of the flap guard's penalty.
     pub penalty_left: Option<Duration>,
+    /// How many changes the flap guard remembers.
+    pub toggles: usize,
     /// What confidence scoring would have done on its own: where traffic would be. Only in its dry
     /// run.
     pub would_steer_to: Option<WanId>,
