@@ -16,7 +16,7 @@ use crate::explain;
 use crate::links::{LinkWatcher, WatchedLink};
 use crate::pacer::Pacer;
 use crate::probe::Prober;
-use crate::published::Published;
+use crate::published::{About, Published};
 use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker};
 use crate::state_file::{self, StateFile, StateSaver};
 use crate::status;
@@ -44,7 +44,10 @@ pub fn run<P: Prober>(
     let worker = start_worker(config)?;
     let names: Vec<String> = config.wans.iter().map(|wan| wan.name.clone()).collect();
     tracing::info!("{} started for {}", crate::VERSION, names.join(", "));
-    let status_due = next_status(crate::clock::now(), config);
+    let (interval, started) = (config.core.tick, crate::clock::now());
+    let (about_names, router) = (names.clone(), worker.view());
+    published.begin(About { names: about_names, interval, started, router });
+    let status_due = next_status(started, config);
     let mut daemon = Daemon {
         controller,
         prober,
@@ -88,7 +91,8 @@ impl<P: Prober> Daemon<P> {
     ) -> Result<(), Failure> {
         while let Some(now) = self.pacer.wait(stop) {
             self.step(now);
-            published.publish(self.controller.snapshot(), self.pacer.pacing());
+            let probes = self.prober.counters();
+            published.publish(self.controller.snapshot(), self.pacer.pacing(), probes);
             if now >= self.status_due {
                 self.status_due = next_status(now, config);
                 tracing::info!("{}", self.status());
@@ -134,10 +138,7 @@ impl<P: Prober> Daemon<P> {
     }
 
     fn status(&self) -> String {
-        let mut router = self.worker.status().to_string();
-        for queue in self.worker.disputed() {
-            router.push_str(&format!(", somebody keeps changing {queue}"));
-        }
+        let router = self.worker.view().to_string();
         status::line(&self.names, &self.controller.snapshot(), &self.pacer.pacing(), &router)
     }
 

@@ -3,7 +3,7 @@
 //! It decides nothing about rates, zones or steering; that is the core's work alone. Threads:
 //! the tick thread ([`daemon`]) owns the controller and never waits for anything but its deadline;
 //! one thread probes ([`probe`]); one talks to the router ([`routeros`]); one watches the
-//! interfaces ([`links`]); on request
+//! interfaces ([`links`]), one answers questions ([`observe`]), one talks to systemd ([`notify`]); on request
 //! one records ([`trace_file`]) and one keeps the state for the next start ([`state_file`]).
 
 pub mod cli;
@@ -13,8 +13,11 @@ pub mod connectivity;
 pub mod daemon;
 pub mod exit;
 pub mod explain;
+pub mod instance;
 pub mod links;
 pub mod logging;
+pub mod notify;
+pub mod observe;
 pub mod pacer;
 pub mod probe;
 pub mod published;

@@ -104,7 +104,10 @@ impl IcmpSocket {
     /// Sends one echo request.
     pub(crate) fn send(&self, echo: Echo, to: Ipv4Addr) -> io::Result<()> {
         let packet = icmp::encode_request(echo);
-        self.socket.send_to(&packet, (to, 0)).map(|_| ())
+        let send = || self.socket.send_to(&packet, (to, 0)).map(|_| ());
+        // An ICMP error about an earlier probe that came just now makes one call fail on an
+        // unprivileged socket, whomever it is for.
+        send().or_else(|_| send())
     }
 
     /// Takes the next message, or [`io::ErrorKind::WouldBlock`].

@@ -15,7 +15,9 @@ pub use error::RouterError;
 pub use model::{Queue, QueueCounters, RouterIdentity, Written};
 pub use secret::Secret;
 pub use watch::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
-pub use worker::{FinalRate, FinishReport, RateOrder, RequestCounters, RouterStatus, RouterWorker};
+pub use worker::{
+    FinalRate, FinishReport, RateOrder, RequestCounters, RouterStatus, RouterView, RouterWorker,
+};
 
 #[cfg(test)]
 mod tests;
