@@ -30,7 +30,8 @@ use self::scenario::Scenario;
 /// Options of `wanctl-sim score`.
 #[derive(Debug, clap::Args)]
 pub struct ScoreArgs {
-    /// The suite to run: `default`, or `long` for a day of each idle line
+    /// The suite to run: `default`, `long` (a day of each idle line) or `rig` (the bench the
+    /// rivals were measured on)
     #[arg(long, default_value = "default")]
     suite: String,
     /// Only scenarios whose name contains this; may be given several times
@@ -106,7 +107,8 @@ fn scenarios(args: &ScoreArgs) -> Result<Vec<Scenario>> {
     let mut scenarios = match args.suite.as_str() {
         "default" => suite::default_suite(),
         "long" => suite::long_suite(),
-        other => bail!("there is no suite `{other}`; known are: default, long"),
+        "rig" => suite::rig_suite(),
+        other => bail!("there is no suite `{other}`; known are: default, long, rig"),
     };
     if !args.only.is_empty() {
         scenarios.retain(|scenario| args.only.iter().any(|name| scenario.name.contains(name)));

@@ -42,6 +42,32 @@ pub fn long_suite() -> Vec<Scenario> {
     ]
 }
 
+/// Returns the bench the rivals were measured on: a real CAKE, 20 ms, 1000 kB of FIFO, two flows
+/// each way, the bottleneck at 50/20, then 15/6, then 40/16 Mbit/s for 20 s each.
+#[must_use]
+pub fn rig_suite() -> Vec<Scenario> {
+    let way = |floor, ceiling, rates: [u64; 3]| LineSpec {
+        capacity: CapacitySpec::Steps(
+            [0, 20_000, 40_000].into_iter().zip(rates.map(|rate| rate * MBPS)).collect(),
+        ),
+        fifo_bytes: 1_000_000,
+        limits: Limits { floor: floor * MBPS, ceiling: ceiling * MBPS },
+        traffic: TrafficSpec { flows: 2, ..TrafficSpec::default() },
+    };
+    let path = PathSpec { base_rtt_us: 20_000, jitter_us: 50, ..PathSpec::default() };
+    let dual = Scenario {
+        name: "rig-dual".to_owned(),
+        purpose: Purpose::Load,
+        seconds: 60,
+        warm_up_s: 2,
+        lines: PerDirection { download: way(5, 60, [50, 15, 40]), upload: way(2, 25, [20, 6, 16]) },
+        path,
+    };
+    let mut down = Scenario { name: "rig-download".to_owned(), ..dual.clone() };
+    down.lines.upload.traffic = TrafficSpec::default();
+    vec![dual, down]
+}
+
 /// A direction with a plan's rate and what it can really carry.
 struct Way {
     plan: u64,
