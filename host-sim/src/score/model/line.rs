@@ -67,15 +67,24 @@ pub struct Marker {
     entered_us: u64,
     /// When it came by the clock that stands still in outages.
     entered_up_us: u64,
-    /// The number of a probe; nothing for a mere sample of the delay.
-    pub probe: Option<u64>,
+    /// What it is.
+    kind: MarkerKind,
+}
+
+/// What a marker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkerKind {
+    /// The probe of that number.
+    Probe(u64),
+    /// A ping of the scorer, which no noise and no loss meets; it has queued so many µs before.
+    Sample(u64),
 }
 
 /// A marker that has left the FIFO.
 #[derive(Debug, Clone, Copy)]
 pub struct Left {
-    /// The number of a probe; nothing for a mere sample of the delay.
-    pub probe: Option<u64>,
+    /// What it is.
+    pub kind: MarkerKind,
     /// How long it waited, in µs.
     pub waited_us: u64,
     /// How long it waited without the time in which the line was out, in µs.
@@ -130,7 +139,7 @@ impl Fifo {
             let into_us = ahead * STEP_US / capacity.max(1);
             let up_us = self.up_us + if is_up { into_us } else { 0 };
             left.push(Left {
-                probe: marker.probe,
+                kind: marker.kind,
                 waited_us: (now_us + into_us).saturating_sub(marker.entered_us),
                 queued_us: up_us.saturating_sub(marker.entered_up_us),
             });
@@ -142,7 +151,7 @@ impl Fifo {
     }
 
     /// Puts a marker at the end; returns false when there is no room for it.
-    pub fn enter(&mut self, now_us: u64, probe: Option<u64>) -> bool {
+    pub fn enter(&mut self, now_us: u64, kind: MarkerKind) -> bool {
         if self.markers.len() == self.markers.capacity() {
             return false;
         }
@@ -150,7 +159,7 @@ impl Fifo {
             position: self.departed + self.queue.total(),
             entered_us: now_us,
             entered_up_us: self.up_us,
-            probe,
+            kind,
         });
         true
     }
@@ -353,7 +362,7 @@ impl Line {
         self.queue_us = 0;
         while let Some(marker) = self.fifo.markers.pop_front() {
             let waited_us = now_us.saturating_sub(marker.entered_us);
-            left.push(Left { probe: marker.probe, waited_us, queued_us: 0 });
+            left.push(Left { kind: marker.kind, waited_us, queued_us: 0 });
         }
     }
 

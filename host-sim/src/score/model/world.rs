@@ -5,7 +5,7 @@ use wanctl_core::tick::{CheckKind, ConnectivityReport, CounterReading, Tick};
 use wanctl_core::units::{CommandId, Direction, PerDirection, WanId};
 
 use super::STEP_US;
-use super::line::{Left, Line, StepInput};
+use super::line::{Left, Line, MarkerKind, StepInput};
 use super::probes::Probes;
 use super::router::{Command, Router};
 use crate::score::capacity::Capacity;
@@ -200,7 +200,7 @@ impl<'a> World<'a> {
             if asks.probes & (1 << reflector) != 0 {
                 let number = self.probes.send(now_us, self.ticks, reflector);
                 let fifo = &mut self.lines.upload.fifo;
-                if fifo.is_full() || !fifo.enter(now_us, Some(number)) {
+                if fifo.is_full() || !fifo.enter(now_us, MarkerKind::Probe(number)) {
                     self.probes.lose(number);
                 }
             }
@@ -307,47 +307,56 @@ impl<'a> World<'a> {
         let now_us = (self.step + 1) * STEP_US;
         for index in 0..self.left.len() {
             let left = self.left[index];
-            match (left.probe, direction) {
-                (None, _) => self.recorder.delay(direction, now_us, left.queued_us),
-                (Some(number), Direction::Upload) => {
+            let fifo = &mut self.lines.download.fifo;
+            match (left.kind, direction) {
+                (MarkerKind::Probe(number), Direction::Upload) => {
                     self.probes.pass_upload(number, left.waited_us);
-                    let fifo = &mut self.lines.download.fifo;
-                    if fifo.is_full() || !fifo.enter(now_us, Some(number)) {
+                    if fifo.is_full() || !fifo.enter(now_us, left.kind) {
                         self.probes.lose(number);
                     }
                 }
-                (Some(number), Direction::Download) => {
+                (MarkerKind::Probe(number), Direction::Download) => {
                     self.probes.pass_download(number, left.waited_us);
+                }
+                (MarkerKind::Sample(before), Direction::Upload) => {
+                    // A full list of markers only makes the sample coarser.
+                    let _entered =
+                        fifo.enter(now_us, MarkerKind::Sample(before + left.queued_us));
+                }
+                (MarkerKind::Sample(before), Direction::Download) => {
+                    self.recorder.delay(now_us, before + left.queued_us);
                 }
             }
         }
     }
 
-    /// Looks at the true delay, and puts a marker into every loaded FIFO.
+    /// Looks at the true delay, and sends a ping of the scorer while anything is loaded.
     fn look(&mut self, paces: &PerDirection<Pace>) {
         let now_us = self.now_us();
+        let added_us = self.lines.download.queue_us() + self.lines.upload.queue_us();
+        let (mut is_any_loaded, mut is_any_out) = (false, false);
         for direction in Direction::BOTH {
             let pace = paces.get(direction);
             let spec = self.scenario.lines.get(direction);
             let is_up = pace.capacity_bps >= spec.limits.floor;
-            let line = self.lines.get_mut(direction);
             let is_loaded =
                 self.switches.get(direction).is_on || pace.constant * 2 >= pace.capacity;
-            self.recorder.look(
-                direction,
-                &Moment {
-                    now_us,
-                    queue_us: line.queue_us(),
-                    capacity_bps: pace.capacity_bps,
-                    rate_bps: *self.rates.get(direction),
-                    is_up,
-                    is_loaded,
-                },
-            );
-            if is_loaded && is_up {
-                // A full list of markers only makes the sample coarser.
-                let _entered = line.fifo.enter(now_us, None);
-            }
+            is_any_loaded |= is_loaded;
+            is_any_out |= is_loaded && !is_up;
+            let moment = Moment {
+                now_us,
+                queue_us: self.lines.get(direction).queue_us(),
+                added_us,
+                capacity_bps: pace.capacity_bps,
+                rate_bps: *self.rates.get(direction),
+                is_up,
+                is_loaded,
+            };
+            self.recorder.look(direction, &moment);
+        }
+        if is_any_loaded && !is_any_out {
+            // A full list of markers only makes the sample coarser.
+            let _entered = self.lines.upload.fifo.enter(now_us, MarkerKind::Sample(0));
         }
     }
 
