@@ -99,6 +99,7 @@ fn wander(plan_mbps: u64, mean_mbps: u64, sigma_permille: u64, tau_ms: u64) -> W
         redraw_ms: 0,
         outage_every_ms: 0,
         outage_ms: 0,
+        flutter_permille: 50,
     };
     Way { capacity: CapacitySpec::Wander(spec), ..fixed(plan_mbps) }
 }

@@ -253,6 +253,8 @@ pub struct StepInput {
     pub step: u64,
     /// Bits the bottleneck can carry in it.
     pub capacity: u64,
+    /// Bits per step it can carry in the mean of the next 100 ms.
+    pub ahead: u64,
     /// Bits CAKE lets through in it.
     pub rate: u64,
     /// Bits of traffic that does not react.
@@ -334,8 +336,8 @@ impl Line {
         self.fifo.depart(leaving.total(), input.capacity, now_us, input.is_up, left);
         if self.fifo.queued() == 0 {
             self.queue_us = 0;
-        } else if input.capacity > 0 {
-            self.queue_us = self.fifo.queued() * STEP_US / input.capacity;
+        } else if input.ahead > 0 {
+            self.queue_us = self.fifo.queued() * STEP_US / input.ahead;
         } else {
             self.queue_us += STEP_US;
         }

@@ -26,6 +26,7 @@ impl Bench {
             let input = StepInput {
                 step: self.step,
                 capacity: per_step(capacity),
+                ahead: per_step(capacity),
                 rate: per_step(rate),
                 constant: per_step(constant),
                 is_on: true,

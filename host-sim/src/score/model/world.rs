@@ -81,7 +81,10 @@ pub struct World<'a> {
 /// The capacity and the rate of one direction in one step.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pace {
-    capacity_bps: u64,
+    /// Mean capacity around now, in bit/s.
+    around_bps: u64,
+    /// Mean capacity of the time ahead, in bits per step.
+    ahead: u64,
     capacity: u64,
     rate: u64,
     constant: u64,
@@ -143,7 +146,8 @@ impl<'a> World<'a> {
     /// Returns what only the oracle knows.
     #[must_use]
     pub fn truth(&self) -> Truth {
-        let at = |direction| self.capacity.get(direction).at_ms(self.now_us() / 1000);
+        let (now_ms, tick_ms) = (self.now_us() / 1000, TICK_US / 1000);
+        let at = |direction| self.capacity.get(direction).mean_from_ms(now_ms, tick_ms);
         let capacity =
             PerDirection { download: at(Direction::Download), upload: at(Direction::Upload) };
         Truth { capacity }
@@ -254,10 +258,11 @@ impl<'a> World<'a> {
     fn paces(&self) -> PerDirection<Pace> {
         let ms = self.now_us() / 1000;
         let pace = |direction| {
-            let capacity_bps = self.capacity.get(direction).at_ms(ms);
+            let bin = self.capacity.get(direction).at_ms(ms);
             Pace {
-                capacity_bps,
-                capacity: per_step(capacity_bps),
+                around_bps: bin.around,
+                ahead: per_step(bin.ahead),
+                capacity: per_step(bin.rate),
                 rate: per_step(*self.rates.get(direction)),
                 constant: per_step(self.scenario.lines.get(direction).traffic.constant_bps),
             }
@@ -282,11 +287,12 @@ impl<'a> World<'a> {
             let input = StepInput {
                 step: self.step,
                 capacity: pace.capacity,
+                ahead: pace.ahead,
                 rate: pace.rate,
                 constant: pace.constant + acks,
                 is_on,
                 base_us: base_us + other,
-                is_up: pace.capacity_bps >= limits.floor,
+                is_up: pace.around_bps >= limits.floor,
             };
             self.left.clear();
             let line = self.lines.get_mut(direction);
@@ -320,8 +326,7 @@ impl<'a> World<'a> {
                 }
                 (MarkerKind::Sample(before), Direction::Upload) => {
                     // A full list of markers only makes the sample coarser.
-                    let _entered =
-                        fifo.enter(now_us, MarkerKind::Sample(before + left.queued_us));
+                    let _entered = fifo.enter(now_us, MarkerKind::Sample(before + left.queued_us));
                 }
                 (MarkerKind::Sample(before), Direction::Download) => {
                     self.recorder.delay(now_us, before + left.queued_us);
@@ -338,7 +343,7 @@ impl<'a> World<'a> {
         for direction in Direction::BOTH {
             let pace = paces.get(direction);
             let spec = self.scenario.lines.get(direction);
-            let is_up = pace.capacity_bps >= spec.limits.floor;
+            let is_up = pace.around_bps >= spec.limits.floor;
             let is_loaded =
                 self.switches.get(direction).is_on || pace.constant * 2 >= pace.capacity;
             is_any_loaded |= is_loaded;
@@ -347,7 +352,7 @@ impl<'a> World<'a> {
                 now_us,
                 queue_us: self.lines.get(direction).queue_us(),
                 added_us,
-                capacity_bps: pace.capacity_bps,
+                capacity_bps: pace.around_bps,
                 rate_bps: *self.rates.get(direction),
                 is_up,
                 is_loaded,
