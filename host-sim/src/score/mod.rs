@@ -6,6 +6,7 @@ pub mod board;
 pub mod capacity;
 pub mod contender;
 pub mod histogram;
+pub mod input;
 pub mod laws;
 pub mod metrics;
 pub mod model;
@@ -14,6 +15,7 @@ pub mod run;
 pub mod scenario;
 pub mod suite;
 pub mod table;
+pub mod traces;
 
 use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -34,6 +36,9 @@ pub struct ScoreArgs {
     /// rivals were measured on)
     #[arg(long, default_value = "default")]
     suite: String,
+    /// Add every capacity trace in this folder to the suite
+    #[arg(long, value_name = "DIR")]
+    traces: Option<PathBuf>,
     /// Only scenarios whose name contains this; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -108,8 +113,12 @@ fn scenarios(args: &ScoreArgs) -> Result<Vec<Scenario>> {
         "default" => suite::default_suite(),
         "long" => suite::long_suite(),
         "rig" => suite::rig_suite(),
-        other => bail!("there is no suite `{other}`; known are: default, long, rig"),
+        "none" => Vec::new(),
+        other => bail!("there is no suite `{other}`; known are: default, long, rig, none"),
     };
+    if let Some(folder) = &args.traces {
+        scenarios.extend(traces::folder(folder)?);
+    }
     if !args.only.is_empty() {
         scenarios.retain(|scenario| args.only.iter().any(|name| scenario.name.contains(name)));
     }
