@@ -5,6 +5,7 @@
 pub mod board;
 pub mod capacity;
 pub mod contender;
+pub mod goals;
 pub mod histogram;
 pub mod input;
 pub mod laws;
@@ -27,7 +28,7 @@ use self::contender::budget::Budget;
 use self::laws::Law;
 use self::model::router::Backend;
 use self::run::Setup;
-use self::scenario::Scenario;
+use self::scenario::{Purpose, Scenario};
 
 /// Options of `wanctl-sim score`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +49,13 @@ pub struct ScoreArgs {
     /// How many seeds of each scenario
     #[arg(long, default_value_t = 20)]
     seeds: u64,
+    /// How many seeds of each idle line, which lasts a day
+    #[arg(long, default_value_t = 1)]
+    idle_seeds: u64,
+    /// Everything that is judged: all laws on linux, ours and autorate on routeros as well, with
+    /// budgets of 30, 120 and 240 writes a minute
+    #[arg(long)]
+    goals: bool,
     /// The first seed
     #[arg(long, default_value_t = 1)]
     first_seed: u64,
@@ -78,15 +86,15 @@ pub fn run(args: &ScoreArgs, out: &mut impl Write) -> Result<()> {
     let laws: Vec<Law> = args.laws.iter().map(|name| Law::find(name)).collect::<Result<_>>()?;
     let setup = setup(args);
     let scenarios = scenarios(args)?;
+    let entries = if args.goals { goal_entries(&laws) } else { entries(&laws, setup) };
     if let Some(path) = &args.dump {
         return dump(args, &scenarios, laws[0], &setup, path, out);
     }
-    let entry = |law: Law| Entry { name: law.name().to_owned(), law, setup };
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = Plan {
-        scenarios: scenarios.into_iter().map(|scenario| (scenario, args.seeds)).collect(),
+        scenarios: scenarios.into_iter().map(|scenario| with_seeds(scenario, args)).collect(),
         first_seed: args.first_seed,
-        entries: laws.into_iter().map(entry).collect(),
+        entries,
         threads: args.threads.unwrap_or(available),
     };
     let is_terminal = std::io::stderr().is_terminal();
@@ -96,7 +104,37 @@ pub fn run(args: &ScoreArgs, out: &mut impl Write) -> Result<()> {
             let _closed = write!(std::io::stderr(), "\r{done}/{of} runs{end}");
         }
     })?;
-    table::print(&plan, &board, out)
+    table::print(&plan, &board, out)?;
+    goals::print(&goals::rows(&plan, &board), out)
+}
+
+/// A day of idling is the same day whatever the seed, but for its noise: one seed will do.
+fn with_seeds(scenario: Scenario, args: &ScoreArgs) -> (Scenario, u64) {
+    let is_idle = scenario.purpose == Purpose::Idle;
+    let seeds = if is_idle { args.idle_seeds.min(args.seeds) } else { args.seeds };
+    (scenario, seeds)
+}
+
+fn entries(laws: &[Law], setup: Setup) -> Vec<Entry> {
+    laws.iter().map(|&law| Entry { name: law.name().to_owned(), law, setup }).collect()
+}
+
+/// Everything that is judged: all laws on Linux, and what a router's latency and budget make of
+/// ours and its rival.
+fn goal_entries(laws: &[Law]) -> Vec<Entry> {
+    let mut all = entries(laws, Setup::of(Backend::Linux));
+    for law in [Law::Autorate, Law::Adaptive] {
+        if !laws.contains(&law) {
+            continue;
+        }
+        let budgets: &[u32] = if law == Law::Adaptive { &[120, 30, 240] } else { &[120] };
+        for &per_minute in budgets {
+            let mut setup = Setup::of(Backend::Routeros);
+            setup.budget = Some(Budget { per_minute, ..Budget::ROUTEROS });
+            all.push(Entry { name: format!("{}/ros{per_minute}", law.name()), law, setup });
+        }
+    }
+    all
 }
 
 fn setup(args: &ScoreArgs) -> Setup {

@@ -353,6 +353,7 @@ impl<'a> World<'a> {
                 queue_us: self.lines.get(direction).queue_us(),
                 added_us,
                 capacity_bps: pace.around_bps,
+                ahead_bps: pace.ahead * (1_000_000 / STEP_US),
                 rate_bps: *self.rates.get(direction),
                 is_up,
                 is_loaded,
