@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow};
 
 use super::laws::Law;
 use super::metrics::Score;
+use super::overrides::Override;
 use super::run::{self, Setup};
 use super::scenario::Scenario;
 
@@ -33,6 +34,16 @@ pub struct Entry {
     pub law: Law,
     /// Its setup.
     pub setup: Setup,
+    /// Fields of its configuration to change, if it is one of the core's.
+    pub overrides: Vec<Override>,
+}
+
+impl Entry {
+    /// Makes an entry named after its law.
+    #[must_use]
+    pub fn new(law: Law, setup: Setup) -> Self {
+        Self { name: law.name().to_owned(), law, setup, overrides: Vec::new() }
+    }
 }
 
 /// The scores of a board by scenario, entry and seed.
@@ -97,6 +108,8 @@ fn job(plan: &Plan, scenario: usize, seed: u64) -> Result<Vec<Score>> {
     let (scenario, _) = &plan.scenarios[scenario];
     let seed = plan.first_seed + seed;
     let capacity = run::capacities(scenario, seed);
-    let score = |entry: &Entry| run::run(scenario, &capacity, entry.law, &entry.setup, seed, None);
+    let score = |entry: &Entry| {
+        run::run(scenario, &capacity, entry.law, &entry.setup, &entry.overrides, seed, None)
+    };
     plan.entries.iter().map(score).collect()
 }

@@ -1,15 +1,17 @@
 //! The laws by name.
 
 use anyhow::{Result, bail};
+use wanctl_core::config::Config;
 use wanctl_core::units::PerDirection;
 
 use super::capacity::Capacity;
 use super::contender::Contender;
 use super::contender::autorate::Autorate;
-use super::contender::budget::{Budget, Budgeted};
+use super::contender::budget::Budgeted;
 use super::contender::core_law::{self, CoreLaw};
 use super::contender::fixed::{Fixed, Oracle};
-use super::model::router::Backend;
+use super::overrides::{self, Override};
+use super::run::Setup;
 use super::scenario::Scenario;
 
 /// Something that can be scored.
@@ -73,6 +75,12 @@ impl Law {
         }
     }
 
+    /// Returns whether `overrides` can say anything to it.
+    #[must_use]
+    pub const fn is_core(self) -> bool {
+        matches!(self, Self::Classic | Self::ClassicTuned | Self::Adaptive)
+    }
+
     /// Makes a contender; `static` is made from a rate instead.
     ///
     /// # Errors
@@ -81,20 +89,22 @@ impl Law {
     pub fn contender(
         self,
         scenario: &Scenario,
-        backend: Backend,
-        budget: Option<Budget>,
+        setup: &Setup,
+        overrides: &[Override],
     ) -> Result<Box<dyn Contender>> {
+        let (backend, budget) = (setup.backend, setup.budget);
+        let core = |config: Config| -> Result<Box<dyn Contender>> {
+            Ok(Box::new(CoreLaw::new(&overrides::apply(&config, overrides)?)?))
+        };
         let ceilings = PerDirection {
             download: scenario.lines.download.limits.ceiling,
             upload: scenario.lines.upload.limits.ceiling,
         };
         Ok(match self {
-            Self::Classic => Box::new(CoreLaw::new(&core_law::classic(scenario))?),
-            Self::ClassicTuned => {
-                Box::new(CoreLaw::new(&core_law::tuned_classic(scenario, backend, budget))?)
-            }
+            Self::Classic => core(core_law::classic(scenario))?,
+            Self::ClassicTuned => core(core_law::tuned_classic(scenario, backend, budget))?,
             Self::Adaptive => match core_law::adaptive(scenario, backend, budget) {
-                Some(config) => Box::new(CoreLaw::new(&config)?),
+                Some(config) => core(config)?,
                 None => bail!("this core has no adaptive law"),
             },
             Self::Autorate => match budget {

@@ -11,6 +11,7 @@ pub mod input;
 pub mod laws;
 pub mod metrics;
 pub mod model;
+pub mod overrides;
 pub mod rng;
 pub mod run;
 pub mod scenario;
@@ -27,6 +28,7 @@ use self::board::{Entry, Plan};
 use self::contender::budget::Budget;
 use self::laws::Law;
 use self::model::router::Backend;
+use self::overrides::Override;
 use self::run::Setup;
 use self::scenario::{Purpose, Scenario};
 
@@ -44,8 +46,12 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// The laws to compare
-    #[arg(long, value_delimiter = ',', default_value = "classic,autorate,static,oracle")]
+    #[arg(long, value_delimiter = ',', default_value = "classic,autorate,static,oracle,adaptive")]
     laws: Vec<String>,
+    /// Change a field of the core's configuration for classic-tuned and adaptive, by its path below
+    /// the WAN: `classic.target_delay=12000`; durations in µs, rates in bit/s
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// How many seeds of each scenario
     #[arg(long, default_value_t = 20)]
     seeds: u64,
@@ -84,11 +90,16 @@ pub struct ScoreArgs {
 /// When an option makes no sense or a file cannot be written.
 pub fn run(args: &ScoreArgs, out: &mut impl Write) -> Result<()> {
     let laws: Vec<Law> = args.laws.iter().map(|name| Law::find(name)).collect::<Result<_>>()?;
+    let overrides: Vec<Override> =
+        args.set.iter().map(|text| Override::parse(text)).collect::<Result<_>>()?;
     let setup = setup(args);
     let scenarios = scenarios(args)?;
-    let entries = if args.goals { goal_entries(&laws) } else { entries(&laws, setup) };
+    let mut entries = if args.goals { goal_entries(&laws) } else { entries(&laws, setup) };
+    for entry in entries.iter_mut().filter(|entry| entry.law != Law::Classic) {
+        entry.overrides.clone_from(&overrides);
+    }
     if let Some(path) = &args.dump {
-        return dump(args, &scenarios, laws[0], &setup, path, out);
+        return dump(args, &scenarios, &entries[0], path, out);
     }
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = Plan {
@@ -116,7 +127,7 @@ fn with_seeds(scenario: Scenario, args: &ScoreArgs) -> (Scenario, u64) {
 }
 
 fn entries(laws: &[Law], setup: Setup) -> Vec<Entry> {
-    laws.iter().map(|&law| Entry { name: law.name().to_owned(), law, setup }).collect()
+    laws.iter().map(|&law| Entry::new(law, setup)).collect()
 }
 
 /// Everything that is judged: all laws on Linux, and what a router's latency and budget make of
@@ -131,7 +142,8 @@ fn goal_entries(laws: &[Law]) -> Vec<Entry> {
         for &per_minute in budgets {
             let mut setup = Setup::of(Backend::Routeros);
             setup.budget = Some(Budget { per_minute, ..Budget::ROUTEROS });
-            all.push(Entry { name: format!("{}/ros{per_minute}", law.name()), law, setup });
+            let name = format!("{}/ros{per_minute}", law.name());
+            all.push(Entry { name, ..Entry::new(law, setup) });
         }
     }
     all
@@ -167,8 +179,7 @@ fn scenarios(args: &ScoreArgs) -> Result<Vec<Scenario>> {
 fn dump(
     args: &ScoreArgs,
     scenarios: &[Scenario],
-    law: Law,
-    setup: &Setup,
+    entry: &Entry,
     path: &PathBuf,
     out: &mut impl Write,
 ) -> Result<()> {
@@ -177,8 +188,9 @@ fn dump(
     let mut file = std::io::BufWriter::new(file);
     let (scenario, seed) = (&scenarios[0], args.first_seed);
     let capacity = run::capacities(scenario, seed);
-    let score = run::run(scenario, &capacity, law, setup, seed, Some(&mut file))?;
+    let Entry { law, setup, overrides, name: law_name } = entry;
+    let score = run::run(scenario, &capacity, *law, setup, overrides, seed, Some(&mut file))?;
     file.flush().with_context(|| format!("{name}"))?;
-    writeln!(out, "{name}: {} under {}, seed {seed}\n{score:#?}", scenario.name, law.name())?;
+    writeln!(out, "{name}: {} under {}, seed {seed}\n{score:#?}", scenario.name, law_name)?;
     Ok(())
 }

@@ -16,6 +16,7 @@ use super::metrics::Score;
 use super::model::World;
 use super::model::router::{Backend, Router};
 use super::model::world::TICK_US;
+use super::overrides::Override;
 use super::rng::Rng;
 use super::scenario::Scenario;
 
@@ -63,11 +64,13 @@ pub fn capacities(scenario: &Scenario, seed: u64) -> PerDirection<Capacity> {
 /// # Errors
 ///
 /// When the law cannot be configured for the scenario, or the dump cannot be written.
+#[expect(clippy::too_many_arguments, reason = "a run is made of all of these")]
 pub fn run(
     scenario: &Scenario,
     capacity: &PerDirection<Capacity>,
     law: Law,
     setup: &Setup,
+    overrides: &[Override],
     seed: u64,
     dump: Option<&mut dyn Write>,
 ) -> Result<Score> {
@@ -75,7 +78,7 @@ pub fn run(
         let rates = best_static(scenario, capacity, setup, seed)?;
         return drive(scenario, capacity, &mut Fixed::new(rates), setup, seed, dump);
     }
-    let mut contender = law.contender(scenario, setup.backend, setup.budget)?;
+    let mut contender = law.contender(scenario, setup, overrides)?;
     drive(scenario, capacity, contender.as_mut(), setup, seed, dump)
 }
 
