@@ -17,7 +17,7 @@ const WORSE_BY: f64 = 0.03;
 const TICKS_US: u64 = 100_000;
 
 /// One line of the goals section.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Row {
     /// What is looked at.
     pub what: String,

@@ -5,13 +5,16 @@
 pub mod board;
 pub mod capacity;
 pub mod contender;
+pub mod dump;
 pub mod goals;
 pub mod histogram;
 pub mod input;
+pub mod json;
 pub mod laws;
 pub mod metrics;
 pub mod model;
 pub mod overrides;
+pub mod plots;
 pub mod rng;
 pub mod run;
 pub mod scenario;
@@ -26,6 +29,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::board::{Entry, Plan};
 use self::contender::budget::Budget;
+use self::contender::core_law;
 use self::laws::Law;
 use self::model::router::Backend;
 use self::overrides::Override;
@@ -78,6 +82,12 @@ pub struct ScoreArgs {
     /// Threads to use [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
+    /// Write everything as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw capacity, rates and delay of each scenario's first seed as SVG
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
     /// Write one CSV line per tick of a single run: the first scenario, law and seed
     #[arg(long, value_name = "FILE.csv")]
     dump: Option<PathBuf>,
@@ -101,6 +111,7 @@ pub fn run(args: &ScoreArgs, out: &mut impl Write) -> Result<()> {
     if let Some(path) = &args.dump {
         return dump(args, &scenarios, &entries[0], path, out);
     }
+    drop_unavailable(&mut entries, &scenarios, out)?;
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = Plan {
         scenarios: scenarios.into_iter().map(|scenario| with_seeds(scenario, args)).collect(),
@@ -116,7 +127,34 @@ pub fn run(args: &ScoreArgs, out: &mut impl Write) -> Result<()> {
         }
     })?;
     table::print(&plan, &board, out)?;
-    goals::print(&goals::rows(&plan, &board), out)
+    let goals = goals::rows(&plan, &board);
+    goals::print(&goals, out)?;
+    if let Some(path) = &args.json {
+        json::write(&plan, &board, &goals, path)?;
+    }
+    if let Some(folder) = &args.plots {
+        plots::write(&plan, folder)?;
+    }
+    Ok(())
+}
+
+/// Leaves out what this core has no law for.
+fn drop_unavailable(
+    entries: &mut Vec<Entry>,
+    scenarios: &[Scenario],
+    out: &mut impl Write,
+) -> Result<()> {
+    let has = |entry: &Entry| {
+        entry.law != Law::Adaptive
+            || core_law::adaptive(&scenarios[0], entry.setup.backend, entry.setup.budget).is_some()
+    };
+    let before = entries.len();
+    entries.retain(has);
+    if entries.len() < before {
+        writeln!(out, "note: this core has no adaptive law; it is left out")?;
+    }
+    ensure!(!entries.is_empty(), "no law is left to run");
+    Ok(())
 }
 
 /// A day of idling is the same day whatever the seed, but for its noise: one seed will do.
@@ -189,7 +227,8 @@ fn dump(
     let (scenario, seed) = (&scenarios[0], args.first_seed);
     let capacity = run::capacities(scenario, seed);
     let Entry { law, setup, overrides, name: law_name } = entry;
-    let score = run::run(scenario, &capacity, *law, setup, overrides, seed, Some(&mut file))?;
+    let mut watch = dump::Dump::new(&mut file)?;
+    let score = run::run(scenario, &capacity, *law, setup, overrides, seed, Some(&mut watch))?;
     file.flush().with_context(|| format!("{name}"))?;
     writeln!(out, "{name}: {} under {}, seed {seed}\n{score:#?}", scenario.name, law_name)?;
     Ok(())
