@@ -19,13 +19,16 @@ pub mod rng;
 pub mod run;
 pub mod scenario;
 pub mod suite;
+pub mod suite_file;
+pub mod suites;
+pub mod sweep;
 pub mod table;
 pub mod traces;
 
 use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use self::board::{Entry, Plan};
 use self::contender::budget::Budget;
@@ -39,8 +42,8 @@ use self::scenario::{Purpose, Scenario};
 /// Options of `wanctl-sim score`.
 #[derive(Debug, clap::Args)]
 pub struct ScoreArgs {
-    /// The suite to run: `default`, `long` (a day of each idle line) or `rig` (the bench the
-    /// rivals were measured on)
+    /// The suite to run: `default`, `long` (a day of each idle line), `rig` (the bench the rivals
+    /// were measured on), `none` (with --traces), or a file
     #[arg(long, default_value = "default")]
     suite: String,
     /// Add every capacity trace in this folder to the suite
@@ -197,19 +200,11 @@ fn setup(args: &ScoreArgs) -> Setup {
 }
 
 fn scenarios(args: &ScoreArgs) -> Result<Vec<Scenario>> {
-    let mut scenarios = match args.suite.as_str() {
-        "default" => suite::default_suite(),
-        "long" => suite::long_suite(),
-        "rig" => suite::rig_suite(),
-        "none" => Vec::new(),
-        other => bail!("there is no suite `{other}`; known are: default, long, rig, none"),
-    };
+    let mut scenarios = suites::find(&args.suite, &[])?;
     if let Some(folder) = &args.traces {
         scenarios.extend(traces::folder(folder)?);
     }
-    if !args.only.is_empty() {
-        scenarios.retain(|scenario| args.only.iter().any(|name| scenario.name.contains(name)));
-    }
+    suites::keep(&mut scenarios, &args.only);
     ensure!(!scenarios.is_empty(), "no scenario is left to run");
     Ok(scenarios)
 }
