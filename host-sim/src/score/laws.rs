@@ -7,9 +7,10 @@ use wanctl_core::units::PerDirection;
 use super::capacity::Capacity;
 use super::contender::Contender;
 use super::contender::autorate::Autorate;
-use super::contender::budget::Budgeted;
+use super::contender::budget::{Budget, Budgeted};
 use super::contender::core_law::{self, CoreLaw};
 use super::contender::fixed::{Fixed, Oracle};
+use super::contender::sqm::Sqm;
 use super::overrides::{self, Override};
 use super::run::Setup;
 use super::scenario::Scenario;
@@ -23,6 +24,10 @@ pub enum Law {
     ClassicTuned,
     /// cake-autorate's rules.
     Autorate,
+    /// sqm-autorate's rules.
+    Sqm,
+    /// cake-adapt: cake-autorate's rules with attribution.
+    Adapt,
     /// The best fixed rate in hindsight.
     Static,
     /// 95 % of the true capacity in each tick.
@@ -38,10 +43,12 @@ const STATIC_QUANTILES: [usize; 8] = [2, 10, 20, 30, 40, 50, 65, 85];
 
 impl Law {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Classic,
         Self::ClassicTuned,
         Self::Autorate,
+        Self::Sqm,
+        Self::Adapt,
         Self::Static,
         Self::Oracle,
         Self::Adaptive,
@@ -55,6 +62,8 @@ impl Law {
             Self::Classic => "classic",
             Self::ClassicTuned => "classic-tuned",
             Self::Autorate => "autorate",
+            Self::Sqm => "sqm",
+            Self::Adapt => "adapt",
             Self::Static => "static",
             Self::Oracle => "oracle",
             Self::Adaptive => "adaptive",
@@ -107,13 +116,19 @@ impl Law {
                 Some(config) => core(config)?,
                 None => bail!("this core has no adaptive law"),
             },
-            Self::Autorate => match budget {
-                Some(budget) => Box::new(Budgeted::new(Autorate::new(scenario), budget)),
-                None => Box::new(Autorate::new(scenario)),
-            },
+            Self::Autorate => budgeted(Autorate::new(scenario, false), budget),
+            Self::Adapt => budgeted(Autorate::new(scenario, true), budget),
+            Self::Sqm => budgeted(Sqm::new(scenario), budget),
             Self::Oracle => Box::new(Oracle::new(scenario)),
             Self::Static | Self::None => Box::new(Fixed::new(ceilings)),
         })
+    }
+}
+
+fn budgeted(law: impl Contender + 'static, budget: Option<Budget>) -> Box<dyn Contender> {
+    match budget {
+        Some(budget) => Box::new(Budgeted::new(law, budget)),
+        None => Box::new(law),
     }
 }
 

@@ -36,7 +36,7 @@ impl CoreLaw {
 }
 
 impl Contender for CoreLaw {
-    fn step(&mut self, tick: &Tick, _truth: &Truth, asks: &mut Asks) {
+    fn step(&mut self, tick: &Tick, _truth: &Truth<'_>, asks: &mut Asks) {
         self.controller.step(tick, &mut self.outputs);
         for action in &self.outputs.actions {
             match *action {
