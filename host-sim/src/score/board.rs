@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::laws::Law;
 use super::metrics::Score;
@@ -66,6 +66,12 @@ impl Board {
 ///
 /// When a law cannot be configured for a scenario.
 pub fn play(plan: &Plan, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Board> {
+    for (scenario, _) in &plan.scenarios {
+        for Entry { law, setup, overrides, name } in &plan.entries {
+            let ready = law.contender(scenario, setup, overrides);
+            ready.with_context(|| format!("{name} on {}", scenario.name))?;
+        }
+    }
     let mut jobs = Vec::new();
     for (scenario, (spec, seeds)) in plan.scenarios.iter().enumerate() {
         for seed in 0..*seeds {
