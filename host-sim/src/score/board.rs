@@ -90,7 +90,8 @@ pub fn play(plan: &Plan, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Boa
                     jobs.get(next.fetch_add(1, Ordering::Relaxed))
                 {
                     let result = job(plan, scenario, seed);
-                    let mut results = results.lock().unwrap_or_else(|poison| poison.into_inner());
+                    let mut results =
+                        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     results.push((scenario, seed, result));
                     drop(results);
                     progress(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());

@@ -73,7 +73,6 @@ pub fn capacities(scenario: &Scenario, seed: u64) -> PerDirection<Capacity> {
 ///
 /// When the law cannot be configured for the scenario, or whoever watches
 /// cannot write.
-#[expect(clippy::too_many_arguments, reason = "a run is made of all of these")]
 pub fn run(
     scenario: &Scenario,
     capacity: &PerDirection<Capacity>,
