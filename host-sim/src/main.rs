@@ -18,6 +18,9 @@ struct Cli {
 enum Command {
     /// Play a congestion episode with an emulated router, an emulated line and the real daemon
     Demo(demo::DemoArgs),
+    /// Tell what a configuration will do: recovery, response to a drop, cuts on idle noise
+    #[command(after_help = LINT_EXIT_CODES)]
+    Lint(score::lint::LintArgs),
     /// Measure the memory, CPU time and tick pacing of a wanctl process with one WAN
     Measure(measure::MeasureArgs),
     /// Compare the core with a recorded run of the reference controller
@@ -49,6 +52,11 @@ const SCORE_EXIT_CODES: &str = "Exit codes:
   2  it cannot be done: a bad option, a file that cannot be opened
   3  a suite, trace or sweep file is malformed; nothing was run";
 
+const LINT_EXIT_CODES: &str = "Exit codes:
+  0  nothing to warn of
+  1  some lines are marked with !
+  2  the configuration cannot be used";
+
 /// A file of the user's cannot be used.
 const MALFORMED: u8 = 3;
 
@@ -58,6 +66,7 @@ fn main() -> ExitCode {
     let mut stdout = std::io::stdout();
     let result = match &cli.command {
         Command::Demo(args) => demo::run(args, &mut stdout).map(|()| true),
+        Command::Lint(args) => score::lint::run(args, &mut stdout),
         Command::Measure(args) => measure::run(args, &mut stdout).map(|()| true),
         Command::Parity(args) => parity::run(args, &mut stdout),
         Command::Replay(args) => replay::run(args, &mut stdout),

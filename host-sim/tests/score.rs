@@ -231,3 +231,24 @@ fn malformed_files_end_with_their_own_exit_code_before_anything_runs() {
         assert!(output.stdout.is_empty(), "{args:?} has run something");
     }
 }
+
+#[test]
+fn lint_tells_what_a_configuration_will_do() {
+    let lint = |path: &str| {
+        let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
+        Command::new(env!("CARGO_BIN_EXE_wanctl-sim")).args(["lint", &path]).output().unwrap()
+    };
+    let output = lint("configs/home-dsl.toml");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for expected in [
+        "dsl: 95/18 Mbit/s, floors 25/4",
+        "download: from the floor to 90 % of the ceiling takes ",
+        "upload: a drop to half is cut after ",
+        "idle noise of a quiet line causes 0 cuts an hour",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+    let marked = text.lines().any(|line| line.starts_with('!'));
+    assert_eq!(output.status.code(), Some(i32::from(marked)));
+    assert_eq!(lint("configs/nothing.toml").status.code(), Some(2));
+}

@@ -8,7 +8,6 @@ use wanctl_core::units::{Direction, PerDirection};
 
 use super::contender::Contender;
 use super::model::World;
-use super::model::world::TICK_US;
 use super::run::Watch;
 
 /// One CSV line per tick, for tuning.
@@ -58,7 +57,7 @@ impl Watch for Dump<'_> {
                 mbps(*world.truth().capacity.get(direction)),
                 mbps(*world.rates().get(direction)),
                 wanted.map_or(String::new(), |wanted| format!("{:.3}", mbps(wanted))),
-                mbps((delivered - before) * 1_000_000 / TICK_US),
+                mbps((delivered - before) * 1_000_000 / world.tick_us()),
                 line.queue_us() as f64 / 1e3
             )?;
         }

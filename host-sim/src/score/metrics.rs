@@ -86,6 +86,9 @@ pub struct StepScore {
     pub detect_us: Option<u64>,
     /// From the delay passing 15 ms to the first cut; 0 if the cut came before.
     pub detect_after_target_us: Option<u64>,
+    /// From the step to the first moment below 15 ms after that, in µs.
+    #[serde(default)]
+    pub drained_us: Option<u64>,
     /// From the step to the last moment with 15 ms or more, in µs; 0 without any.
     pub settle_us: u64,
     /// From the step to a shaper rate of 90 % of the new capacity, in µs.
@@ -298,6 +301,8 @@ impl Step {
         if moment.added_us >= SETTLED_US {
             self.score.target_us.get_or_insert(since);
             self.score.settle_us = since;
+        } else if self.score.target_us.is_some() {
+            self.score.drained_us.get_or_insert(since);
         }
         if moment.rate_bps * 10 >= moment.ahead_bps * 9 {
             self.score.recover_us.get_or_insert(since);

@@ -11,6 +11,7 @@ pub mod histogram;
 pub mod input;
 pub mod json;
 pub mod laws;
+pub mod lint;
 pub mod metrics;
 pub mod model;
 pub mod overrides;

@@ -40,6 +40,8 @@ pub struct Setup {
     pub budget: Option<Budget>,
     /// How often RouterOS is asked for counters, in µs.
     pub counter_interval_us: u64,
+    /// The laws' tick, in µs.
+    pub tick_us: u64,
 }
 
 impl Setup {
@@ -50,7 +52,7 @@ impl Setup {
             Backend::Linux => None,
             Backend::Routeros => Some(Budget::ROUTEROS),
         };
-        Self { backend, budget, counter_interval_us: 250_000 }
+        Self { backend, budget, counter_interval_us: 250_000, tick_us: TICK_US }
     }
 }
 
@@ -128,10 +130,10 @@ pub fn drive(
     watch: Option<&mut dyn Watch>,
 ) -> Result<Score> {
     let router = Router::new(setup.backend, setup.counter_interval_us, seed);
-    let mut world = Box::new(World::new(scenario, capacity, router, seed));
+    let mut world = Box::new(World::new(scenario, capacity, router, setup.tick_us, seed));
     let mut watch = watch;
     let mut tick = Tick::new(Instant::from_ticks(0));
-    for _ in 0..scenario.seconds * 1_000_000 / TICK_US {
+    while world.now_us() < scenario.seconds * 1_000_000 {
         world.observe(&mut tick);
         let mut asks = Asks::default();
         contender.step(&tick, &world.truth(), &mut asks);

@@ -173,7 +173,7 @@ fn load(name: &str, download: Way, upload: Way, path: PathSpec) -> Scenario {
     }
 }
 
-fn quiet_path(base_ms: u64) -> PathSpec {
+pub(super) fn quiet_path(base_ms: u64) -> PathSpec {
     PathSpec {
         base_rtt_us: base_ms * 1000,
         extra_us: [0, 3_000, 9_000],
@@ -227,7 +227,7 @@ pub(super) fn lte_path() -> PathSpec {
     }
 }
 
-fn starlink_path() -> PathSpec {
+pub(super) fn starlink_path() -> PathSpec {
     PathSpec {
         jitter_us: 2_000,
         common_jitter_us: 3_000,

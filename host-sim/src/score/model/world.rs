@@ -14,7 +14,7 @@ use crate::score::metrics::{Moment, Recorder};
 use crate::score::rng::Rng;
 use crate::score::scenario::{Scenario, TrafficSpec};
 
-/// The tick of all laws.
+/// The usual tick.
 pub const TICK_US: u64 = 50_000;
 /// How often the delay is looked at.
 const LOOK_US: u64 = 10_000;
@@ -71,6 +71,7 @@ pub struct World<'a> {
     rates: PerDirection<u64>,
     router: Router,
     probes: Probes,
+    tick_us: u64,
     step: u64,
     ticks: u64,
     next_id: u32,
@@ -97,12 +98,14 @@ const fn per_step(bps: u64) -> u64 {
 }
 
 impl<'a> World<'a> {
-    /// Makes the line of a scenario; shapers stand at their ceilings.
+    /// Makes the line of a scenario; shapers stand at their ceilings. A tick is a whole number of
+    /// steps, at least one.
     #[must_use]
     pub fn new(
         scenario: &'a Scenario,
         capacity: &'a PerDirection<Capacity>,
         router: Router,
+        tick_us: u64,
         seed: u64,
     ) -> Self {
         let line = |direction| {
@@ -130,6 +133,7 @@ impl<'a> World<'a> {
             },
             router,
             probes: Probes::new(&scenario.path, seed),
+            tick_us: (tick_us / STEP_US).max(1) * STEP_US,
             step: 0,
             ticks: 0,
             next_id: 0,
@@ -145,10 +149,16 @@ impl<'a> World<'a> {
         self.step * STEP_US
     }
 
+    /// Returns the length of a tick, in µs.
+    #[must_use]
+    pub const fn tick_us(&self) -> u64 {
+        self.tick_us
+    }
+
     /// Returns what the tick does not tell.
     #[must_use]
     pub fn truth(&self) -> Truth<'_> {
-        let (now_ms, tick_ms) = (self.now_us() / 1000, TICK_US / 1000);
+        let (now_ms, tick_ms) = (self.now_us() / 1000, self.tick_us / 1000);
         let at = |direction| self.capacity.get(direction).mean_from_ms(now_ms, tick_ms);
         let capacity =
             PerDirection { download: at(Direction::Download), upload: at(Direction::Upload) };
@@ -228,7 +238,7 @@ impl<'a> World<'a> {
             return;
         }
         let base_us = self.probes.base_us(now_us);
-        for step in 0..TICK_US / STEP_US {
+        for step in 0..self.tick_us / STEP_US {
             let is_look = self.now_us().is_multiple_of(LOOK_US);
             if is_look && step > 0 {
                 paces = self.paces();
@@ -380,7 +390,7 @@ impl<'a> World<'a> {
 
     /// Lets a tick pass in which no queue can build.
     fn pass_quietly(&mut self, paces: &PerDirection<Pace>) {
-        let steps = TICK_US / STEP_US;
+        let steps = self.tick_us / STEP_US;
         let now_us = self.now_us();
         for direction in [Direction::Upload, Direction::Download] {
             self.left.clear();
