@@ -195,6 +195,7 @@ impl<W: Write> Linter<'_, W> {
                 fifo_bytes: (limits.ceiling / 8 / 4).max(64_000),
                 limits,
                 traffic: TrafficSpec { constant_bps: 100_000, ..TrafficSpec::default() },
+                active: None,
             }
         };
         Scenario {

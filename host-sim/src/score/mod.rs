@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod model;
 pub mod overrides;
 pub mod plots;
+pub mod recording;
 pub mod rng;
 pub mod run;
 pub mod scenario;
@@ -50,6 +51,9 @@ pub struct ScoreArgs {
     /// Add every capacity trace in this folder to the suite
     #[arg(long, value_name = "DIR")]
     traces: Option<PathBuf>,
+    /// Add every line of a recording of `wanctl run --record`; may be given several times
+    #[arg(long, value_name = "FILE")]
+    recording: Vec<PathBuf>,
     /// Only scenarios whose name contains this; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -204,6 +208,9 @@ fn scenarios(args: &ScoreArgs) -> Result<Vec<Scenario>> {
     let mut scenarios = suites::find(&args.suite, &[])?;
     if let Some(folder) = &args.traces {
         scenarios.extend(traces::folder(folder)?);
+    }
+    for path in &args.recording {
+        scenarios.extend(recording::read(path)?);
     }
     suites::keep(&mut scenarios, &args.only);
     ensure!(!scenarios.is_empty(), "no scenario is left to run");

@@ -56,6 +56,9 @@ pub struct LineSpec {
     pub limits: Limits,
     /// What wants to go through it.
     pub traffic: TrafficSpec,
+    /// When its flows are on, one value per [`super::recording::WINDOW_MS`]; nothing if the
+    /// traffic itself says that.
+    pub active: Option<Arc<[bool]>>,
 }
 
 /// The limits of one shaper, in bit/s.

@@ -59,6 +59,7 @@ pub fn rig_suite() -> Vec<Scenario> {
         fifo_bytes: 1_000_000,
         limits: Limits { floor: floor * MBPS, ceiling: ceiling * MBPS },
         traffic: TrafficSpec { flows: 2, ..TrafficSpec::default() },
+        active: None,
     };
     let path = PathSpec { base_rtt_us: 20_000, jitter_us: 50, ..PathSpec::default() };
     let dual = Scenario {
@@ -154,6 +155,7 @@ impl Way {
             fifo_bytes: self.plan / 8 * self.buffer_ms / 1000,
             limits: Limits { floor: self.plan * self.floor_per_cent / 100, ceiling: self.plan },
             traffic: self.traffic,
+            active: None,
         }
     }
 }

@@ -247,6 +247,7 @@ fn way(path: &Path, line: usize, way: &Way) -> Result<LineSpec, InputError> {
             off_ms: way.off_ms,
             constant_bps: bits(way.constant_mbps),
         },
+        active: None,
     })
 }
 

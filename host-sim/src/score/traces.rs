@@ -242,6 +242,7 @@ fn line(trace: &Arc<Capacity>, flows: u32) -> LineSpec {
         fifo_bytes: (ceiling / 8 / 2).max(64_000),
         limits: Limits { floor: ceiling / 10, ceiling },
         traffic: TrafficSpec { flows, from_ms: 2_000, ..TrafficSpec::default() },
+        active: None,
     }
 }
 

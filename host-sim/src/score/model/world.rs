@@ -1,5 +1,7 @@
 //! A whole scenario: both directions, probes and the router, tick by tick.
 
+use std::sync::Arc;
+
 use embassy_time::Instant;
 use wanctl_core::tick::{CheckKind, ConnectivityReport, CounterReading, Tick};
 use wanctl_core::units::{CommandId, Direction, PerDirection, WanId};
@@ -11,6 +13,7 @@ use super::router::{Command, Router};
 use crate::score::capacity::Capacity;
 use crate::score::contender::Asks;
 use crate::score::metrics::{Moment, Recorder};
+use crate::score::recording::WINDOW_MS;
 use crate::score::rng::Rng;
 use crate::score::scenario::{Scenario, TrafficSpec};
 
@@ -35,20 +38,27 @@ pub struct Truth<'w> {
 #[derive(Debug, Clone)]
 struct Switch {
     spec: TrafficSpec,
+    active: Option<Arc<[bool]>>,
     rng: Rng,
     is_on: bool,
     until_us: u64,
 }
 
 impl Switch {
-    fn new(spec: TrafficSpec, rng: Rng) -> Self {
-        Self { spec, rng, is_on: false, until_us: spec.from_ms * 1000 }
+    fn new(spec: TrafficSpec, active: Option<Arc<[bool]>>, rng: Rng) -> Self {
+        Self { spec, active, rng, is_on: false, until_us: spec.from_ms * 1000 }
     }
 
     /// Moves on to `now_us`; returns whether new connections begin.
     fn advance(&mut self, now_us: u64) -> bool {
         if self.spec.flows == 0 || now_us < self.until_us {
             return false;
+        }
+        if let Some(active) = &self.active {
+            let window = (now_us / 1000 / WINDOW_MS) as usize;
+            let before = self.is_on;
+            self.is_on = active.get(window).copied().unwrap_or_default();
+            return self.is_on && !before;
         }
         self.is_on = !self.is_on;
         let mean_ms = if self.is_on { self.spec.on_ms } else { self.spec.off_ms };
@@ -113,7 +123,8 @@ impl<'a> World<'a> {
             Line::new(direction == Direction::Upload, spec.fifo_bytes * 8, spec.traffic.flows)
         };
         let switch = |direction, stream| {
-            Switch::new(scenario.lines.get(direction).traffic, Rng::new(seed, stream))
+            let line = scenario.lines.get(direction);
+            Switch::new(line.traffic, line.active.clone(), Rng::new(seed, stream))
         };
         let limits = |direction| scenario.lines.get(direction).limits.ceiling;
         Self {
