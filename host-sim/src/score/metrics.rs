@@ -32,8 +32,6 @@ pub struct Moment {
     pub ahead_bps: u64,
     /// The shaper rate in force.
     pub rate_bps: u64,
-    /// Whether the capacity is at least the floor; a law can do nothing about the rest.
-    pub is_up: bool,
     /// Whether more is offered than half of what the line can carry.
     pub is_loaded: bool,
 }
@@ -231,14 +229,18 @@ impl Recorder {
         }
     }
 
+    /// Notes that a loaded direction can carry less than its floor.
+    pub fn outage(&mut self, now_us: u64, for_us: u64) {
+        if now_us >= self.from_us {
+            self.outage_us += for_us;
+        }
+    }
+
     /// Looks at one direction.
     pub fn look(&mut self, direction: Direction, moment: &Moment) {
         let is_above = moment.is_loaded && moment.rate_bps > moment.capacity_bps;
         if moment.queue_us >= CONGESTED_US || is_above {
             self.counts.get_mut(direction).congested_us = Some(moment.now_us);
-        }
-        if moment.is_loaded && !moment.is_up && moment.now_us >= self.from_us {
-            self.outage_us += 10_000;
         }
         if let Some(step) = &mut self.step {
             step.look(moment);

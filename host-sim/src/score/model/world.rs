@@ -367,8 +367,8 @@ impl<'a> World<'a> {
             let pace = paces.get(direction);
             let spec = self.scenario.lines.get(direction);
             let is_up = pace.around_bps >= spec.limits.floor;
-            let is_loaded =
-                self.switches.get(direction).is_on || pace.constant * 2 >= pace.capacity;
+            let is_heavy = pace.constant > 0 && pace.constant * 2 >= pace.capacity;
+            let is_loaded = self.switches.get(direction).is_on || is_heavy;
             is_any_loaded |= is_loaded;
             is_any_out |= is_loaded && !is_up;
             let moment = Moment {
@@ -378,12 +378,13 @@ impl<'a> World<'a> {
                 capacity_bps: pace.around_bps,
                 ahead_bps: pace.ahead * (1_000_000 / STEP_US),
                 rate_bps: *self.rates.get(direction),
-                is_up,
                 is_loaded,
             };
             self.recorder.look(direction, &moment);
         }
-        if is_any_loaded && !is_any_out {
+        if is_any_out {
+            self.recorder.outage(now_us, LOOK_US);
+        } else if is_any_loaded {
             // A full list of markers only makes the sample coarser.
             let _entered = self.lines.upload.fifo.enter(now_us, MarkerKind::Sample(0));
         }
@@ -436,3 +437,7 @@ fn reading(lines: &PerDirection<Line>, direction: Direction) -> CounterReading {
         age_us: 0,
     }
 }
+
+#[cfg(test)]
+#[path = "world_tests.rs"]
+mod tests;
