@@ -10,7 +10,7 @@ use super::laws::Law;
 use super::metrics::Score;
 use super::overrides::Override;
 use super::run::{self, Setup};
-use super::scenario::Scenario;
+use super::scenario::{Purpose, Scenario};
 
 /// What is to be scored.
 #[derive(Debug, Clone)]
@@ -36,13 +36,16 @@ pub struct Entry {
     pub setup: Setup,
     /// Fields of its configuration to change, if it is one of the core's.
     pub overrides: Vec<Override>,
+    /// Whether it idles through days as well.
+    pub idles: bool,
 }
 
 impl Entry {
     /// Makes an entry named after its law.
     #[must_use]
     pub fn new(law: Law, setup: Setup) -> Self {
-        Self { name: law.name().to_owned(), law, setup, overrides: Vec::new() }
+        let idles = !matches!(law, Law::Static | Law::Oracle | Law::None);
+        Self { name: law.name().to_owned(), law, setup, overrides: Vec::new(), idles }
     }
 }
 
@@ -67,7 +70,7 @@ impl Board {
 /// When a law cannot be configured for a scenario.
 pub fn play(plan: &Plan, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Board> {
     for (scenario, _) in &plan.scenarios {
-        for Entry { law, setup, overrides, name } in &plan.entries {
+        for Entry { law, setup, overrides, name, .. } in &plan.entries {
             let ready = law.contender(scenario, setup, overrides);
             ready.with_context(|| format!("{name} on {}", scenario.name))?;
         }
@@ -103,7 +106,7 @@ pub fn play(plan: &Plan, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Boa
     results.sort_by_key(|&(scenario, seed, _)| (scenario, seed));
     let mut scores: BTreeMap<(usize, usize), Vec<Score>> = BTreeMap::new();
     for (scenario, _, result) in results {
-        for (entry, score) in result?.into_iter().enumerate() {
+        for (entry, score) in result? {
             scores.entry((scenario, entry)).or_default().push(score);
         }
     }
@@ -111,12 +114,16 @@ pub fn play(plan: &Plan, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Boa
 }
 
 /// Runs all laws through one scenario with one seed.
-fn job(plan: &Plan, scenario: usize, seed: u64) -> Result<Vec<Score>> {
+fn job(plan: &Plan, scenario: usize, seed: u64) -> Result<Vec<(usize, Score)>> {
     let (scenario, _) = &plan.scenarios[scenario];
     let seed = plan.first_seed + seed;
     let capacity = run::capacities(scenario, seed);
-    let score = |entry: &Entry| {
-        run::run(scenario, &capacity, entry.law, &entry.setup, &entry.overrides, seed, None)
-    };
-    plan.entries.iter().map(score).collect()
+    let is_idle = scenario.purpose == Purpose::Idle;
+    let entries = plan.entries.iter().enumerate().filter(|(_, entry)| entry.idles || !is_idle);
+    entries
+        .map(|(index, Entry { law, setup, overrides, .. })| {
+            let score = run::run(scenario, &capacity, *law, setup, overrides, seed, None)?;
+            Ok((index, score))
+        })
+        .collect()
 }

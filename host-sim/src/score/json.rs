@@ -74,6 +74,9 @@ pub fn write(plan: &Plan, board: &Board, goals: &[Row], path: &Path) -> Result<(
         let mut counted = Vec::new();
         for (scenario, (spec, _)) in plan.scenarios.iter().enumerate() {
             let runs = board.scores(scenario, index);
+            if runs.is_empty() {
+                continue;
+            }
             let of_runs = Means::of(runs);
             if table::counts(spec) {
                 counted.push(of_runs.clone());

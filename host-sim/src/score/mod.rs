@@ -189,7 +189,8 @@ fn goal_entries(laws: &[Law]) -> Vec<Entry> {
             let mut setup = Setup::of(Backend::Routeros);
             setup.budget = Some(Budget { per_minute, ..Budget::ROUTEROS });
             let name = format!("{}/ros{per_minute}", law.name());
-            all.push(Entry { name, ..Entry::new(law, setup) });
+            let idles = law == Law::Adaptive && per_minute == Budget::ROUTEROS.per_minute;
+            all.push(Entry { name, idles, ..Entry::new(law, setup) });
         }
     }
     all
@@ -229,7 +230,7 @@ fn dump(
     let mut file = std::io::BufWriter::new(file);
     let (scenario, seed) = (&scenarios[0], args.first_seed);
     let capacity = run::capacities(scenario, seed);
-    let Entry { law, setup, overrides, name: law_name } = entry;
+    let Entry { law, setup, overrides, name: law_name, .. } = entry;
     let mut watch = dump::Dump::new(&mut file)?;
     let score = run::run(scenario, &capacity, *law, setup, overrides, seed, Some(&mut watch))?;
     file.flush().with_context(|| format!("{name}"))?;

@@ -85,8 +85,11 @@ pub fn run(
     watch: Option<&mut dyn Watch>,
 ) -> Result<Score> {
     if law == Law::Static {
-        let rates = best_static(scenario, capacity, setup, seed)?;
-        return drive(scenario, capacity, &mut Fixed::new(rates), setup, seed, watch);
+        let (rates, score) = best_static(scenario, capacity, setup, seed)?;
+        return match watch {
+            None => Ok(score),
+            watch => drive(scenario, capacity, &mut Fixed::new(rates), setup, seed, watch),
+        };
     }
     let mut contender = law.contender(scenario, setup, overrides)?;
     drive(scenario, capacity, contender.as_mut(), setup, seed, watch)
@@ -99,8 +102,8 @@ fn best_static(
     capacity: &PerDirection<Capacity>,
     setup: &Setup,
     seed: u64,
-) -> Result<PerDirection<u64>> {
-    let mut best: Option<((bool, u64), PerDirection<u64>)> = None;
+) -> Result<(PerDirection<u64>, Score)> {
+    let mut best: Option<((bool, u64), (PerDirection<u64>, Score))> = None;
     for rates in laws::static_candidates(scenario, capacity) {
         let score = drive(scenario, capacity, &mut Fixed::new(rates), setup, seed, None)?;
         let is_good = score.mean_us <= STATIC_MEAN_US;
@@ -110,10 +113,10 @@ fn best_static(
             u64::MAX - score.mean_us
         };
         if best.as_ref().is_none_or(|(than, _)| (is_good, merit) > *than) {
-            best = Some(((is_good, merit), rates));
+            best = Some(((is_good, merit), (rates, score)));
         }
     }
-    Ok(best.map(|(_, rates)| rates).unwrap_or_default())
+    Ok(best.map(|(_, best)| best).unwrap_or_default())
 }
 
 /// Runs a contender through a scenario.

@@ -137,7 +137,11 @@ pub fn print(plan: &Plan, board: &Board, out: &mut impl Write) -> Result<()> {
     let mut all: Vec<Vec<Means>> = vec![Vec::new(); plan.entries.len()];
     for (index, (scenario, _)) in plan.scenarios.iter().enumerate() {
         for (entry, law) in plan.entries.iter().enumerate() {
-            let means = Means::of(board.scores(index, entry));
+            let scores = board.scores(index, entry);
+            if scores.is_empty() {
+                continue;
+            }
+            let means = Means::of(scores);
             means.print(&scenario.name, &law.name, out)?;
             if counts(scenario) {
                 all[entry].push(means);

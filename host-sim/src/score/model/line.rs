@@ -305,9 +305,12 @@ impl Line {
     /// Runs one step; returns the bits that arrived at their destination. Markers that leave the
     /// FIFO are added to `left`.
     pub fn step(&mut self, input: &StepInput, left: &mut Vec<Left>) -> u64 {
-        let back = self.way_back.take(input.step);
-        self.flows.take(back, input.base_us, self.queue_us);
-        let bulk = if input.is_on { self.flows.send() } else { 0 };
+        let mut bulk = 0;
+        if self.flows.count() > 0 {
+            let back = self.way_back.take(input.step);
+            self.flows.take(back, input.base_us, self.queue_us);
+            bulk = if input.is_on { self.flows.send() } else { 0 };
+        }
         let sent = Mix { bulk, constant: input.constant };
         self.arrived += sent.total();
         let (leaving, dropped) = if self.is_upload {
