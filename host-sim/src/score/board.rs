@@ -56,6 +56,11 @@ pub struct Board {
 }
 
 impl Board {
+    #[cfg(test)]
+    pub(super) const fn of(scores: BTreeMap<(usize, usize), Vec<Score>>) -> Self {
+        Self { scores }
+    }
+
     /// Returns the scores of an entry in a scenario, by seed.
     #[must_use]
     pub fn scores(&self, scenario: usize, entry: usize) -> &[Score] {

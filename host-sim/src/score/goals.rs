@@ -332,3 +332,7 @@ impl Judge<'_> {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "goals_tests.rs"]
+mod tests;

@@ -28,8 +28,8 @@ pub const WINDOW_MS: u64 = 500;
 const STANDING_US: u64 = 10_000;
 /// The least a recording must hold, in windows: 20 s.
 const WINDOWS_MIN: usize = 40;
-/// The most that is used: a day.
-const WINDOWS_MAX: usize = 172_800;
+/// The most that is used: six hours.
+const WINDOWS_MAX: usize = 43_200;
 /// Long flows that stand for whatever traffic there was.
 const FLOWS: u32 = 4;
 /// The provider's buffer is not known: so many ms at the ceiling.

@@ -15,8 +15,8 @@ use super::scenario::{
 };
 use super::traces;
 
-/// The longest scenario, in s: a week.
-const SECONDS_MAX: u64 = 604_800;
+/// The longest scenario, in s: six hours.
+const SECONDS_MAX: u64 = 21_600;
 /// The fastest line, in Mbit/s.
 const MBPS_MAX: f64 = 100_000.0;
 
@@ -319,7 +319,7 @@ impl Entry {
     fn check(&self, path: &Path, line: usize) -> Result<(), InputError> {
         let error = |what: &str| Err(InputError::at(path, line, what));
         if self.seconds == 0 || self.seconds > SECONDS_MAX || self.warm_up >= self.seconds {
-            return error("expected 1 to 604800 seconds, more than warm-up");
+            return error("expected 1 to 21600 seconds, more than warm-up");
         }
         let base = self.path.base_ms;
         if !(1.0..=5_000.0).contains(&base) {
@@ -407,7 +407,7 @@ mod tests {
     fn what_makes_no_sense_is_refused_with_its_line() {
         for (from, to, expected) in [
             ("seconds = 60", "secnds = 60", "s.toml:3: unknown field"),
-            ("seconds = 60", "seconds = 0", "s.toml:1: expected 1 to 604800 seconds"),
+            ("seconds = 60", "seconds = 0", "s.toml:1: expected 1 to 21600 seconds"),
             ("floor-mbps = 5", "floor-mbps = 55", "s.toml:5: expected a floor above zero"),
             ("floor-mbps = 5", "floor-mbps = 0", "s.toml:5: expected a floor above zero"),
             ("[[0, 50], [30.5, 20]]", "[[9, 50], [3, 20]]", "s.toml:5: expected points"),

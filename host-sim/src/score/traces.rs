@@ -14,7 +14,7 @@ use super::suite;
 /// One delivery opportunity of a Mahimahi trace: 1500 bytes.
 const MAHIMAHI_BITS: u64 = 1500 * 8;
 /// Longer traces than this are cut off, in s.
-const SECONDS_MAX: u64 = 86_400;
+const SECONDS_MAX: u64 = 21_600;
 /// What is scored of one trace at most, in s.
 const SCORED_MAX_S: u64 = 300;
 /// Endings of files in a folder that are not traces.

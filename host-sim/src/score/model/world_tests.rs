@@ -128,6 +128,7 @@ fn cuts_are_told_apart_by_who_was_congested() {
             cut(100, Direction::Upload, 15),
             cut(100, Direction::Download, 60),
             cut(8_000, Direction::Upload, 9),
+            cut(8_500, Direction::Upload, 8),
             cut(9_000, Direction::Download, 30),
             cut(18_000, Direction::Download, 20),
             cut(19_000, Direction::Download, 25),
@@ -135,11 +136,11 @@ fn cuts_are_told_apart_by_who_was_congested() {
         ..Script::default()
     };
     let (score, _) = drive(&loaded, &mut script, &linux);
-    assert_eq!(score.cuts, 3);
-    assert_eq!(score.misblamed_cuts, 1, "the upload's while the download was congested");
+    assert_eq!(score.cuts, 4);
+    assert_eq!(score.misblamed_cuts, 2, "the upload's while the download was congested");
     assert_eq!(score.innocent_cuts, 1, "the download's at 18 s");
-    assert_eq!(score.writes, 4);
-    assert_eq!(score.writes_max_second, 1);
+    assert_eq!(score.writes, 5);
+    assert_eq!(score.writes_max_second, 2);
 }
 
 #[test]
