@@ -103,20 +103,18 @@ fn best_static(
     setup: &Setup,
     seed: u64,
 ) -> Result<(PerDirection<u64>, Score)> {
-    let mut best: Option<((bool, u64), (PerDirection<u64>, Score))> = None;
+    let mut best = (PerDirection::default(), Score::default());
+    let mut best_merit = None;
     for rates in laws::static_candidates(scenario, capacity) {
         let score = drive(scenario, capacity, &mut Fixed::new(rates), setup, seed, None)?;
         let is_good = score.mean_us <= STATIC_MEAN_US;
-        let merit = if is_good {
-            score.utilisation_ppm.unwrap_or_default()
-        } else {
-            u64::MAX - score.mean_us
-        };
-        if best.as_ref().is_none_or(|(than, _)| (is_good, merit) > *than) {
-            best = Some(((is_good, merit), (rates, score)));
+        let utilisation = score.utilisation_ppm.unwrap_or_default();
+        let merit = Some((is_good, if is_good { utilisation } else { u64::MAX - score.mean_us }));
+        if merit > best_merit {
+            (best_merit, best) = (merit, (rates, score));
         }
     }
-    Ok(best.map(|(_, best)| best).unwrap_or_default())
+    Ok(best)
 }
 
 /// Runs a contender through a scenario.
