@@ -47,6 +47,8 @@ impl Contender for CoreLaw {
                 }
                 Action::CheckGateway { .. } => asks.checks[0] = true,
                 Action::CheckTcp { .. } => asks.checks[1] = true,
+                // A scenario has one line: there is nothing to steer to.
+                Action::SetSteering { .. } => {}
             }
         }
     }
