@@ -1,0 +1,52 @@
+//! What the tick works on, and how it changes hands.
+
+use core::cell::Cell;
+
+use critical_section::Mutex;
+use embassy_time::Instant;
+use wanctl_core::controller::Controller;
+use wanctl_core::outputs::Outputs;
+use wanctl_core::tick::Tick;
+
+use crate::{WANS, meter};
+
+/// Controller, inputs and outputs. Whoever holds it may use all of it.
+pub(crate) struct Desk {
+    pub(crate) controller: Option<Controller<WANS>>,
+    pub(crate) tick: Tick,
+    pub(crate) outputs: Outputs,
+    /// What the last step took, in the units of [`meter`].
+    pub(crate) cost: u32,
+}
+
+impl Desk {
+    pub(crate) const fn new() -> Self {
+        let tick = Tick::new(Instant::from_ticks(0));
+        Self { controller: None, tick, outputs: Outputs::new(), cost: 0 }
+    }
+
+    /// Runs the step that is prepared here.
+    pub(crate) fn step(&mut self) {
+        let Some(controller) = &mut self.controller else { return };
+        let begin = meter::now();
+        controller.step(&self.tick, &mut self.outputs);
+        self.cost = meter::since(begin);
+    }
+}
+
+/// A place where a [`Desk`] waits for its next holder.
+pub(crate) struct Handover(Mutex<Cell<Option<&'static mut Desk>>>);
+
+impl Handover {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Cell::new(None)))
+    }
+
+    pub(crate) fn put(&self, desk: &'static mut Desk) {
+        critical_section::with(|section| self.0.borrow(section).set(Some(desk)));
+    }
+
+    pub(crate) fn take(&self) -> Option<&'static mut Desk> {
+        critical_section::with(|section| self.0.borrow(section).take())
+    }
+}

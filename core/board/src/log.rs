@@ -1,0 +1,1 @@
+//! The log: defmt frames into a file of the host.
