@@ -116,7 +116,12 @@ impl<const WANS: usize> Controller<WANS> {
     /// Returns what is worth keeping over a restart.
     #[must_use]
     pub fn persist(&self) -> PersistedState {
-        PersistedState { config: self.config, wans: self.wans.iter().map(Wan::persist).collect() }
+        let mut wans = Vec::new();
+        for wan in self.wans.iter().take(MAX_WANS) {
+            // There is room for so many; `collect` would bring a panic along.
+            let _full = wans.push(wan.persist());
+        }
+        PersistedState { config: self.config, wans }
     }
 
     /// Goes on from a state that was kept. Meant for a controller before its first step, whose

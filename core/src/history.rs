@@ -1,22 +1,24 @@
 //! A ring of the latest 2400 samples: two minutes at a 50 ms tick.
 
-use heapless::HistoryBuf;
 use serde::{Deserialize, Serialize};
+
+use crate::ring::Ring;
 
 /// How many samples a [`History`] keeps.
 pub const HISTORY_SAMPLES: usize = 2400;
 
 /// The latest [`HISTORY_SAMPLES`] values, in fixed memory; a new value replaces the oldest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(serialize = "T: Copy + Serialize", deserialize = "T: Copy + Deserialize<'de>"))]
 pub struct History<T> {
-    ring: HistoryBuf<T, HISTORY_SAMPLES>,
+    ring: Ring<T, HISTORY_SAMPLES>,
 }
 
 impl<T: Copy + Ord> History<T> {
     /// Makes an empty history.
     #[must_use]
     pub const fn new() -> Self {
-        Self { ring: HistoryBuf::new() }
+        Self { ring: Ring::new() }
     }
 
     /// Adds a value.

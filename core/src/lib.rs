@@ -66,6 +66,7 @@ mod micros;
 pub mod outputs;
 pub mod persist;
 pub mod quality;
+mod ring;
 pub mod snapshot;
 pub mod tick;
 pub mod trace;

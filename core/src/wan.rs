@@ -1,7 +1,6 @@
 //! One WAN: first look at everything that came in, then decide once.
 
 use embassy_time::{Duration, Instant};
-use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::config::WanConfig;
@@ -387,13 +386,13 @@ impl Wan {
 }
 
 /// Returns the median of one value per reflector: the middle of three, the mean of two, or the one.
-fn median(values: &[Option<MicrosQ32>]) -> Option<MicrosQ32> {
-    let mut sorted: Vec<MicrosQ32, MAX_REFLECTORS> = values.iter().flatten().copied().collect();
-    sorted.sort_unstable();
-    match sorted.as_slice() {
-        [] => None,
-        [one] => Some(*one),
-        [low, high] => Some(low.midpoint(*high)),
-        [_, middle, ..] => Some(*middle),
+fn median(values: &[Option<MicrosQ32>; MAX_REFLECTORS]) -> Option<MicrosQ32> {
+    let mut answered = values.iter().flatten().copied();
+    match (answered.next(), answered.next(), answered.next()) {
+        (Some(one), Some(other), Some(third)) => {
+            Some(one.min(other).max(one.max(other).min(third)))
+        }
+        (Some(one), Some(other), None) => Some(one.midpoint(other)),
+        (one, _, _) => one,
     }
 }

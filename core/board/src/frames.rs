@@ -20,7 +20,10 @@ impl Frames {
 
     /// Reads the bytes before the next zero byte and returns their number. Runs that are too long
     /// for the buffer are passed over.
-    pub(crate) fn read<'b>(&mut self, buffer: &'b mut [u8]) -> Result<Option<&'b mut [u8]>, Failure> {
+    pub(crate) fn read<'b>(
+        &mut self,
+        buffer: &'b mut [u8],
+    ) -> Result<Option<&'b mut [u8]>, Failure> {
         let mut length = 0_usize;
         while let Some(byte) = self.byte() {
             if byte != 0 {

@@ -55,7 +55,7 @@ fn main() -> ! {
 fn PendSV() {
     if let Some(desk) = INBOX.take() {
         desk.step();
-        if let Some(controller) = &desk.controller {
+        if let Some(controller) = desk.controller.first() {
             SNAPSHOT.publish(controller.snapshot());
         }
         OUTBOX.put(desk);

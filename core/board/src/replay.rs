@@ -65,10 +65,11 @@ impl Replay {
     }
 
     fn header(&mut self, header: &Header<'_>) -> Result<(), Failure> {
-        let config = trace::decode_config(header.config).map_err(|_| "the header cannot be read")?;
+        let config =
+            trace::decode_config(header.config).map_err(|_| "the header cannot be read")?;
         if self.config.as_ref() != Some(&config) {
             self.config = Some(config);
-            self.desk()?.controller = None;
+            self.desk()?.controller.clear();
         }
         Ok(())
     }
@@ -81,17 +82,20 @@ impl Replay {
     fn state(&mut self, seq: u64, body: &[u8]) -> Result<(), Failure> {
         let Some(config) = &self.config else { return Ok(()) };
         let Some(desk) = &mut self.desk else { return Err("the tick has kept the desk") };
-        if desk.controller.as_ref().is_some_and(|controller| controller.ticks() == seq) {
-            return Ok(());
+        if !desk.is_at(seq) {
+            desk.controller.clear();
+            if let Some(controller) = start(seq, config, body)? {
+                // There is room: it was cleared.
+                let _full = desk.controller.push(controller);
+            }
         }
-        desk.controller = start(seq, config, body)?;
         Ok(())
     }
 
     /// Lets the tick run; returns whether it did.
     fn step(&mut self, seq: u64, body: &[u8]) -> Result<bool, Failure> {
         let Some(desk) = self.desk.take() else { return Err("the tick has kept the desk") };
-        let is_next = desk.controller.as_ref().is_some_and(|controller| controller.ticks() == seq);
+        let is_next = desk.is_at(seq);
         if is_next {
             desk.tick = trace::decode_tick(body).map_err(|_| "a tick cannot be read")?.0;
             INBOX.put(desk);
@@ -99,7 +103,7 @@ impl Replay {
             cortex_m::asm::isb();
             self.desk = OUTBOX.take();
         } else {
-            desk.controller = None;
+            desk.controller.clear();
             self.desk = Some(desk);
         }
         Ok(is_next)
