@@ -2,6 +2,7 @@
 
 pub mod daemon_process;
 pub mod demo;
+pub mod hostile;
 pub mod link;
 pub mod measure;
 pub mod netns;
