@@ -27,7 +27,7 @@ pub struct Controller<const WANS: usize = MAX_WANS> {
     ticks: u64,
     outputs_dropped: u64,
     config: u32,
-    restoration: Option<Restoration>,
+    restoration: Restoration,
 }
 
 impl<const WANS: usize> Controller<WANS> {
@@ -37,21 +37,49 @@ impl<const WANS: usize> Controller<WANS> {
     ///
     /// Returns what [`Config::check`] finds, or [`ConfigError::TooManyWans`].
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
-        config.check()?;
-        let mut wans = Vec::new();
-        for (id, wan) in (0..).map(WanId).zip(&config.wans) {
-            wans.push(Wan::new(id, wan, config.tick)).map_err(|_| ConfigError::TooManyWans)?;
-        }
-        Ok(Self {
-            tick: config.tick,
-            wans,
+        let mut controller = Self::empty();
+        controller.begin(config)?;
+        Ok(controller)
+    }
+
+    /// Makes a controller without any WAN, for [`Self::begin`]. It is all zeros, so that a static one
+    /// takes no room in a board's flash.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            tick: Duration::from_ticks(0),
+            wans: Vec::new(),
             last_now: None,
             next_id: CommandId(0),
             ticks: 0,
             outputs_dropped: 0,
-            config: config.fingerprint(),
-            restoration: None,
-        })
+            config: 0,
+            restoration: Restoration::NotDue,
+        }
+    }
+
+    /// Forgets everything and begins with a configuration, where this controller is: the stack of a
+    /// board has no room for a second one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`]. The controller is empty then.
+    pub fn begin(&mut self, config: &Config) -> Result<(), ConfigError> {
+        self.wans.clear();
+        (self.last_now, self.next_id) = (None, CommandId(0));
+        (self.ticks, self.outputs_dropped) = (0, 0);
+        self.restoration = Restoration::NotDue;
+        config.check()?;
+        if config.wans.len() > WANS {
+            return Err(ConfigError::TooManyWans);
+        }
+        self.tick = config.tick;
+        self.config = config.fingerprint();
+        for (id, wan) in (0..).map(WanId).zip(&config.wans) {
+            // There is room for all of them.
+            let _full = self.wans.push(Wan::new(id, wan, config.tick));
+        }
+        Ok(())
     }
 
     /// Runs one tick. `out` is emptied first.
@@ -60,10 +88,10 @@ impl<const WANS: usize> Controller<WANS> {
     pub fn step(&mut self, tick: &Tick, out: &mut Outputs) {
         out.clear();
         let now = self.advance_time(tick, out);
-        match self.restoration.take() {
-            Some(Restoration::Restored) => out.tell(Event::StateRestored),
-            Some(Restoration::Refused(why)) => out.tell(Event::StateRefused { why }),
-            None => {}
+        match core::mem::replace(&mut self.restoration, Restoration::NotDue) {
+            Restoration::NotDue => {}
+            Restoration::Restored => out.tell(Event::StateRestored),
+            Restoration::Refused(why) => out.tell(Event::StateRefused { why }),
         }
         if tick.inputs_dropped > 0 {
             out.tell(Event::InputsDropped { count: tick.inputs_dropped });
@@ -140,13 +168,13 @@ impl<const WANS: usize> Controller<WANS> {
                 wan.restore(kept);
             }
         }
-        self.restoration = Some(Restoration::Restored);
+        self.restoration = Restoration::Restored;
         Ok(())
     }
 
     /// Notes that a state was there and could not be used, to be told with the next step.
     pub const fn refuse_state(&mut self, why: StateRefusal) {
-        self.restoration = Some(Restoration::Refused(why));
+        self.restoration = Restoration::Refused(why);
     }
 
     fn check_state(&self, state: &PersistedState) -> Result<(), StateRefusal> {

@@ -121,7 +121,10 @@ pub fn checksum(bytes: &[u8]) -> u32 {
 
 /// How taking over a state ended; told with the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)] // Puts `NotDue` at 0, for `Controller::empty`.
 pub(crate) enum Restoration {
+    /// Nothing is to be told.
+    NotDue,
     Restored,
     Refused(StateRefusal),
 }

@@ -159,11 +159,7 @@ impl HostileLine {
         for _ in 0..self.random.below(4) {
             let fact = LinkFact {
                 wan: self.random.wan(),
-                oper_state: *self.random.of(&[
-                    OperState::Unknown,
-                    OperState::Up,
-                    OperState::Down,
-                ]),
+                oper_state: *self.random.of(&[OperState::Unknown, OperState::Up, OperState::Down]),
                 address_changed: self.random.below(8) == 0,
             };
             self.tick.push_link(fact);

@@ -4,7 +4,6 @@ use core::cell::Cell;
 
 use critical_section::Mutex;
 use embassy_time::Instant;
-use heapless::Vec;
 use wanctl_core::controller::Controller;
 use wanctl_core::outputs::Outputs;
 use wanctl_core::tick::Tick;
@@ -13,9 +12,9 @@ use crate::{WANS, meter};
 
 /// Controller, inputs and outputs. Whoever holds it may use all of it.
 pub(crate) struct Desk {
-    /// The controller, or none yet. An `Option` would be the same but for its bytes: a list without
-    /// items is all zeros, so that it takes no flash.
-    pub(crate) controller: Vec<Controller<WANS>, 1>,
+    pub(crate) controller: Controller<WANS>,
+    /// The controller has a configuration and is in step with the recording.
+    pub(crate) is_ready: bool,
     pub(crate) tick: Tick,
     pub(crate) outputs: Outputs,
     /// What the last step took, in the units of [`meter`].
@@ -25,19 +24,24 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) const fn new() -> Self {
         let tick = Tick::new(Instant::from_ticks(0));
-        Self { controller: Vec::new(), tick, outputs: Outputs::new(), cost: 0 }
+        Self {
+            controller: Controller::empty(),
+            is_ready: false,
+            tick,
+            outputs: Outputs::new(),
+            cost: 0,
+        }
     }
 
     /// Returns whether the controller's next step is number `seq`.
     pub(crate) fn is_at(&self, seq: u64) -> bool {
-        self.controller.first().is_some_and(|controller| controller.ticks() == seq)
+        self.is_ready && self.controller.ticks() == seq
     }
 
     /// Runs the step that is prepared here.
     pub(crate) fn step(&mut self) {
-        let Some(controller) = self.controller.first_mut() else { return };
         let begin = meter::now();
-        controller.step(&self.tick, &mut self.outputs);
+        self.controller.step(&self.tick, &mut self.outputs);
         self.cost = meter::since(begin);
     }
 }

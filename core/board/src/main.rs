@@ -55,9 +55,7 @@ fn main() -> ! {
 fn PendSV() {
     if let Some(desk) = INBOX.take() {
         desk.step();
-        if let Some(controller) = desk.controller.first() {
-            SNAPSHOT.publish(controller.snapshot());
-        }
+        SNAPSHOT.publish(desk.controller.snapshot());
         OUTBOX.put(desk);
     }
 }

@@ -69,7 +69,7 @@ impl Replay {
             trace::decode_config(header.config).map_err(|_| "the header cannot be read")?;
         if self.config.as_ref() != Some(&config) {
             self.config = Some(config);
-            self.desk()?.controller.clear();
+            self.desk()?.is_ready = false;
         }
         Ok(())
     }
@@ -83,11 +83,7 @@ impl Replay {
         let Some(config) = &self.config else { return Ok(()) };
         let Some(desk) = &mut self.desk else { return Err("the tick has kept the desk") };
         if !desk.is_at(seq) {
-            desk.controller.clear();
-            if let Some(controller) = start(seq, config, body)? {
-                // There is room: it was cleared.
-                let _full = desk.controller.push(controller);
-            }
+            desk.is_ready = start(&mut desk.controller, seq, config, body)?;
         }
         Ok(())
     }
@@ -103,7 +99,7 @@ impl Replay {
             cortex_m::asm::isb();
             self.desk = OUTBOX.take();
         } else {
-            desk.controller.clear();
+            desk.is_ready = false;
             self.desk = Some(desk);
         }
         Ok(is_next)
@@ -132,15 +128,26 @@ impl Replay {
     }
 }
 
+/// Starts a controller in front of step `seq`; returns whether that was possible.
 #[cfg(not(feature = "resume"))]
-fn start(seq: u64, config: &Config, _body: &[u8]) -> Result<Option<Controller<WANS>>, Failure> {
-    if seq > 0 {
-        return Ok(None);
-    }
-    Controller::new(config).map(Some).map_err(|_| "the core refuses the configuration")
+fn start(
+    controller: &mut Controller<WANS>,
+    seq: u64,
+    config: &Config,
+    _body: &[u8],
+) -> Result<bool, Failure> {
+    controller.begin(config).map_err(|_| "the core refuses the configuration")?;
+    Ok(seq == 0)
 }
 
+/// Starts a controller in front of step `seq`, from the state that the recording holds.
 #[cfg(feature = "resume")]
-fn start(_seq: u64, _config: &Config, body: &[u8]) -> Result<Option<Controller<WANS>>, Failure> {
-    trace::decode_state(body).map(Some).map_err(|_| "a state cannot be read")
+fn start(
+    controller: &mut Controller<WANS>,
+    _seq: u64,
+    _config: &Config,
+    body: &[u8],
+) -> Result<bool, Failure> {
+    *controller = trace::decode_state(body).map_err(|_| "a state cannot be read")?;
+    Ok(true)
 }

@@ -61,7 +61,8 @@ pub fn run(args: &ReplayArgs, out: &mut impl Write) -> Result<bool> {
     let outputs = args.outputs.as_deref().map(File::create).transpose().context("--outputs")?;
     let outputs = outputs.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write + Send>);
     let begin = Instant::now();
-    let outcome = replay_into(file, what_if.as_mut(), outputs).with_context(|| format!("{name}"))?;
+    let outcome =
+        replay_into(file, what_if.as_mut(), outputs).with_context(|| format!("{name}"))?;
     let seconds = begin.elapsed().as_secs_f64();
     outcome.print(&name.to_string(), out)?;
     if args.speed {
