@@ -23,6 +23,8 @@ const COSTS: &CStr = c"costs";
 
 /// Replays the whole recording.
 pub(crate) fn run(desk: &'static mut Desk, buffer: &'static mut [u8]) -> Result<(), Failure> {
+    #[cfg(feature = "log")]
+    crate::log::start()?;
     let mut frames = Frames::new(File::open(RECORDING)?);
     let mut replay = Replay {
         config: None,
@@ -111,6 +113,13 @@ impl Replay {
         if SNAPSHOT.latest().is_none_or(|snapshot| snapshot.ticks != seq.saturating_add(1)) {
             return Err("the snapshot is not of this tick");
         }
+        #[cfg(feature = "log")]
+        {
+            crate::log::set_time(desk.tick.now);
+            for event in &desk.outputs.events {
+                defmt::info!("{}", event);
+            }
+        }
         let bytes = trace::outputs_bytes(&desk.outputs, buffer).map_err(|_| "outputs too long")?;
         let length = u16::try_from(bytes.len()).map_err(|_| "outputs too long")?;
         self.outputs.write(&seq.to_le_bytes())?;
@@ -124,7 +133,10 @@ impl Replay {
         let stack = stack::high_water().ok_or("the stack was too small")?;
         // The last number of the file is this one.
         self.costs.write(&stack.to_le_bytes())?;
-        self.costs.flush()
+        self.costs.flush()?;
+        #[cfg(feature = "log")]
+        crate::log::finish()?;
+        Ok(())
     }
 }
 
