@@ -1,8 +1,13 @@
 //! `cargo xtask`: the project's own commands. What CI runs is `cargo xtask test` and nothing else.
 
-#![expect(clippy::print_stderr, reason = "a build tool talks to its terminal")]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a build tool talks to its terminal"
+)]
 
 mod bench;
+mod board;
 mod demo;
 mod run;
 mod test;
@@ -25,6 +30,8 @@ enum Command {
     Test,
     /// Measure one step of the core: time (criterion) and instructions (callgrind)
     Bench,
+    /// Build the core for small ARM boards, replay recordings on them in QEMU and compare
+    Board(board::BoardArgs),
     /// Build in release mode and play the demo; also reached as `cargo demo`
     Demo {
         /// Passed on to `wanctl-sim demo`: --seconds N, --root-net
@@ -37,6 +44,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test => test::run_all(),
         Command::Bench => bench::run_all(),
+        Command::Board(args) => board::run(&args),
         Command::Demo { args } => demo::run(&args),
     };
     match result {

@@ -35,11 +35,31 @@ pub(crate) fn install(program: &str, argument: &str, package: &str) -> Result<()
         return Ok(());
     }
     eprintln!("{program} is missing; installing the package {package}");
+    install_packages(&[package])
+}
+
+/// Installs Debian packages.
+pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
     let apt = |args: &[&str]| {
-        run(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+        let mut command = Command::new("apt-get");
+        command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        // apt tells every package on its standard output; what goes wrong is told elsewhere.
+        run(command.stdout(Stdio::null()))
     };
     apt(&["update", "-qq"])?;
-    apt(&["install", "-qq", "-y", "--no-install-recommends", package])
+    apt(&[&["install", "-qq", "-y", "--no-install-recommends"], packages].concat())
+}
+
+/// Runs a command and returns what it has printed, unless it fails.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let shown = show(command);
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {shown}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() { Ok(text) } else { bail!("{shown}: {}\n{text}", output.status) }
 }
 
 /// Runs a command and fails if it does.
@@ -67,7 +87,7 @@ pub(crate) fn run_watched(command: &mut Command, mut look: impl FnMut(&str)) -> 
     Ok(child.wait()?.success())
 }
 
-fn show(command: &Command) -> String {
+pub(crate) fn show(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let mut shown = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for arg in command.get_args() {

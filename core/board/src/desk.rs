@@ -43,6 +43,8 @@ impl Desk {
         let begin = meter::now();
         self.controller.step(&self.tick, &mut self.outputs);
         self.cost = meter::since(begin);
+        #[cfg(feature = "canary")]
+        assert!(self.tick.inputs_dropped < u16::MAX, "only the linker sees this");
     }
 }
 
