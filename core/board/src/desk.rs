@@ -8,7 +8,8 @@ use wanctl_core::controller::Controller;
 use wanctl_core::outputs::Outputs;
 use wanctl_core::tick::Tick;
 
-use crate::{WANS, meter};
+use crate::WANS;
+use crate::meter::Meter;
 
 /// Controller, inputs and outputs. Whoever holds it may use all of it.
 pub(crate) struct Desk {
@@ -17,7 +18,9 @@ pub(crate) struct Desk {
     pub(crate) is_ready: bool,
     pub(crate) tick: Tick,
     pub(crate) outputs: Outputs,
-    /// What the last step took, in the units of [`meter`].
+    /// Counts the instructions of a step.
+    pub(crate) meter: Option<Meter>,
+    /// What the last step took, as [`Meter::measure`] tells it.
     pub(crate) cost: u32,
 }
 
@@ -29,6 +32,7 @@ impl Desk {
             is_ready: false,
             tick,
             outputs: Outputs::new(),
+            meter: None,
             cost: 0,
         }
     }
@@ -40,9 +44,12 @@ impl Desk {
 
     /// Runs the step that is prepared here.
     pub(crate) fn step(&mut self) {
-        let begin = meter::now();
-        self.controller.step(&self.tick, &mut self.outputs);
-        self.cost = meter::since(begin);
+        let Self { controller, tick, outputs, meter, cost, .. } = self;
+        let mut work = || controller.step(tick, outputs);
+        match meter {
+            Some(meter) => *cost = meter.measure(work),
+            None => work(),
+        }
         #[cfg(feature = "canary")]
         assert!(self.tick.inputs_dropped < u16::MAX, "only the linker sees this");
     }

@@ -8,6 +8,8 @@
 #![no_main]
 
 mod desk;
+#[cfg(feature = "everything")]
+mod everything;
 mod frames;
 mod host;
 #[cfg(feature = "log")]
@@ -21,6 +23,7 @@ use cortex_m_rt::{ExceptionFrame, entry, exception};
 use wanctl_core::snapshot::SharedSnapshot;
 
 use crate::desk::{Desk, Handover};
+use crate::meter::Meter;
 use crate::replay::FRAME_BYTES;
 
 /// How many WANs this image serves.
@@ -39,7 +42,9 @@ fn main() -> ! {
     static mut FRAME: [u8; FRAME_BYTES] = [0; FRAME_BYTES];
     let ending = match cortex_m::Peripherals::take() {
         Some(peripherals) => {
-            meter::start(peripherals.SYST);
+            DESK.meter = Some(Meter::new(peripherals.SYST));
+            #[cfg(feature = "everything")]
+            everything::reach(DESK, FRAME);
             replay::run(DESK, FRAME)
         }
         None => Err("the peripherals are taken"),

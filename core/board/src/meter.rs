@@ -4,23 +4,26 @@
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 
-/// SysTick has 24 bits: 655,000 instructions.
-const MASK: u32 = 0x00ff_ffff;
+/// SysTick has 24 bits: 655,000 instructions. More than that is told as this.
+const MOST: u32 = 0x00ff_ffff;
 
-/// Lets SysTick run round and round.
-pub(crate) fn start(mut timer: SYST) {
-    timer.set_clock_source(SystClkSource::Core);
-    timer.set_reload(MASK);
-    timer.clear_current();
-    timer.enable_counter();
-}
+/// The counter.
+pub(crate) struct Meter(SYST);
 
-/// Returns the count, which goes down.
-pub(crate) fn now() -> u32 {
-    SYST::get_current()
-}
+impl Meter {
+    pub(crate) fn new(mut timer: SYST) -> Self {
+        timer.set_clock_source(SystClkSource::Core);
+        timer.set_reload(MOST);
+        timer.enable_counter();
+        Self(timer)
+    }
 
-/// Returns what has passed since `begin`.
-pub(crate) fn since(begin: u32) -> u32 {
-    begin.wrapping_sub(now()) & MASK
+    /// Returns what a piece of work takes, in SysTick's ticks.
+    pub(crate) fn measure(&mut self, work: impl FnOnce()) -> u32 {
+        self.0.clear_current();
+        let begin = SYST::get_current();
+        work();
+        let end = SYST::get_current();
+        if self.0.has_wrapped() { MOST } else { begin.wrapping_sub(end) & MOST }
+    }
 }

@@ -32,7 +32,10 @@ pub(super) struct Row {
     stack: u32,
     median: u32,
     worst: u32,
+    /// The board is the one with limits.
     has_limits: bool,
+    /// The image has more memory, to start from states.
+    has_resumed: bool,
 }
 
 impl Row {
@@ -52,7 +55,8 @@ impl Row {
             stack: run.stack_bytes,
             median: costs.get(costs.len() / 2).copied().unwrap_or_default(),
             worst: costs.last().copied().unwrap_or_default(),
-            has_limits: board.limits && !image.variant.resume,
+            has_limits: board.limits,
+            has_resumed: image.variant.resume,
         })
     }
 
@@ -63,6 +67,7 @@ impl Row {
     /// Returns what is over its limit.
     fn excesses(&self) -> Vec<String> {
         let limits = match self.wans {
+            _ if self.has_resumed => (None, None),
             1 => (Some(64 * KIB), Some(64 * KIB)),
             2 => (None, Some(128 * KIB)),
             _ => (None, None),
@@ -148,6 +153,7 @@ mod tests {
             median: 3_000,
             worst: 59_000,
             has_limits: true,
+            has_resumed: false,
         }
     }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use self::build::Toolchain;
 use self::build::{Image, Variant};
@@ -108,7 +108,7 @@ fn check(which: Which, recording: Option<&Path>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for board in which.boards() {
         let toolchain = Toolchain::find(board.target)?;
-        build::prove_the_proof(board, &toolchain)?;
+        build::prove(board, &toolchain)?;
         for input in &inputs {
             let image = Image::build(board, &toolchain, input.variant())?;
             rows.push(input.run(board, &image)?);
@@ -191,12 +191,6 @@ fn starts(line: &str) -> Option<[u64; 3]> {
 
 fn simulator() -> Command {
     Command::new(run::target().join("release/wanctl-sim"))
-}
-
-fn refuse_leftovers(log: &[u8], events: usize) -> Result<()> {
-    // One zero byte ends every frame of the log.
-    let lines = log.iter().filter(|byte| **byte == 0).count();
-    if lines == events { Ok(()) } else { bail!("{lines} lines in the log for {events} events") }
 }
 
 #[cfg(test)]
