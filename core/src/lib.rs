@@ -68,6 +68,7 @@ pub mod persist;
 pub mod quality;
 mod ring;
 pub mod snapshot;
+mod stuffing;
 pub mod tick;
 pub mod trace;
 pub mod units;

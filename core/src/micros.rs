@@ -53,7 +53,12 @@ impl<T: Micros, const N: usize> Micros for Deque<T, N> {
     type Written = heapless::Vec<T::Written, N>;
 
     fn to_written(&self) -> Self::Written {
-        self.iter().map(T::to_written).collect()
+        let mut list = heapless::Vec::new();
+        for item in self {
+            // The list has the same capacity; `collect` would bring a panic along.
+            let _full = list.push(item.to_written());
+        }
+        list
     }
 
     fn from_written(written: Self::Written) -> Self {

@@ -21,12 +21,12 @@
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use embassy_time::Duration;
 use postcard::ser_flavors::crc::CrcModifier;
-use postcard::ser_flavors::{Cobs, Slice};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::controller::Controller;
 use crate::outputs::Outputs;
+use crate::stuffing::{Stuffed, unstuff};
 use crate::tick::Tick;
 
 /// The first bytes of every header record.
@@ -135,8 +135,7 @@ fn encode<'b, const WANS: usize>(
     let checksum = Crc::<u32>::new(&CRC_32_ISO_HDLC);
     let (first, rest) = buffer.split_first_mut().ok_or(BufferTooSmall)?;
     *first = 0;
-    let stuffed = Cobs::try_new(Slice::new(rest)).map_err(|_| BufferTooSmall)?;
-    let flavor = CrcModifier::new(stuffed, checksum.digest());
+    let flavor = CrcModifier::new(Stuffed::new(rest), checksum.digest());
     let written =
         postcard::serialize_with_flavor(record, flavor).map_err(|_| BufferTooSmall)?.len();
     buffer.get_mut(..written.saturating_add(1)).ok_or(BufferTooSmall)
@@ -185,29 +184,6 @@ pub fn open(frame: &mut [u8]) -> Result<&[u8], Damage> {
     } else {
         Err(Damage::Checksum)
     }
-}
-
-/// Undoes COBS in place: a count, so many bytes less one, a zero unless the count was 255.
-fn unstuff(frame: &mut [u8]) -> Option<usize> {
-    let (mut from, mut to) = (0_usize, 0_usize);
-    while let Some(&count) = frame.get(from) {
-        let run = usize::from(count).checked_sub(1)?;
-        let begin = from.checked_add(1)?;
-        let end = begin.checked_add(run)?;
-        // Both are checked here because `copy_within` would panic.
-        let last = frame.len().checked_sub(end.checked_sub(begin)?)?;
-        if end > frame.len() || to > last {
-            return None;
-        }
-        frame.copy_within(begin..end, to);
-        to = to.checked_add(run)?;
-        from = end;
-        if count < u8::MAX && from < frame.len() {
-            *frame.get_mut(to)? = 0;
-            to = to.checked_add(1)?;
-        }
-    }
-    Some(to)
 }
 
 /// What a header record says.
