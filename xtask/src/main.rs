@@ -8,6 +8,7 @@
 
 mod bench;
 mod board;
+mod cross;
 mod demo;
 mod run;
 mod test;
@@ -32,6 +33,8 @@ enum Command {
     Bench,
     /// Build the core for small ARM boards, replay recordings on them in QEMU and compare
     Board(board::BoardArgs),
+    /// Build daemon and simulator for ARM Linux boards and try them with QEMU's user emulation
+    Cross,
     /// Build in release mode and play the demo; also reached as `cargo demo`
     Demo {
         /// Passed on to `wanctl-sim demo`: --seconds N, --root-net
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Test => test::run_all(),
         Command::Bench => bench::run_all(),
         Command::Board(args) => board::run(&args),
+        Command::Cross => cross::run_all(),
         Command::Demo { args } => demo::run(&args),
     };
     match result {

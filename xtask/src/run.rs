@@ -27,15 +27,26 @@ pub(crate) fn target() -> PathBuf {
         .map_or_else(|| root().join("target"), |target| root().join(target))
 }
 
-/// Installs a Debian package unless its program is there and answers to `argument`.
-pub(crate) fn install(program: &str, argument: &str, package: &str) -> Result<()> {
+/// Returns every configuration that is shipped as an example.
+pub(crate) fn example_configs() -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(root().join("configs")).context("configs")?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    if files.is_empty() { bail!("configs holds no example") } else { Ok(files) }
+}
+
+/// Installs Debian packages unless their program is there and answers to `argument`.
+pub(crate) fn install(program: &str, argument: &str, packages: &[&str]) -> Result<()> {
     let mut probe = Command::new(program);
     probe.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if probe.status().is_ok() {
         return Ok(());
     }
-    eprintln!("{program} is missing; installing the package {package}");
-    install_packages(&[package])
+    eprintln!("{program} is missing; installing {}", packages.join(" "));
+    install_packages(packages)
 }
 
 /// Installs Debian packages.

@@ -1,10 +1,9 @@
 //! `cargo xtask test`: everything that must hold.
 
-use std::path::PathBuf;
+use anyhow::{Result, bail};
 
-use anyhow::{Context as _, Result, bail};
-
-use crate::run::{cargo, install, root, run, run_watched};
+use crate::board;
+use crate::run::{cargo, example_configs, install, run, run_watched};
 
 /// Programs the tests call, with the Debian package that brings them.
 const PROGRAMS: [(&str, &str); 1] = [("ip", "iproute2")];
@@ -21,6 +20,7 @@ pub(crate) fn run_all() -> Result<()> {
     check_configs()?;
     let counts = run_tests()?;
     readme_commands()?;
+    board::run_quick()?;
     eprintln!("all checks passed");
     // Alone on its line: this is how CI learns how many tests ran.
     println_counts(&counts);
@@ -30,7 +30,7 @@ pub(crate) fn run_all() -> Result<()> {
 /// Installs what is missing, where that is possible.
 fn install_programs() {
     for (program, package) in PROGRAMS {
-        if let Err(error) = install(program, "-V", package) {
+        if let Err(error) = install(program, "-V", &[package]) {
             eprintln!("{error:#}; tests that need {program} will be skipped or fail");
         }
     }
@@ -38,17 +38,7 @@ fn install_programs() {
 
 /// Validates every file that is shipped as an example.
 fn check_configs() -> Result<()> {
-    let folder = root().join("configs");
-    let entries = std::fs::read_dir(&folder).context("configs")?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .collect();
-    files.sort();
-    if files.is_empty() {
-        bail!("configs holds no example");
-    }
-    for file in files {
+    for file in example_configs()? {
         let check =
             ["run", "--locked", "-q", "-p", "wanctl", "--", "check", "--text-only", "--config"];
         run(cargo(&check).arg(file))?;

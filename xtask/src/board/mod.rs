@@ -93,8 +93,8 @@ pub(crate) fn run_quick() -> Result<()> {
 }
 
 fn check(which: Which, recording: Option<&Path>) -> Result<Vec<Row>> {
-    install("qemu-system-arm", "--version", "qemu-system-arm")?;
-    install("arm-none-eabi-ld", "--version", "binutils-arm-none-eabi")?;
+    install("qemu-system-arm", "--version", &["qemu-system-arm"])?;
+    install("arm-none-eabi-ld", "--version", &["binutils-arm-none-eabi"])?;
     // What cannot be reached from an image is still no place for a panic.
     let lints = ["clippy", "--locked", "-q", "-p", "wanctl-core", "--lib", "--", "-D", "warnings"];
     run::run(&mut cargo(&lints))?;
