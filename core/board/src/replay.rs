@@ -4,13 +4,12 @@ use core::ffi::CStr;
 
 use cortex_m::peripheral::SCB;
 use wanctl_core::config::Config;
-use wanctl_core::controller::Controller;
-use wanctl_core::trace::{self, Header, Record};
+use wanctl_core::trace::{self, Header, Record, STATE_FORMAT};
 
 use crate::desk::Desk;
 use crate::frames::Frames;
 use crate::host::{Failure, File, Writer};
-use crate::{INBOX, OUTBOX, SNAPSHOT, WANS, stack};
+use crate::{INBOX, OUTBOX, SNAPSHOT, stack};
 
 /// The longest frame that is looked at. Without `resume` no state record is needed.
 pub(crate) const FRAME_BYTES: usize =
@@ -28,6 +27,7 @@ pub(crate) fn run(desk: &'static mut Desk, buffer: &'static mut [u8]) -> Result<
     let mut frames = Frames::new(File::open(RECORDING)?);
     let mut replay = Replay {
         config: None,
+        has_our_states: false,
         desk: Some(desk),
         outputs: Writer::create(OUTPUTS)?,
         costs: Writer::create(COSTS)?,
@@ -44,6 +44,8 @@ pub(crate) fn run(desk: &'static mut Desk, buffer: &'static mut [u8]) -> Result<
 struct Replay {
     /// What the last header said.
     config: Option<Config>,
+    /// Its states are of this version.
+    has_our_states: bool,
     /// `None` only while the tick has it.
     desk: Option<&'static mut Desk>,
     outputs: Writer,
@@ -73,6 +75,7 @@ impl Replay {
             self.config = Some(config);
             self.desk()?.is_ready = false;
         }
+        self.has_our_states = header.state_format == STATE_FORMAT;
         Ok(())
     }
 
@@ -85,7 +88,15 @@ impl Replay {
         let Some(config) = &self.config else { return Ok(()) };
         let Some(desk) = &mut self.desk else { return Err("the tick has kept the desk") };
         if !desk.is_at(seq) {
-            desk.is_ready = start(&mut desk.controller, seq, config, body)?;
+            desk.is_ready = if cfg!(feature = "resume") && self.has_our_states {
+                desk.controller =
+                    trace::decode_state(body).map_err(|_| "a state cannot be read")?;
+                true
+            } else {
+                // Before the first step there is nothing in a state that is not in the configuration.
+                desk.controller.begin(config).map_err(|_| "the core refuses the configuration")?;
+                seq == 0
+            };
         }
         Ok(())
     }
@@ -138,28 +149,4 @@ impl Replay {
         crate::log::finish()?;
         Ok(())
     }
-}
-
-/// Starts a controller in front of step `seq`; returns whether that was possible.
-#[cfg(not(feature = "resume"))]
-fn start(
-    controller: &mut Controller<WANS>,
-    seq: u64,
-    config: &Config,
-    _body: &[u8],
-) -> Result<bool, Failure> {
-    controller.begin(config).map_err(|_| "the core refuses the configuration")?;
-    Ok(seq == 0)
-}
-
-/// Starts a controller in front of step `seq`, from the state that the recording holds.
-#[cfg(feature = "resume")]
-fn start(
-    controller: &mut Controller<WANS>,
-    _seq: u64,
-    _config: &Config,
-    body: &[u8],
-) -> Result<bool, Failure> {
-    *controller = trace::decode_state(body).map_err(|_| "a state cannot be read")?;
-    Ok(true)
 }
