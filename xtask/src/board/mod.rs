@@ -98,6 +98,12 @@ fn check(which: Which, recording: Option<&Path>) -> Result<Vec<Row>> {
     // What cannot be reached from an image is still no place for a panic.
     let lints = ["clippy", "--locked", "-q", "-p", "wanctl-core", "--lib", "--", "-D", "warnings"];
     run::run(&mut cargo(&lints))?;
+    let mut boards = Vec::new();
+    for board in which.boards() {
+        let toolchain = Toolchain::find(board.target)?;
+        build::prove(board, &toolchain)?;
+        boards.push((board, toolchain));
+    }
     run::run(&mut cargo(&["build", "--locked", "-q", "--release", "-p", "wanctl-sim"]))?;
     let folder = run::target().join("board");
     fs::create_dir_all(&folder)?;
@@ -106,11 +112,9 @@ fn check(which: Which, recording: Option<&Path>) -> Result<Vec<Row>> {
         None => vec![Input::made_up(&folder, 1)?, Input::made_up(&folder, 2)?],
     };
     let mut rows = Vec::new();
-    for board in which.boards() {
-        let toolchain = Toolchain::find(board.target)?;
-        build::prove(board, &toolchain)?;
+    for (board, toolchain) in &boards {
         for input in &inputs {
-            let image = Image::build(board, &toolchain, input.variant())?;
+            let image = Image::build(board, toolchain, input.variant())?;
             rows.push(input.run(board, &image)?);
         }
     }
