@@ -27,7 +27,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything CI runs: formatting, lints, docs, tests, shipped configs, the README's commands
+    /// Everything CI runs: formatting, lints, docs, tests, shipped configs, the README's commands,
+    /// the core on one board
     Test,
     /// Measure one step of the core: time (criterion) and instructions (callgrind)
     Bench,

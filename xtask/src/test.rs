@@ -12,6 +12,7 @@ const PROGRAMS: [(&str, &str); 1] = [("ip", "iproute2")];
 pub(crate) fn run_all() -> Result<()> {
     install_programs();
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut cargo(&["fmt", "--check", "--manifest-path", "core/board/Cargo.toml"]))?;
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     run(&mut cargo(&clippy))?;
     run(&mut cargo(&["check", "--locked", "-p", "wanctl-core", "--features", "defmt"]))?;

@@ -29,4 +29,6 @@ pub(crate) fn reach(desk: &mut Desk, buffer: &mut [u8]) {
         black_box(desk.controller.restore(&slot.state).is_ok());
     }
     black_box(desk.controller.fits(&config));
+    #[cfg(feature = "log")]
+    defmt::info!("{} {} {} {}", config, desk.tick, desk.outputs, desk.controller.persist());
 }

@@ -146,7 +146,10 @@ impl Replay {
         self.costs.write(&stack.to_le_bytes())?;
         self.costs.flush()?;
         #[cfg(feature = "log")]
-        crate::log::finish()?;
+        {
+            defmt::info!("{}", SNAPSHOT.latest());
+            crate::log::finish()?;
+        }
         Ok(())
     }
 }

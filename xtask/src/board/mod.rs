@@ -174,12 +174,15 @@ impl Input {
         qemu::compare(&expected, &run.outputs)
             .with_context(|| format!("{name} on {}", board.name))?;
         ensure!(!run.costs.is_empty(), "{name} holds no step");
+        ensure!(run.log_lines > 0, "the log is empty");
         println!(
-            "{}, {} WAN(s): {name}: {} ticks, {} bytes of outputs identical to the host's",
+            "{}, {} WAN(s): {name}: {} ticks, {} bytes of outputs identical to the host's, {} lines \
+             of log",
             board.name,
             self.wans,
             run.costs.len(),
-            expected.len()
+            expected.len(),
+            run.log_lines
         );
         Row::new(board, image, &run)
     }

@@ -23,6 +23,7 @@ pub(super) struct Run {
     pub(super) costs: Vec<u32>,
     /// High-water mark of the stack, in bytes.
     pub(super) stack_bytes: u32,
+    pub(super) log_lines: usize,
 }
 
 /// Runs an image on a recording.
@@ -50,7 +51,10 @@ pub(super) fn run(board: &Board, image: &Image, recording: &Path) -> Result<Run>
     let stack_bytes = numbers.pop().context("the board has written no figures")?;
     // 25 MHz: 25.6 ticks of the timer for one instruction.
     let costs = numbers.into_iter().map(|timer| (timer * 10 + 128) / 256).collect();
-    Ok(Run { outputs: fs::read(folder.join("outputs"))?, costs, stack_bytes })
+    // defmt ends every line with a zero byte and has no other.
+    let log_lines = fs::read(folder.join("log"))?.iter().filter(|byte| **byte == 0).count();
+    let outputs = fs::read(folder.join("outputs"))?;
+    Ok(Run { outputs, costs, stack_bytes, log_lines })
 }
 
 /// Compares all bytes, and names the first step that differs.
