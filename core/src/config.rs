@@ -252,6 +252,8 @@ pub enum ConfigError {
     Baseline(WanId),
     /// The write limit is zero or above [`MAX_WRITES_PER_WINDOW`].
     WriteLimit(WanId),
+    /// A limit that promotes a link is above the one that demotes it, or the ramp starts above its end.
+    Link(WanId),
 }
 
 impl core::fmt::Display for ConfigError {
@@ -281,6 +283,12 @@ impl core::fmt::Display for ConfigError {
             Self::WriteLimit(wan) => write!(
                 f,
                 "WAN {}: the write limit must be 1 to {MAX_WRITES_PER_WINDOW} per window",
+                wan.0
+            ),
+            Self::Link(wan) => write!(
+                f,
+                "WAN {}: a link's good limits must not be above its bad ones, nor its ramp start \
+                 above 1",
                 wan.0
             ),
         }
@@ -337,6 +345,10 @@ impl WanConfig {
         if !counted || limit.window == Duration::MIN {
             return Err(ConfigError::WriteLimit(id));
         }
-        Ok(())
+        if self.link.is_none_or(|link| link.is_consistent()) {
+            Ok(())
+        } else {
+            Err(ConfigError::Link(id))
+        }
     }
 }

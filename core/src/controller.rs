@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, ConfigError};
 use crate::outputs::{Event, Outputs, SampleRejection};
 use crate::persist::{PersistedState, Restoration, StateRefusal};
+use crate::recent::{Recent, RecentFigures};
 use crate::snapshot::Snapshot;
 use crate::tick::{MAX_WANS, RttSample, Tick};
 use crate::units::{CommandId, WanId};
@@ -189,7 +190,20 @@ impl<const WANS: usize> Controller<WANS> {
         }
     }
 
-    /// Returns a read-only mirror of the controller for observers.
+    /// Returns the latest past of one WAN, if there is such a WAN.
+    #[must_use]
+    pub fn recent(&self, wan: WanId) -> Option<Recent<'_>> {
+        self.wans.get(usize::from(wan.0)).map(Wan::recent)
+    }
+
+    /// Returns what the latest past of every WAN looked like, for [`Snapshot::set_recent`]. It looks
+    /// at every history several times: for once a second.
+    #[must_use]
+    pub fn figures(&self) -> Vec<RecentFigures, WANS> {
+        self.wans.iter().map(|wan| wan.recent().figures()).collect()
+    }
+
+    /// Returns a read-only mirror of the controller for observers, without its latest past.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::new(self.last_now, self.ticks, self.outputs_dropped);

@@ -13,12 +13,16 @@ use crate::fixed::{Alpha, MicrosQ32, ticks_covering};
 use crate::history::History;
 use crate::outputs::{Event, Outputs};
 use crate::persist::LOAD_MAX;
-use crate::units::WanId;
+use crate::units::{Permille, WanId};
 
 /// A delay this close below the freeze threshold counts as equal to it: 1 ns. Whether a delay that
 /// is equal on paper comes out a few bits above or below depends on how the filter's coefficient is
 /// rounded, and an equal delay freezes.
 const TIE: MicrosQ32 = MicrosQ32::from_bits(1 << 22);
+
+/// Unit of the history of round-trip times, in µs: 16 bits then reach 1.3 s, further than a probe is
+/// waited for, and lower than the jitter of any line.
+const HISTORY_UNIT_US: u64 = 20;
 
 /// The filters of one WAN.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,8 +37,10 @@ pub(crate) struct DelayEstimate {
     is_seeded: bool,
     frozen_ticks: u32,
     out_of_bounds: bool,
-    /// Samples in whole µs.
-    history: History<u32>,
+    /// The latest sample in whole µs.
+    latest_us: Option<u32>,
+    /// Samples in units of [`HISTORY_UNIT_US`].
+    history: History<u16>,
 }
 
 impl DelayEstimate {
@@ -51,6 +57,7 @@ impl DelayEstimate {
             is_seeded: config.baseline_initial.is_some(),
             frozen_ticks: 0,
             out_of_bounds: false,
+            latest_us: None,
             history: History::new(),
         }
     }
@@ -62,6 +69,7 @@ impl DelayEstimate {
         self.baseline.set(MicrosQ32::ZERO);
         self.frozen_ticks = 0;
         self.out_of_bounds = false;
+        self.latest_us = None;
         self.history = History::new();
     }
 
@@ -86,8 +94,20 @@ impl DelayEstimate {
     }
 
     /// Returns the latest sample, in whole µs.
-    pub(crate) fn latest_sample_us(&self) -> Option<u32> {
-        self.history.latest()
+    pub(crate) const fn latest_sample_us(&self) -> Option<u32> {
+        self.latest_us
+    }
+
+    /// Returns how many samples the history holds.
+    pub(crate) fn samples(&self) -> usize {
+        self.history.len()
+    }
+
+    /// Returns how far a quantile of the latest samples lies above the baseline of now, to 20 µs;
+    /// zero if it lies below.
+    pub(crate) fn recent_delay(&self, share: Permille) -> Option<MicrosQ32> {
+        let sample = from_units(self.history.quantile(share)?);
+        Some(sample.saturating_sub(self.baseline()).max(MicrosQ32::ZERO))
     }
 
     /// Returns whether the filters can hold these values.
@@ -117,7 +137,7 @@ impl DelayEstimate {
         may_reanchor: bool,
         out: &mut Outputs,
     ) {
-        self.history.push(u32::try_from(sample.as_micros_rounded()).unwrap_or(u32::MAX));
+        self.remember(sample);
         if !self.is_seeded {
             self.is_seeded = true;
             self.load.set(sample);
@@ -129,6 +149,13 @@ impl DelayEstimate {
         } else {
             self.freeze(wan, may_reanchor, out);
         }
+    }
+
+    fn remember(&mut self, sample: MicrosQ32) {
+        let micros = sample.as_micros_rounded();
+        self.latest_us = Some(u32::try_from(micros).unwrap_or(u32::MAX));
+        let units = micros.saturating_add(HISTORY_UNIT_US / 2) / HISTORY_UNIT_US;
+        self.history.push(u16::try_from(units).unwrap_or(u16::MAX));
     }
 
     /// Goes on without a sample: the baseline follows the load filter's value as if it were one.
@@ -172,12 +199,16 @@ impl DelayEstimate {
         let frozen = usize::try_from(self.frozen_ticks).unwrap_or(usize::MAX);
         // The next freeze period begins; that it is frozen has been told already.
         self.frozen_ticks = 1;
-        let Some(lowest_us) = self.history.min_of_recent(frozen) else { return };
-        let lowest = MicrosQ32::from_micros(u64::from(lowest_us));
-        let (from, to) = (self.baseline(), lowest.min(self.baseline_max));
+        let Some(lowest) = self.history.min_of_recent(frozen) else { return };
+        let (from, to) = (self.baseline(), from_units(lowest).min(self.baseline_max));
         if to > from {
             self.baseline.set(to);
             out.tell(Event::BaselineReanchored { wan, from, to });
         }
     }
+}
+
+/// Returns a sample of the history.
+fn from_units(units: u16) -> MicrosQ32 {
+    MicrosQ32::from_micros(u64::from(units).saturating_mul(HISTORY_UNIT_US))
 }

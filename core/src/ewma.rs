@@ -13,7 +13,8 @@ pub trait Filtered: Copy {
 
 /// An exponentially weighted moving average: `value += (input - value) * alpha`.
 ///
-/// Against the same filter in f64 it stays within 0.002 µs over a simulated day at alpha 0.0001.
+/// Against the same filter in f64 it stays within 0.0001 µs over a simulated day with queues of
+/// 300 ms, at every alpha from 0.0001 to 1 (`core/tests/filter_precision.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ewma<T = MicrosQ32> {
     value: T,

@@ -195,8 +195,13 @@ impl Governor {
 fn is_worth_a_write(command: &RateCommand, wanted: &Wanted) -> bool {
     let Some(commanded) = command.commanded() else { return true };
     let gain = wanted.rate.get().saturating_sub(commanded.get());
-    let least = wanted.ceiling.get().checked_div(RAISE_MIN_SHARE).unwrap_or_default();
-    gain >= least || wanted.rate == wanted.ceiling
+    gain >= smallest_raise(wanted.ceiling).get() || wanted.rate == wanted.ceiling
+}
+
+/// Returns the smallest raise that is worth a write; a law must be able to want that much more than
+/// the router holds, or it never rises.
+pub(crate) fn smallest_raise(ceiling: BitsPerSecond) -> BitsPerSecond {
+    BitsPerSecond::new(ceiling.get().checked_div(RAISE_MIN_SHARE).unwrap_or_default())
 }
 
 impl Limiter {

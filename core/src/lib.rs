@@ -66,6 +66,7 @@ mod micros;
 pub mod outputs;
 pub mod persist;
 pub mod quality;
+pub mod recent;
 mod ring;
 pub mod snapshot;
 mod stuffing;

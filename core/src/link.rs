@@ -136,6 +136,14 @@ pub struct LinkConfig {
     pub ramp: Duration,
 }
 
+impl LinkConfig {
+    /// Returns whether good is not worse than bad, and the ramp rises.
+    pub(crate) fn is_consistent(&self) -> bool {
+        let QualityLimits { good, bad } = &self.limits;
+        !exceeds_any(good, bad) && self.ramp_start <= PpmQ32::ONE
+    }
+}
+
 /// What one tick says about a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LinkInputs {

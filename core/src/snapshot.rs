@@ -15,6 +15,7 @@ use crate::fixed::MicrosQ32;
 use crate::law::classic::Streaks;
 use crate::link::LinkState;
 use crate::quality::LinkQuality;
+use crate::recent::RecentFigures;
 use crate::tick::MAX_WANS;
 use crate::units::{BitsPerSecond, PerDirection};
 use crate::zone::Zone;
@@ -109,6 +110,8 @@ pub struct WanSnapshot {
     pub directions: PerDirection<DirectionSnapshot>,
     /// Totals since start.
     pub counters: WanCounters,
+    /// The latest past, as far as [`Snapshot::set_recent`] was told.
+    pub recent: Option<RecentFigures>,
 }
 
 /// The whole controller.
@@ -134,6 +137,13 @@ impl Snapshot {
         if let Some(slot) = self.wans.get_mut(self.wan_count) {
             *slot = wan;
             self.wan_count = self.wan_count.saturating_add(1);
+        }
+    }
+
+    /// Adds what the latest past looked like ([`crate::controller::Controller::figures`]).
+    pub fn set_recent(&mut self, figures: &[RecentFigures]) {
+        for (wan, figures) in self.wans.iter_mut().take(self.wan_count).zip(figures) {
+            wan.recent = Some(*figures);
         }
     }
 

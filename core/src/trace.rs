@@ -41,7 +41,7 @@ pub const MAX_HEADER_BYTES: usize = 4096;
 /// The longest frame of a step record.
 pub const MAX_STEP_BYTES: usize = 8192;
 /// The longest frame of a state record with [`crate::tick::MAX_WANS`] WANs.
-pub const MAX_STATE_BYTES: usize = 128 * 1024;
+pub const MAX_STATE_BYTES: usize = 256 * 1024;
 /// A header and a state record belong at the start, after every gap, and this often.
 pub const STATE_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -157,6 +157,34 @@ impl<T> PerDirection<T> {
     }
 }
 
+/// A share in parts per thousand, 0 ..= 1000.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Permille(u16);
+
+impl Permille {
+    /// Makes a share; at most the whole.
+    #[must_use]
+    pub const fn new(permille: u16) -> Self {
+        Self(if permille > 1000 { 1000 } else { permille })
+    }
+
+    /// Returns `part` of `whole`, rounded down; zero of nothing.
+    #[must_use]
+    pub fn of(part: usize, whole: usize) -> Self {
+        let permille = part.saturating_mul(1000).checked_div(whole).unwrap_or_default();
+        Self::new(u16::try_from(permille).unwrap_or(u16::MAX))
+    }
+
+    /// Returns the share in parts per thousand.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
 /// A WAN, by its position in the configuration (0 is the first).
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -14,6 +14,7 @@ use crate::link::{Link, LinkChange, LinkInputs, LinkState};
 use crate::outputs::{Action, Event, Outputs, SampleRejection};
 use crate::persist::PersistedWan;
 use crate::quality::QualityEstimate;
+use crate::recent::{Recent, WanHistory};
 use crate::snapshot::{DirectionSnapshot, TickResult, WanCounters, WanSnapshot};
 use crate::tick::{MAX_REFLECTORS, OperState, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
 use crate::units::{CommandId, Direction, PerDirection, ReflectorId, WanId};
@@ -54,6 +55,7 @@ pub(crate) struct Wan {
     has_decided: bool,
     result: TickResult,
     counters: WanCounters,
+    history: WanHistory,
 }
 
 impl Wan {
@@ -83,6 +85,10 @@ impl Wan {
             has_decided: false,
             result: TickResult::Waiting,
             counters: WanCounters::default(),
+            history: WanHistory::new(&PerDirection {
+                download: config.shapers.download.ceiling,
+                upload: config.shapers.upload.ceiling,
+            }),
         }
     }
 
@@ -109,6 +115,22 @@ impl Wan {
             self.govern(now, next_id, out);
         }
         self.probe(out);
+        self.remember();
+    }
+
+    /// Adds zones and wanted rates to the histories, from the first decision on.
+    fn remember(&mut self) {
+        if self.has_decided {
+            let PerDirection { download, upload } = &self.shapers;
+            let zones = PerDirection { download: download.zone(), upload: upload.zone() };
+            let wanted = PerDirection { download: download.rate(), upload: upload.rate() };
+            self.history.decided(&zones, &wanted);
+        }
+    }
+
+    /// Returns the latest past.
+    pub(crate) const fn recent(&self) -> Recent<'_> {
+        Recent::new(&self.estimate, &self.history)
     }
 
     /// Pings every reflector, unless the link is known to be down.
@@ -138,14 +160,18 @@ impl Wan {
     /// delivers at least half of what its shaper lets through.
     fn take_counters(&mut self, tick: &Tick, now: Instant) {
         for reading in tick.counters.iter().filter(|reading| reading.wan == self.id) {
+            self.history.read(reading);
             let age = Duration::from_micros(u64::from(reading.age_us));
             let at = now.checked_sub(age).unwrap_or(Instant::MIN);
             let delivery = self.deliveries.get_mut(reading.direction);
-            let Some(rate) = delivery.read(reading.delivered_bytes, at) else { continue };
+            let Some((rate, over)) = delivery.read(reading.delivered_bytes, at) else { continue };
             let held = self.governor.command(reading.direction).presumed();
             if held.is_some_and(|held| rate.saturating_mul(2) >= held) {
-                self.quality.delivered(rate);
+                self.quality.delivered(reading.direction, rate, over);
             }
+        }
+        for direction in Direction::BOTH {
+            self.deliveries.get_mut(direction).expire(now);
         }
     }
 
@@ -381,6 +407,7 @@ impl Wan {
                 upload: direction(Direction::Upload),
             },
             counters: self.counters,
+            recent: None,
         }
     }
 }

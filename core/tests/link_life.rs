@@ -2,9 +2,10 @@
 
 mod common;
 
-use wanctl_core::config::{Checks, ClassicConfig};
+use wanctl_core::config::{Checks, ClassicConfig, ConfigError};
 use wanctl_core::example;
-use wanctl_core::link::{LinkEdge, LinkState};
+use wanctl_core::fixed::{MicrosQ32, PpmQ32};
+use wanctl_core::link::{LinkConfig, LinkEdge, LinkState};
 use wanctl_core::outputs::{Action, Event, RateReason};
 use wanctl_core::tick::{CheckKind, ConnectivityReport, CounterReading, LinkFact, OperState};
 use wanctl_core::units::Direction;
@@ -133,7 +134,7 @@ fn filtered_icmp_on_a_line_that_works_is_no_outage() {
 #[test]
 fn counters_become_a_delivered_rate() {
     let mut rig = live();
-    for (bytes, age_us) in [(1_000_000, 0), (3_500_000, 0)] {
+    for (bytes, age_us) in [(1_000_000, 0), (2_000_000, 0), (4_500_000, 0)] {
         rig.tick.push_counters(CounterReading {
             wan: WAN,
             direction: Direction::Download,
@@ -147,4 +148,19 @@ fn counters_become_a_delivered_rate() {
     }
     // 2.5 MB in ten ticks of 50 ms.
     assert_eq!(rig.download().delivered, Some(mbps(40)));
+}
+
+#[test]
+fn limits_that_contradict_each_other_are_refused() {
+    let refused = |change: fn(&mut LinkConfig)| {
+        let mut config = example::config();
+        change(config.wans[0].link.as_mut().unwrap());
+        config.check() == Err(ConfigError::Link(WAN))
+    };
+    assert!(!refused(|_| {}));
+    assert!(refused(|link| link.limits.good.delay = MicrosQ32::MAX));
+    assert!(refused(|link| link.limits.bad.loss = PpmQ32::ZERO));
+    assert!(refused(|link| link.limits.bad.jitter = MicrosQ32::ZERO));
+    assert!(refused(|link| link.limits.good.throughput_deviation = PpmQ32::from_ppm(900_000)));
+    assert!(refused(|link| link.ramp_start = PpmQ32::from_ppm(1_000_001)));
 }

@@ -8,8 +8,7 @@ use embassy_time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use wanctl_core::config::{BlindConfig, BlindMode, Checks, ClassicConfig, Quirks, WriteLimit};
-use wanctl_core::ewma::Ewma;
-use wanctl_core::fixed::{Alpha, MicrosQ32};
+use wanctl_core::fixed::MicrosQ32;
 use wanctl_core::snapshot::{DirectionSnapshot, TickResult};
 use wanctl_core::units::{BitsPerSecond, PerDirection, RttNanos, TimeConstant};
 
@@ -422,54 +421,4 @@ proptest! {
             compare(row, &model, &rig)?;
         }
     }
-}
-
-/// Feeds a day of samples to the filter and to its formula in doubles; returns the largest
-/// difference in µs.
-fn worst_difference_of_a_day(time_constant: TimeConstant) -> f64 {
-    const TICKS_PER_DAY: u64 = 24 * 3600 * 20;
-    let alpha = CYCLE_MS * 1e6 / time_constant.as_nanos() as f64;
-    let tick = Duration::from_millis(50);
-    let mut core = Ewma::new(MicrosQ32::from_micros(22_000), Alpha::per_tick(tick, time_constant));
-    let mut model = 22_000.0;
-    let mut random = Random::new(1);
-    let mut worst = 0.0_f64;
-    for index in 0..TICKS_PER_DAY {
-        let hour_level = if (index / 72_000) % 2 == 0 { 22_000_000 } else { 30_000_000 };
-        let nanos = hour_level + random.range(0, 4_000_000);
-        model = (1.0 - alpha) * model + alpha * (nanos as f64 / 1000.0);
-        let value = core.update(RttNanos::new(nanos).into());
-        worst = worst.max((micros(value) - model).abs());
-    }
-    worst
-}
-
-fn assert_stays_within_a_hundredth_microsecond(time_constant: TimeConstant) {
-    let worst = worst_difference_of_a_day(time_constant);
-    assert!(worst < 0.01, "{worst} µs");
-}
-
-#[test]
-fn a_day_of_filtering_at_alpha_0_0001_is_exact_to_a_hundredth_microsecond() {
-    assert_stays_within_a_hundredth_microsecond(TimeConstant::from_millis(500_000));
-}
-
-#[test]
-fn a_day_of_filtering_at_alpha_0_0005_is_exact_to_a_hundredth_microsecond() {
-    assert_stays_within_a_hundredth_microsecond(TimeConstant::from_millis(100_000));
-}
-
-#[test]
-fn a_day_of_filtering_at_alpha_0_005_is_exact_to_a_hundredth_microsecond() {
-    assert_stays_within_a_hundredth_microsecond(TimeConstant::from_millis(10_000));
-}
-
-#[test]
-fn a_day_of_filtering_at_alpha_0_2_is_exact_to_a_hundredth_microsecond() {
-    assert_stays_within_a_hundredth_microsecond(TimeConstant::from_millis(250));
-}
-
-#[test]
-fn a_day_of_filtering_at_alpha_1_copies_every_input() {
-    assert_stays_within_a_hundredth_microsecond(TimeConstant::from_millis(50));
 }

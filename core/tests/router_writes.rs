@@ -11,7 +11,7 @@ use wanctl_core::tick::Outcome;
 use wanctl_core::units::{BitsPerSecond, Direction};
 use wanctl_core::zone::Zone;
 
-use self::common::{Rig, SetRate, mbps, unfiltered};
+use self::common::{Profile, Rig, SetRate, mbps, unfiltered};
 
 const GREEN_MS: u64 = 25;
 const RED_MS: u64 = 120;
@@ -246,4 +246,19 @@ fn time_going_back_is_told_and_opens_no_limiter() {
         assert!(rig.told(|event| matches!(event, Event::TickGap { gap } if *gap == Duration::MIN)));
         assert_eq!(rig.download_command(), None);
     }
+}
+
+#[test]
+fn steps_too_small_to_be_worth_a_write_gather_until_they_are() {
+    let mut shapers = example::shapers();
+    let download = &mut shapers.download;
+    // Ten steps between two raises are 0.1 % of the ceiling, and a raise must be worth 1 %.
+    (download.ceiling, download.step_up) = (mbps(1000), BitsPerSecond::new(100_000));
+    let mut rig = Rig::new(Profile { shapers, classic: unfiltered() });
+    rig.answer_times(40, RED_MS);
+    assert_eq!(rig.download().confirmed, Some(shapers.download.floors.red));
+    let (first, ticks) = answer_until_command(&mut rig, GREEN_MS);
+    assert_eq!((first.rate, ticks), (mbps(210), 104), "a hundred steps after five ticks of GREEN");
+    rig.answer_times(8000, GREEN_MS);
+    assert_eq!(rig.download().confirmed, Some(mbps(1000)));
 }

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use wanctl_core::controller::Controller;
 use wanctl_core::ewma::Ewma;
 use wanctl_core::fixed::{Alpha, MicrosQ32, ticks_covering};
+use wanctl_core::outputs::Outputs;
+use wanctl_core::tick::Tick;
 use wanctl_core::units::TimeConstant;
 
 const TICKS_MS: [u64; 4] = [25, 50, 100, 250];
@@ -59,5 +61,11 @@ fn a_controller_of_two_wans_fits_a_small_board() {
     let bytes = size_of::<Controller<2>>();
     assert!(bytes < 96 * 1024, "{bytes} bytes");
     // Past the capture of test output: the figure is worth seeing when all is well.
-    writeln!(std::io::stdout(), "Controller<2>: {bytes} bytes").unwrap();
+    let (one, tick, outputs) =
+        (size_of::<Controller<1>>(), size_of::<Tick>(), size_of::<Outputs>());
+    writeln!(
+        std::io::stdout(),
+        "Controller<2>: {bytes} bytes; Controller<1>: {one}, Tick: {tick}, Outputs: {outputs}"
+    )
+    .unwrap();
 }

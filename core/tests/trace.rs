@@ -13,10 +13,11 @@ use proptest::prelude::*;
 use wanctl_core::controller::Controller;
 use wanctl_core::example;
 use wanctl_core::fixed::MicrosQ32;
+use wanctl_core::history::HISTORY_SAMPLES;
 use wanctl_core::outputs::{Action, Event, MAX_ACTIONS, MAX_EVENTS, Outputs, RateReason};
 use wanctl_core::tick::{
-    CheckKind, ConnectivityReport, MAX_LOSSES, MAX_REPLIES, MAX_SAMPLES, MAX_WANS, Outcome,
-    ProbeLoss, Reply, RttSample, Tick,
+    CheckKind, ConnectivityReport, CounterReading, MAX_LOSSES, MAX_REPLIES, MAX_SAMPLES, MAX_WANS,
+    Outcome, ProbeLoss, Reply, RttSample, Tick,
 };
 use wanctl_core::trace::{self, Damage, Record};
 use wanctl_core::units::{BitsPerSecond, CommandId, Direction, ReflectorId, RttNanos, WanId};
@@ -91,6 +92,11 @@ proptest! {
             twin.step(tick, &mut outputs_twin);
             prop_assert_eq!(&outputs, &outputs_twin);
         }
+        prop_assert_eq!(controller.figures(), twin.figures());
+        let mut buffers = [vec![0; trace::MAX_STATE_BYTES], vec![0; trace::MAX_STATE_BYTES]];
+        let [bytes, bytes_twin] = &mut buffers;
+        let bytes = trace::state_bytes(&controller, bytes).unwrap();
+        prop_assert_eq!(bytes, trace::state_bytes(&twin, bytes_twin).unwrap());
     }
 }
 
@@ -279,18 +285,44 @@ fn the_largest_records_fit_their_buffers() {
     let wan = config.wans[0];
     while config.wans.push(wan).is_ok() {}
     trace::encode_header(&config, &mut vec![0; trace::MAX_HEADER_BYTES]).unwrap();
-    // Histories full of the longest values.
+}
+
+/// Histories whose differences are as long as they get.
+#[test]
+fn the_largest_state_fits_its_buffer() {
+    let mut config = example::config();
+    let wan = config.wans[0];
+    while config.wans.push(wan).is_ok() {}
     let mut controller = Controller::<MAX_WANS>::new(&config).unwrap();
     let mut outputs = Outputs::new();
     for step in 0..2500 {
+        let high = step % 2 * 0x8000;
         let mut tick = Tick::new(Instant::from_micros(u64::MAX / 2 + step * 50_000));
-        for wan in 0..4 {
-            let (wan, rtt) = (WanId(wan), RttNanos::from_micros(u64::from(u32::MAX)));
+        for wan in (0..4).map(WanId) {
+            let rtt = RttNanos::from_micros(high * 20);
             tick.push_sample(RttSample { wan, reflector: ReflectorId(0), rtt, age_us: 0 });
+            for direction in Direction::BOTH {
+                let packets = u32::try_from(high).unwrap();
+                let dropped_packets = u32::try_from(step / 2).unwrap().wrapping_mul(0x8000);
+                tick.push_counters(CounterReading {
+                    wan,
+                    direction,
+                    delivered_bytes: step << 50,
+                    dropped_packets,
+                    backlog_bytes: u32::MAX,
+                    backlog_packets: packets,
+                    age_us: 0,
+                });
+            }
         }
         controller.step(&tick, &mut outputs);
     }
-    trace::encode_state(&controller, &mut vec![0; trace::MAX_STATE_BYTES]).unwrap();
+    let mut buffer = buffer();
+    let frame = trace::encode_state(&controller, &mut buffer).unwrap().len();
+    // No line makes the wanted rates alternate so wildly; that would be three bytes each.
+    let rates = MAX_WANS * 2 * HISTORY_SAMPLES * 3;
+    assert!(frame > MAX_WANS * 5 * HISTORY_SAMPLES * 3, "{frame} bytes are not the longest");
+    assert!(frame + rates < trace::MAX_STATE_BYTES, "{frame} bytes");
 }
 
 /// COBS counts at most 254 bytes at a time; lengths around that must come back as well.

@@ -1,7 +1,8 @@
 //! A made-up line that answers a controller at once: long recordings without waiting for them.
 //!
 //! Two WANs whose capacity drops to a third for two of every ten minutes, with a fluid queue, some
-//! jitter and some loss. Integers and a fixed seed only: every run is the same.
+//! jitter and some loss, and a router whose counters are read once a second. Integers and a fixed
+//! seed only: every run is the same.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,7 +15,8 @@ use wanctl_core::example;
 use wanctl_core::fixed::ticks_covering;
 use wanctl_core::outputs::{Action, Outputs};
 use wanctl_core::tick::{
-    CheckKind, ConnectivityReport, MAX_WANS, Outcome, ProbeLoss, Reply, RttSample, Tick,
+    CheckKind, ConnectivityReport, CounterReading, MAX_WANS, Outcome, ProbeLoss, Reply, RttSample,
+    Tick,
 };
 use wanctl_core::trace::{self, STATE_INTERVAL};
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, ReflectorId, RttNanos, WanId};
@@ -27,8 +29,13 @@ const BASE_RTT_US: u64 = 20_000;
 const BUFFER_BITS: u64 = 4_000_000;
 /// Capacity on a good day.
 const FULL_BPS: PerDirection<u64> = PerDirection { download: 100_000_000, upload: 20_000_000 };
+/// The size of a packet, for counters.
+const PACKET_BITS: u64 = 12_000;
 /// One probe in so many is lost.
 const LOSS_ONE_IN: u64 = 500;
+
+/// How often counters are read.
+const COUNTER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Options of `wanctl-sim synthesize`.
 #[derive(Debug, clap::Args)]
@@ -140,12 +147,15 @@ struct Wan {
     reflectors: u8,
     rates: PerDirection<u64>,
     backlog_bits: PerDirection<u64>,
+    delivered_bits: PerDirection<u64>,
+    dropped_bits: PerDirection<u64>,
 }
 
 /// The line of every WAN of a configuration, tick by tick.
 #[derive(Debug)]
 pub struct SyntheticLine {
     interval: Duration,
+    counter_ticks: u64,
     wans: Vec<Wan>,
     random: Random,
     ticks: u64,
@@ -156,10 +166,16 @@ impl SyntheticLine {
     /// Makes idle lines.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let wan =
-            |reflectors| Wan { reflectors, rates: FULL_BPS, backlog_bits: PerDirection::default() };
+        let wan = |reflectors| Wan {
+            reflectors,
+            rates: FULL_BPS,
+            backlog_bits: PerDirection::default(),
+            delivered_bits: PerDirection::default(),
+            dropped_bits: PerDirection::default(),
+        };
         Self {
             interval: config.tick,
+            counter_ticks: u64::from(ticks_covering(COUNTER_INTERVAL, config.tick)),
             wans: config.wans.iter().map(|config| wan(config.reflectors)).collect(),
             random: Random::new(1),
             ticks: 0,
@@ -180,6 +196,9 @@ impl SyntheticLine {
         }
         for (id, index) in (0..).map(WanId).zip(0..self.wans.len()) {
             self.probe(id, index);
+            if self.ticks.is_multiple_of(self.counter_ticks) {
+                self.read_counters(id, index);
+            }
         }
         self.ticks += 1;
     }
@@ -207,6 +226,22 @@ impl SyntheticLine {
                 wan,
                 kind: CheckKind::Tcp,
                 connected: true,
+            });
+        }
+    }
+    fn read_counters(&mut self, wan: WanId, index: usize) {
+        let line = &self.wans[index];
+        for direction in Direction::BOTH {
+            let packets = |bits: u64| u32::try_from(bits / PACKET_BITS).unwrap_or(u32::MAX);
+            let backlog_bits = *line.backlog_bits.get(direction);
+            self.tick.push_counters(CounterReading {
+                wan,
+                direction,
+                delivered_bytes: line.delivered_bits.get(direction) / 8,
+                dropped_packets: packets(*line.dropped_bits.get(direction)),
+                backlog_bytes: u32::try_from(backlog_bits / 8).unwrap_or(u32::MAX),
+                backlog_packets: packets(backlog_bits),
+                age_us: 20_000,
             });
         }
     }
@@ -256,7 +291,11 @@ impl Wan {
         let offered = if phase < 60 { full / 20 } else { *self.rates.get(direction) };
         let bits = |bps: u64| bps * interval.as_micros() / 1_000_000;
         let backlog = self.backlog_bits.get_mut(direction);
-        *backlog = (*backlog + bits(offered)).saturating_sub(bits(capacity)).min(BUFFER_BITS);
+        let arrived = *backlog + bits(offered);
+        let delivered = arrived.min(bits(capacity));
+        *backlog = (arrived - delivered).min(BUFFER_BITS);
+        *self.delivered_bits.get_mut(direction) += delivered;
+        *self.dropped_bits.get_mut(direction) += arrived - delivered - *backlog;
         *backlog * 1_000_000 / capacity
     }
 }

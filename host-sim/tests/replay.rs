@@ -135,12 +135,14 @@ fn what_cannot_be_replayed_says_why_and_how_much_was_saved() {
     let mut newer = payload(&frames[0]);
     newer[9] = 2;
     let error = check(&[reframe(&newer), frames[1].clone()].concat()).unwrap_err();
-    assert!(error.starts_with("1 records saved, 0 places damaged: it is recorded in format 2"));
+    // Whole records are counted even where they cannot be replayed.
+    assert!(error.starts_with("2 records saved, 0 places damaged: it is recorded in format 2"));
     let mut other = synthetic::config();
     other.wans[0].classic.green_hold = embassy_time::Duration::from_secs(1);
     let mut buffer = vec![0; trace::MAX_HEADER_BYTES];
     let header = trace::encode_header(&other, &mut buffer).unwrap().to_vec();
     let error = check(&[&[header][..], &frames[1..]].concat().concat()).unwrap_err();
+    assert!(error.starts_with("5 records saved, 0 places damaged: "), "{error}");
     assert!(error.ends_with("in front of step 0 belongs to another configuration"), "{error}");
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use embassy_time::Instant;
 use wanctl_core::controller::Controller;
 use wanctl_core::outputs::{Action, Outputs};
-use wanctl_core::tick::Tick;
+use wanctl_core::recent::RecentFigures;
+use wanctl_core::snapshot::Snapshot;
+use wanctl_core::tick::{MAX_WANS, Tick};
 use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 
 use crate::config::{DaemonConfig, OnExit};
@@ -20,6 +22,9 @@ use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker};
 use crate::state_file::{self, StateFile, StateSaver};
 use crate::status;
 use crate::trace_file::Recorder;
+
+/// How often the figures of the latest past are made anew: they look at all of it.
+const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the end of the daemon may take: it must be over within a second of the signal.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(800);
@@ -43,7 +48,7 @@ pub fn run<P: Prober>(
     let worker = start_worker(config)?;
     let names: Vec<String> = config.wans.iter().map(|wan| wan.name.clone()).collect();
     tracing::info!("{} started for {}", crate::VERSION, names.join(", "));
-    let status_due = next_status(crate::clock::now(), config);
+    let status_due = after(crate::clock::now(), config.status_interval);
     let mut daemon = Daemon {
         controller,
         prober,
@@ -54,6 +59,8 @@ pub fn run<P: Prober>(
         outputs: Box::new(Outputs::new()),
         pacer: Pacer::new(config.core.tick),
         status_due,
+        figures: heapless::Vec::new(),
+        figures_due: Instant::MIN,
         saver,
         recorder,
     };
@@ -72,6 +79,8 @@ struct Daemon<P> {
     outputs: Box<Outputs>,
     pacer: Pacer,
     status_due: Instant,
+    figures: heapless::Vec<RecentFigures, MAX_WANS>,
+    figures_due: Instant,
     saver: Option<StateSaver>,
     recorder: Option<Recorder>,
 }
@@ -85,9 +94,13 @@ impl<P: Prober> Daemon<P> {
     ) -> Result<(), Failure> {
         while let Some(now) = self.pacer.wait(stop) {
             self.step(now);
-            published.publish(self.controller.snapshot(), self.pacer.pacing());
+            if now >= self.figures_due {
+                self.figures_due = after(now, FIGURES_INTERVAL);
+                self.figures = self.controller.figures();
+            }
+            published.publish(self.snapshot(), self.pacer.pacing());
             if now >= self.status_due {
-                self.status_due = next_status(now, config);
+                self.status_due = after(now, config.status_interval);
                 tracing::info!("{}", self.status());
             }
             if let Some(error) = self.worker.fatal() {
@@ -124,9 +137,18 @@ impl<P: Prober> Daemon<P> {
         }
     }
 
+    fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.controller.snapshot();
+        snapshot.set_recent(&self.figures);
+        snapshot
+    }
+
     fn status(&self) -> String {
-        let router = self.worker.status().to_string();
-        status::line(&self.names, &self.controller.snapshot(), &self.pacer.pacing(), &router)
+        let mut router = self.worker.status().to_string();
+        for queue in self.worker.disputed() {
+            router.push_str(&format!(", somebody keeps changing {queue}"));
+        }
+        status::line(&self.names, &self.snapshot(), &self.pacer.pacing(), &router)
     }
 
     /// Leaves the router as configured and says how the run went.
@@ -186,7 +208,7 @@ fn start_recorder(
 fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
     let client = connect(config)?;
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
-    RouterWorker::start(client, queues)
+    RouterWorker::start(client, queues, config.router.counter_interval)
         .map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
 }
 
@@ -230,7 +252,7 @@ fn fail_safe_rates(config: &DaemonConfig) -> Vec<(WanId, Direction, BitsPerSecon
     rates
 }
 
-fn next_status(now: Instant, config: &DaemonConfig) -> Instant {
-    let interval = u64::try_from(config.status_interval.as_micros()).unwrap_or(u64::MAX);
+fn after(now: Instant, interval: Duration) -> Instant {
+    let interval = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
     now.checked_add(embassy_time::Duration::from_micros(interval)).unwrap_or(Instant::MAX)
 }

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use wanctl_core::snapshot::{DirectionSnapshot, Snapshot, WanSnapshot};
 
+use wanctl_core::units::PerDirection;
+
 use crate::config::show_rate;
 use crate::explain::show_millis;
 use crate::pacer::Pacing;
@@ -25,12 +27,13 @@ pub fn line(names: &[String], snapshot: &Snapshot, pacing: &Pacing, router: &str
 fn wan_part(name: &str, wan: &WanSnapshot) -> String {
     let counters = &wan.counters;
     format!(
-        "{name}: download {}, upload {}, delay {} over {} ms, {} writes ({} cuts, {} raises, \
+        "{name}: download {}, upload {}, delay {} over {} ms{}, {} writes ({} cuts, {} raises, \
          {} failed), {} of {} probes lost",
         direction_part(&wan.directions.download),
         direction_part(&wan.directions.upload),
         show_millis(wan.delay),
         show_millis(wan.baseline),
+        recent_part(wan),
         counters.writes,
         counters.cuts,
         counters.raises,
@@ -40,9 +43,27 @@ fn wan_part(name: &str, wan: &WanSnapshot) -> String {
     )
 }
 
+/// Returns how the latest two minutes (at a tick of 50 ms) were, as soon as there is something.
+fn recent_part(wan: &WanSnapshot) -> String {
+    let Some((recent, delay)) = wan.recent.and_then(|recent| Some((recent, recent.delay?))) else {
+        return String::new();
+    };
+    let PerDirection { download, upload } = recent.directions;
+    format!(
+        " (lately: half of the samples up to {} ms, 95 % up to {} ms; GREEN {} % and {} % of the time)",
+        show_millis(delay.p50),
+        show_millis(delay.p95),
+        download.green.get() / 10,
+        upload.green.get() / 10,
+    )
+}
+
 fn direction_part(direction: &DirectionSnapshot) -> String {
     let confirmed = direction.confirmed.map_or_else(|| "unconfirmed".to_owned(), show_rate);
-    format!("{confirmed} {}", direction.zone.name())
+    let carrying = direction
+        .delivered
+        .map_or_else(String::new, |rate| format!(" carrying {}", show_rate(rate)));
+    format!("{confirmed} {}{carrying}", direction.zone.name())
 }
 
 /// Returns how well tick deadlines were met, as text.
@@ -56,7 +77,28 @@ pub fn pacing_part(pacing: &Pacing) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wanctl_core::fixed::MicrosQ32;
+    use wanctl_core::recent::{DirectionFigures, RecentFigures, Spread};
+    use wanctl_core::units::Permille;
+
     use super::*;
+
+    #[test]
+    fn the_latest_past_is_told_once_there_is_one() {
+        assert_eq!(recent_part(&WanSnapshot::default()), "");
+        let green =
+            |permille| DirectionFigures { green: Permille::new(permille), ..Default::default() };
+        let millis = |ms: u64| MicrosQ32::from_micros(ms * 1000);
+        let recent = RecentFigures {
+            delay: Some(Spread { p50: millis(2), p95: millis(31) }),
+            directions: PerDirection { download: green(874), upload: green(1000) },
+        };
+        assert_eq!(
+            recent_part(&WanSnapshot { recent: Some(recent), ..Default::default() }),
+            " (lately: half of the samples up to 2.0 ms, 95 % up to 31.0 ms; \
+             GREEN 87 % and 100 % of the time)"
+        );
+    }
 
     #[test]
     fn pacing_is_one_phrase() {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ShaperConfig, WanConfig};
 use crate::fixed::{MicrosQ32, PpmQ32, ticks_covering};
-use crate::governor::Wanted;
+use crate::governor::{Wanted, smallest_raise};
 use crate::outputs::RateReason;
 use crate::units::{BitsPerSecond, Direction};
 use crate::zone::{Thresholds, Zone};
@@ -128,15 +128,18 @@ impl ClassicShaper {
     ///
     /// `held` is what the router holds, as far as known. The line's delay is the answer to that
     /// rate, not to a wanted one that waits to be written. So in GREEN the wanted rate gets at most
-    /// `raise_ticks` steps ahead of it, and in every other zone a raise that has not left yet is
-    /// forgotten and cuts start from what is held.
+    /// `raise_ticks` steps ahead of it, or as many as are worth a write, and in every other zone a
+    /// raise that has not left yet is forgotten and cuts start from what is held.
     pub(crate) fn step(&mut self, delay: MicrosQ32, held: Option<BitsPerSecond>, raise_ticks: u32) {
         self.zone = match self.direction {
             Direction::Download => self.classify_download(delay),
             Direction::Upload => self.classify_upload(delay),
         };
         let headroom = match self.zone {
-            Zone::Green => self.config.step_up.saturating_mul(raise_ticks.saturating_sub(1)),
+            Zone::Green => {
+                let steps = self.config.step_up.saturating_mul(raise_ticks.saturating_sub(1));
+                steps.max(smallest_raise(self.config.ceiling))
+            }
             Zone::Yellow | Zone::SoftRed | Zone::Red => BitsPerSecond::ZERO,
         };
         let start = held.map_or(self.rate, |held| self.rate.min(held.saturating_add(headroom)));

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+pub(crate) mod dialogue;
+pub(crate) mod hostile;
 pub(crate) mod random;
 
 use embassy_time::{Duration, Instant};
@@ -10,6 +12,7 @@ use wanctl_core::controller::Controller;
 use wanctl_core::example;
 use wanctl_core::link::LinkConfig;
 use wanctl_core::outputs::{Action, Event, Outputs, RateReason};
+use wanctl_core::recent::Recent;
 use wanctl_core::snapshot::{DirectionSnapshot, WanSnapshot};
 use wanctl_core::tick::{
     CheckKind, ConnectivityReport, Outcome, ProbeLoss, Reply, RttSample, Tick,
@@ -187,6 +190,16 @@ impl Rig {
     /// Returns the state after the last step.
     pub(crate) fn wan(&self) -> WanSnapshot {
         self.controller.snapshot().wans()[0]
+    }
+
+    /// Returns the controller.
+    pub(crate) const fn controller(&self) -> &Controller<1> {
+        &self.controller
+    }
+
+    /// Returns the latest past.
+    pub(crate) fn recent(&self) -> Recent<'_> {
+        self.controller.recent(WAN).expect("the WAN is there")
     }
 
     /// Returns the download's state after the last step.

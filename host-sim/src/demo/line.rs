@@ -11,11 +11,11 @@ use wanctl::probe::Prober;
 use wanctl_core::tick::{RttSample, Tick};
 use wanctl_core::units::{Direction, PerDirection, ReflectorId, RttNanos, WanId};
 
+use super::accounting::{Accounting, Passed, queue};
 use super::episode::Episode;
-use super::files::QUEUES;
 use super::recording::LineSample;
 use crate::link::{Nanos, SaturatedLink, SaturatedLinkOptions};
-use crate::routeros::{Emulator, QueueTraffic};
+use crate::routeros::Emulator;
 
 /// Time between two steps of the lines.
 const STEP: Duration = Duration::from_millis(1);
@@ -149,7 +149,7 @@ struct Twins {
     /// Probes on their way, by token.
     pending: Vec<(u64, Request)>,
     next_token: u64,
-    accounted: PerDirection<u64>,
+    accounting: Accounting,
 }
 
 impl Twins {
@@ -175,7 +175,7 @@ impl Twins {
             origin: clock::now_nanos(),
             pending: Vec::new(),
             next_token: 0,
-            accounted: PerDirection::default(),
+            accounting: Accounting::default(),
         }
     }
 
@@ -231,30 +231,9 @@ impl Twins {
     /// Lets the router's counters move.
     fn account(&mut self) {
         for direction in Direction::BOTH {
-            let stats = self.with.stats(direction);
-            let counted = self.accounted.get_mut(direction);
-            let bytes = stats.delivered_bytes.saturating_sub(*counted);
-            *counted = stats.delivered_bytes;
-            let queued_bytes = stats.shaper_queued_bytes;
-            let packets = |bytes: u64| bytes.div_ceil(1500);
-            self.emulator.account(
-                queue(direction),
-                QueueTraffic {
-                    bytes,
-                    packets: packets(bytes),
-                    dropped: 0,
-                    queued_bytes,
-                    queued_packets: packets(queued_bytes),
-                },
-            );
+            let passed = Passed::of_pipe(direction, &self.with.stats(direction));
+            self.accounting.follow(&self.emulator, direction, passed);
         }
-    }
-}
-
-fn queue(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Download => QUEUES.0,
-        Direction::Upload => QUEUES.1,
     }
 }
 

@@ -1,5 +1,6 @@
 //! `wanctl-sim demo`: the main job, start to end, on one screen.
 
+mod accounting;
 mod daemon_log;
 mod episode;
 mod files;

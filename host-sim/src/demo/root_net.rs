@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 use wanctl_core::units::{Direction, PerDirection};
 
+use super::accounting::{Accounting, Passed};
 use super::daemon_log::DaemonLog;
 use super::episode::Episode;
 use super::files::{DaemonFiles, QUEUES, config_text};
@@ -245,11 +246,16 @@ fn watch(
 ) -> Result<()> {
     let start = Instant::now();
     let mut loads: Vec<TcpLoad> = Vec::new();
+    let mut accounting = Accounting::default();
     while !stop.load(Ordering::Relaxed) {
         let at = start.elapsed();
         let limit = |queue| router.max_limit_bps(queue).unwrap_or_default();
         let rates = PerDirection { download: limit(QUEUES.0), upload: limit(QUEUES.1) };
         with.shape(rates);
+        for direction in Direction::BOTH {
+            let passed = Passed::of_packet_link(direction, &with.link.stats(direction));
+            accounting.follow(router, direction, passed);
+        }
         if loads.is_empty() && episode.is_loaded(at) {
             loads.extend(with.load()?);
             loads.extend(without.load()?);

@@ -45,6 +45,8 @@ impl PipeOptions {
 pub struct PipeStats {
     /// Bytes handed to [`Pipe::enqueue`].
     pub offered_bytes: u64,
+    /// Bytes that have passed the shaper.
+    pub shaped_bytes: u64,
     /// Bytes that have passed the bottleneck.
     pub delivered_bytes: u64,
     /// Packets that have passed the bottleneck.
@@ -203,6 +205,7 @@ impl<P> Pipe<P> {
     fn leave_shaper(&mut self, at: Nanos) {
         self.now = at;
         let Some(packet) = self.shaper.pop(at) else { return };
+        self.counted.shaped_bytes += u64::from(packet.bytes);
         if let Err(packet) = self.bottleneck.push(at, packet) {
             self.counted.fifo_dropped_packets += 1;
             self.counted.dropped_bytes += u64::from(packet.bytes);

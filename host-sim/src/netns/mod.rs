@@ -15,7 +15,7 @@ mod tun;
 use std::net::Ipv4Addr;
 
 pub use namespace::{Namespace, available, usable_or_skip};
-pub use packet_link::{PacketLink, PacketLinkOptions};
+pub use packet_link::{PacketLink, PacketLinkOptions, PacketLinkStats};
 pub use tcp_load::TcpLoad;
 
 /// Address of the home's end of the line.

@@ -60,8 +60,12 @@ pub struct PacketLinkStats {
     /// Nanoseconds a packet arriving now at the FIFO waits before it is sent; `Nanos::MAX` in an
     /// outage that does not end.
     pub fifo_delay: Nanos,
+    /// Bytes of IP packets that have passed the shaper.
+    pub shaped_bytes: u64,
     /// Bytes of IP packets that have passed the bottleneck.
     pub delivered_bytes: u64,
+    /// Packets the shaper has dropped.
+    pub shaper_dropped_packets: u64,
     /// Packets the shaper and the FIFO have dropped.
     pub dropped_packets: u64,
     /// Bytes waiting in the shaper.
@@ -138,7 +142,9 @@ impl PacketLink {
         let lane = self.shared.lane(direction);
         PacketLinkStats {
             fifo_delay: lane.fifo_delay.load(Ordering::Relaxed),
+            shaped_bytes: lane.shaped_bytes.load(Ordering::Relaxed),
             delivered_bytes: lane.delivered_bytes.load(Ordering::Relaxed),
+            shaper_dropped_packets: lane.shaper_dropped_packets.load(Ordering::Relaxed),
             dropped_packets: lane.dropped_packets.load(Ordering::Relaxed),
             shaper_queued_bytes: lane.shaper_queued_bytes.load(Ordering::Relaxed),
             capacity_bps: lane.capacity_bps.load(Ordering::Relaxed),
@@ -179,7 +185,9 @@ struct SharedLane {
     shaper_bps: AtomicU64,
     wanted_capacity_bps: AtomicU64,
     fifo_delay: AtomicU64,
+    shaped_bytes: AtomicU64,
     delivered_bytes: AtomicU64,
+    shaper_dropped_packets: AtomicU64,
     dropped_packets: AtomicU64,
     shaper_queued_bytes: AtomicU64,
     capacity_bps: AtomicU64,
@@ -191,7 +199,9 @@ impl Default for SharedLane {
             shaper_bps: AtomicU64::new(0),
             wanted_capacity_bps: AtomicU64::new(FROM_SCHEDULE),
             fifo_delay: AtomicU64::new(0),
+            shaped_bytes: AtomicU64::new(0),
             delivered_bytes: AtomicU64::new(0),
+            shaper_dropped_packets: AtomicU64::new(0),
             dropped_packets: AtomicU64::new(0),
             shaper_queued_bytes: AtomicU64::new(0),
             capacity_bps: AtomicU64::new(0),
@@ -250,6 +260,8 @@ impl Lane {
         let dropped = stats.shaper_dropped_packets + stats.fifo_dropped_packets;
         shared.fifo_delay.store(stats.fifo_delay, Ordering::Relaxed);
         shared.delivered_bytes.store(stats.delivered_bytes, Ordering::Relaxed);
+        shared.shaped_bytes.store(stats.shaped_bytes, Ordering::Relaxed);
+        shared.shaper_dropped_packets.store(stats.shaper_dropped_packets, Ordering::Relaxed);
         shared.dropped_packets.store(dropped, Ordering::Relaxed);
         shared.shaper_queued_bytes.store(stats.shaper_queued_bytes, Ordering::Relaxed);
         shared.capacity_bps.store(stats.capacity_bps, Ordering::Relaxed);

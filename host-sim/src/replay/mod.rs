@@ -115,13 +115,9 @@ fn replay_here(
     let mut session = Session::new(outputs);
     let mut failure = None;
     while let Some(payload) = reader.next_payload().context("cannot be read on")? {
-        match take(&mut session, payload, what_if.as_deref_mut()) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => {
-                failure = Some(error);
-                break;
-            }
+        // What comes behind the end of the replay is only counted.
+        if failure.is_none() && !session.has_differed() {
+            failure = take(&mut session, payload, what_if.as_deref_mut()).err();
         }
     }
     let tally = reader.tally();
@@ -145,8 +141,8 @@ fn replay_here(
     Ok(Outcome { tally, progress, difference })
 }
 
-/// Takes one record; returns whether to go on.
-fn take(session: &mut Session, payload: &[u8], what_if: Option<&mut WhatIf>) -> Result<bool> {
+/// Takes one record.
+fn take(session: &mut Session, payload: &[u8], what_if: Option<&mut WhatIf>) -> Result<()> {
     match trace::parse(payload)? {
         Record::OtherFormat(format) => bail!(
             "it is recorded in format {format}, and this program reads format {}; \
@@ -167,7 +163,7 @@ fn take(session: &mut Session, payload: &[u8], what_if: Option<&mut WhatIf>) -> 
             }
         }
     }
-    Ok(!session.has_differed())
+    Ok(())
 }
 
 impl Outcome {

@@ -38,6 +38,9 @@ pub struct RouterosArgs {
     /// Time each write takes, when it differs from the latency
     #[arg(long, value_name = "TIME", value_parser = parse_latency)]
     pub write_latency: Option<Duration>,
+    /// Time between two refreshes of the queues' counters, for example 1s; live without it
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_latency)]
+    pub counter_refresh: Duration,
     /// File to write the CA certificate to, for the client to trust
     #[arg(long, value_name = "FILE")]
     pub ca_out: Option<PathBuf>,
@@ -109,7 +112,10 @@ fn options(args: &RouterosArgs) -> anyhow::Result<EmulatorOptions> {
     certificate_names.sort();
     certificate_names.dedup();
     Ok(EmulatorOptions {
-        router: RouterOptions::default().with_users(vec![User::full(&args.user, &password)]),
+        router: RouterOptions {
+            counter_refresh: args.counter_refresh,
+            ..RouterOptions::default().with_users(vec![User::full(&args.user, &password)])
+        },
         latency: Latency { read: args.latency, write: args.write_latency.unwrap_or(args.latency) },
         certificate_names,
         ..defaults

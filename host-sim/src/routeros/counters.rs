@@ -38,6 +38,24 @@ pub(crate) struct Lane {
     /// Packets waiting; shown limited to 32 bit.
     pub(crate) queued_packets: u64,
     slots: [Slot; SLOTS],
+    refreshed: Refreshed,
+}
+
+/// What a queue row shows of a lane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) bytes: u64,
+    pub(crate) packets: u64,
+    pub(crate) dropped: u64,
+    pub(crate) queued_bytes: u64,
+    pub(crate) queued_packets: u64,
+}
+
+/// The totals at the beginning of a refresh period, counted from 0.
+#[derive(Debug, Clone, Copy, Default)]
+struct Refreshed {
+    period: u128,
+    totals: Totals,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,8 +66,11 @@ struct Slot {
 }
 
 impl Lane {
-    /// Adds `traffic` seen at `now` (time since start, never decreasing).
-    pub(crate) fn add(&mut self, now: Duration, traffic: QueueTraffic) {
+    /// Adds `traffic` seen at `now` (time since start, never decreasing). The totals are shown as of
+    /// the last multiple of `refresh`; zero shows them as they are.
+    pub(crate) fn add(&mut self, now: Duration, refresh: Duration, traffic: QueueTraffic) {
+        self.refreshed =
+            Refreshed { period: period(now, refresh), totals: self.totals(now, refresh) };
         self.bytes = self.bytes.wrapping_add(traffic.bytes);
         self.packets = self.packets.wrapping_add(traffic.packets);
         self.dropped = self.dropped.wrapping_add(traffic.dropped);
@@ -64,11 +85,22 @@ impl Lane {
         slot.packets = slot.packets.saturating_add(traffic.packets);
     }
 
+    /// Returns the totals that are shown at `now`.
+    pub(crate) fn totals(&self, now: Duration, refresh: Duration) -> Totals {
+        if !refresh.is_zero() && self.refreshed.period == period(now, refresh) {
+            return self.refreshed.totals;
+        }
+        let Self { bytes, packets, dropped, queued_bytes, queued_packets, .. } = *self;
+        Totals { bytes, packets, dropped, queued_bytes, queued_packets }
+    }
+
     /// Zeroes the totals; the backlog and the average are not counters and stay.
     pub(crate) fn reset(&mut self) {
         self.bytes = 0;
         self.packets = 0;
         self.dropped = 0;
+        let shown = &mut self.refreshed.totals;
+        *shown = Totals { bytes: 0, packets: 0, dropped: 0, ..*shown };
     }
 
     /// Returns the average of the last whole second in bits per second, limited to 32 bit.
@@ -100,6 +132,11 @@ pub(crate) fn wrap_u32(value: u64) -> u64 {
     value & u64::from(u32::MAX)
 }
 
+/// Returns which refresh period a time belongs to.
+fn period(now: Duration, refresh: Duration) -> u128 {
+    now.as_nanos().checked_div(refresh.as_nanos()).unwrap_or_default()
+}
+
 fn slot_index(now: Duration) -> u64 {
     u64::try_from(now.as_nanos() / SLOT.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -121,7 +158,7 @@ mod tests {
         let mut lane = Lane::default();
         // 1250 bytes every 10 ms are 1 Mbit/s.
         for step in 0..200_u64 {
-            lane.add(Duration::from_millis(step * 10), bytes(1250));
+            lane.add(Duration::from_millis(step * 10), Duration::ZERO, bytes(1250));
         }
         assert_eq!(lane.rate_bps(Duration::from_millis(2000)), 1_000_000);
         assert_eq!(lane.packet_rate(Duration::from_millis(2000)), 100);
@@ -132,7 +169,7 @@ mod tests {
     #[test]
     fn widths_wrap_or_limit() {
         let mut lane = Lane { bytes: u64::MAX, ..Lane::default() };
-        lane.add(Duration::ZERO, bytes(6_000_000_000));
+        lane.add(Duration::ZERO, Duration::ZERO, bytes(6_000_000_000));
         assert_eq!(lane.bytes, 5_999_999_999);
         assert_eq!(lane.rate_bps(Duration::from_millis(500)), u32::MAX);
         assert_eq!(wrap_u32(u64::from(u32::MAX) + 3), 2);
@@ -140,10 +177,25 @@ mod tests {
     }
 
     #[test]
+    fn totals_can_be_those_of_the_last_whole_second() {
+        let mut lane = Lane::default();
+        let second = Duration::from_secs(1);
+        let shown = |lane: &Lane, ms| lane.totals(Duration::from_millis(ms), second).bytes;
+        lane.add(Duration::from_millis(300), second, bytes(1));
+        lane.add(Duration::from_millis(900), second, bytes(10));
+        assert_eq!((shown(&lane, 999), shown(&lane, 1000)), (0, 11));
+        lane.add(Duration::from_millis(1_500), second, bytes(100));
+        assert_eq!((shown(&lane, 1_999), shown(&lane, 2_000)), (11, 111));
+        lane.reset();
+        assert_eq!((shown(&lane, 1_999), shown(&lane, 2_000)), (0, 0));
+    }
+
+    #[test]
     fn reset_keeps_the_backlog() {
         let mut lane = Lane::default();
         let traffic = QueueTraffic { bytes: 1, packets: 2, dropped: 3, ..QueueTraffic::default() };
-        lane.add(Duration::ZERO, QueueTraffic { queued_bytes: 4, queued_packets: 5, ..traffic });
+        let traffic = QueueTraffic { queued_bytes: 4, queued_packets: 5, ..traffic };
+        lane.add(Duration::ZERO, Duration::ZERO, traffic);
         lane.reset();
         assert_eq!((lane.bytes, lane.packets, lane.dropped), (0, 0, 0));
         assert_eq!((lane.queued_bytes, lane.queued_packets), (4, 5));

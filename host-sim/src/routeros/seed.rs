@@ -79,6 +79,8 @@ pub struct RouterOptions {
     pub users: Vec<User>,
     /// Disputed behaviour.
     pub quirks: Quirks,
+    /// How often queue counters are refreshed; zero: whenever they are read.
+    pub counter_refresh: Duration,
 }
 
 impl RouterOptions {
@@ -92,6 +94,7 @@ impl RouterOptions {
             rows: Vec::new(),
             users: vec![User::full("wanctl", "wanctl")],
             quirks: Quirks::default(),
+            counter_refresh: Duration::ZERO,
         }
     }
 

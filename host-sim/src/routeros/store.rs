@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::counters::{Lane, QueueTraffic, limit_u32, wrap_u32};
+use super::counters::{Lane, QueueTraffic, Totals, limit_u32, wrap_u32};
 use super::menus::{MenuName, Shape};
-use super::seed::{self, RouterOptions, User};
+use super::seed::{self, Policy, RouterOptions, User};
 use super::value::time_text;
 
 /// Rate writes remembered; older ones are forgotten first.
@@ -46,6 +46,22 @@ impl Record {
     }
 }
 
+/// Traffic that never ends.
+#[derive(Debug)]
+struct Flow {
+    queue: String,
+    rate_bps: u64,
+    since: Duration,
+}
+
+impl Flow {
+    /// Returns the bytes carried until then.
+    fn bytes_at(&self, at: Duration) -> u64 {
+        let nanos = at.saturating_sub(self.since).as_nanos();
+        u64::try_from(u128::from(self.rate_bps) * nanos / 8_000_000_000).unwrap_or(u64::MAX)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Menu {
     pub(crate) records: Vec<Record>,
@@ -61,6 +77,9 @@ pub struct Router {
     now: Duration,
     booted_at: Duration,
     uptime_at_boot: Duration,
+    /// How often queue counters are refreshed; zero: whenever they are read.
+    counter_refresh: Duration,
+    flows: Vec<Flow>,
     writes: VecDeque<QueueWrite>,
     write_count: u64,
 }
@@ -79,6 +98,8 @@ impl Router {
             now: Duration::ZERO,
             booted_at: Duration::ZERO,
             uptime_at_boot: options.uptime_at_start,
+            counter_refresh: options.counter_refresh,
+            flows: Vec::new(),
             writes: VecDeque::new(),
             write_count: 0,
         };
@@ -91,7 +112,30 @@ impl Router {
 
     /// Moves the router's clock to `now`, the time since start; it never runs backwards.
     pub fn advance_to(&mut self, now: Duration) {
-        self.now = self.now.max(now);
+        let refresh = self.counter_refresh.as_nanos();
+        while self.now < now {
+            let periods = self.now.as_nanos().checked_div(refresh).map(|whole| whole + 1);
+            let next = periods.and_then(|periods| u64::try_from(periods * refresh).ok());
+            let next = next.map_or(now, |next| now.min(Duration::from_nanos(next)));
+            self.flow_until(next);
+            self.now = next;
+        }
+    }
+
+    /// Lets a tree queue carry so much from now on, in bit/s, until it is told otherwise.
+    pub fn set_flow(&mut self, queue: &str, rate_bps: u64) {
+        self.flows.retain(|flow| flow.queue != queue);
+        self.flows.push(Flow { queue: queue.to_owned(), rate_bps, since: self.now });
+    }
+
+    fn flow_until(&mut self, until: Duration) {
+        let flows = std::mem::take(&mut self.flows);
+        for flow in &flows {
+            let bytes = flow.bytes_at(until) - flow.bytes_at(self.now);
+            let packets = bytes.div_ceil(1500);
+            self.account(&flow.queue, QueueTraffic { bytes, packets, ..QueueTraffic::default() });
+        }
+        self.flows = flows;
     }
 
     /// Returns the router's clock: the time since start.
@@ -106,6 +150,12 @@ impl Router {
         for record in self.menus.iter_mut().flat_map(|menu| menu.records.iter_mut()) {
             record.lanes = <[Lane; 2]>::default();
         }
+    }
+
+    /// Replaces the rights of a user; returns whether there is one of this name.
+    pub fn set_policies(&mut self, user: &str, policies: &[Policy]) -> bool {
+        let user = self.users.iter_mut().find(|known| known.name == user);
+        user.map(|user| user.policies = policies.to_vec()).is_some()
     }
 
     /// Adds a record without any check and returns its id, for example `*1000002`.
@@ -189,11 +239,11 @@ impl Router {
     ///
     /// Returns whether the record, named by id or name, exists.
     pub fn account_pair(&mut self, menu: MenuName, key: &str, traffic: [QueueTraffic; 2]) -> bool {
-        let now = self.now;
+        let (now, refresh) = (self.now, self.counter_refresh);
         let Some(index) = self.find(menu, key) else { return false };
         let lanes = &mut self.menu_mut(menu).records[index].lanes;
         for (lane, traffic) in lanes.iter_mut().zip(traffic) {
-            lane.add(now, traffic);
+            lane.add(now, refresh, traffic);
         }
         true
     }
@@ -287,13 +337,15 @@ impl Router {
     }
 
     fn queue_counters(&self, lane: &Lane) -> [(&'static str, u64); 7] {
+        let Totals { bytes, packets, dropped, queued_bytes, queued_packets } =
+            lane.totals(self.now, self.counter_refresh);
         [
-            ("bytes", lane.bytes),
-            ("dropped", wrap_u32(lane.dropped)),
+            ("bytes", bytes),
+            ("dropped", wrap_u32(dropped)),
             ("packet-rate", u64::from(lane.packet_rate(self.now))),
-            ("packets", wrap_u32(lane.packets)),
-            ("queued-bytes", u64::from(limit_u32(lane.queued_bytes))),
-            ("queued-packets", u64::from(limit_u32(lane.queued_packets))),
+            ("packets", wrap_u32(packets)),
+            ("queued-bytes", u64::from(limit_u32(queued_bytes))),
+            ("queued-packets", u64::from(limit_u32(queued_packets))),
             ("rate", u64::from(lane.rate_bps(self.now))),
         ]
     }

@@ -11,6 +11,7 @@ use wanctl_core::tick::MAX_WANS;
 use super::reader::{Placed, Problems, Section};
 use super::{DaemonConfig, OnExit, ReadFiles, RouterConfig, quantity, wan};
 use crate::exit::ExitReason;
+use crate::routeros::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
 use crate::routeros::{Secret, TlsTrust, check_url, check_user};
 
 /// The most bytes a password file may hold.
@@ -134,6 +135,11 @@ fn router_section(
     let password_file = section.required(problems, "password-file", string);
     let ca_file = section.optional(problems, "ca-file", string);
     let insecure = section.optional(problems, "insecure", boolean);
+    let counter_interval = section.optional(problems, "counter-interval", duration);
+    if let Some(interval) = &counter_interval {
+        check_duration(interval, COUNTER_INTERVAL_MIN, COUNTER_INTERVAL_MAX, problems);
+    }
+    let counter_interval = counter_interval.map_or(COUNTER_INTERVAL, |interval| interval.value);
     section.finish(problems);
     let insecure_wanted = insecure.as_ref().is_some_and(|insecure| insecure.value);
     if let (Some(ca), true) = (&ca_file, insecure_wanted) {
@@ -159,7 +165,8 @@ fn router_section(
         ReadFiles::Yes => password_file.and_then(|file| password(&file, folder, problems)),
         ReadFiles::No => Some(Secret::new(String::new())),
     };
-    Some(RouterConfig { url: url?.value, user: user?.value, password: password?, trust: trust? })
+    let (url, user, password, trust) = (url?.value, user?.value, password?, trust?);
+    Some(RouterConfig { url, user, password, trust, counter_interval })
 }
 
 /// Reports what a check says about a text.

@@ -64,6 +64,8 @@ pub struct RouterConfig {
     pub password: Secret,
     /// Which certificate the router may show.
     pub trust: TlsTrust,
+    /// Time between two readings of the queues' counters.
+    pub counter_interval: Duration,
 }
 
 /// The shell's part of one WAN.

@@ -13,7 +13,7 @@ use ureq::{Agent, Body};
 use wanctl_core::units::BitsPerSecond;
 
 use super::error::{RouterError, is_closed};
-use super::model::{self, Queue, Record, RouterIdentity};
+use super::model::{self, Queue, QueueCounters, Record, RouterIdentity, Written};
 use super::secret::Secret;
 
 /// The time limit for connecting, TLS handshake included. Small routers with a 4096-bit key have
@@ -186,7 +186,21 @@ impl Client {
         }
     }
 
-    /// Writes the shaper rate of a queue and returns the rate the router then holds.
+    /// Reads all queues of the tree, with their counters, in one request.
+    ///
+    /// Records that make no sense are left out.
+    ///
+    /// # Errors
+    ///
+    /// A failed request.
+    pub fn queues(&self) -> Result<Vec<Queue>, RouterError> {
+        let path = "/queue/tree?.proplist=.id,name,max-limit,queue,parent,disabled,invalid,\
+                    bytes,dropped,queued-bytes,queued-packets";
+        let records = self.records("GET", path, None, "GET /queue/tree")?;
+        Ok(records.iter().filter_map(|record| Queue::from_record(record).ok()).collect())
+    }
+
+    /// Writes the shaper rate of a queue and returns what the router then holds.
     ///
     /// # Errors
     ///
@@ -198,7 +212,7 @@ impl Client {
         id: &str,
         name: &str,
         rate: BitsPerSecond,
-    ) -> Result<BitsPerSecond, RouterError> {
+    ) -> Result<Written, RouterError> {
         let path = format!("/queue/tree/{id}");
         let request = format!("PATCH {path}");
         let body = serde_json::json!({ "max-limit": rate.get().to_string() }).to_string();
@@ -209,7 +223,7 @@ impl Client {
             return Err(RouterError::OtherQueue { expected: name.to_owned(), found });
         }
         match model::max_limit(&record) {
-            Ok(Some(held)) => Ok(held),
+            Ok(Some(held)) => Ok(Written { held, counters: QueueCounters::from_record(&record) }),
             Ok(None) => Err(bad_reply(&request, "a queue without max-limit".to_owned())),
             Err(detail) => Err(bad_reply(&request, detail)),
         }

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wanctl_core::tick::{MAX_WANS, Outcome, Reply, Tick};
-use wanctl_core::units::PerDirection;
+use wanctl_core::tick::{CounterReading, MAX_WANS, Outcome, Reply, Tick};
+use wanctl_core::units::{Direction, PerDirection, WanId};
 
 use super::error::RouterError;
+use super::model::QueueCounters;
 use super::worker::{FinalRate, RateOrder, RequestCounters, RouterStatus};
 use crate::clock;
 
@@ -27,6 +28,22 @@ pub(crate) struct Waiting {
     is_cut: bool,
 }
 
+/// What the worker does next.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Write a rate.
+    Write(Waiting),
+    /// Nothing has to be written, and it is time to look at the queues.
+    Look,
+}
+
+/// Counters with the moment they are of, in ns of [`clock::now_nanos`].
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    counters: QueueCounters,
+    at_ns: u64,
+}
+
 /// How the worker shall end.
 #[derive(Debug)]
 struct Stop {
@@ -37,11 +54,14 @@ struct Stop {
 #[derive(Debug)]
 struct State {
     slots: [PerDirection<Option<Waiting>>; MAX_WANS],
+    /// The latest counters that no tick has taken yet.
+    readings: [PerDirection<Option<Reading>>; MAX_WANS],
     replies: VecDeque<Reply>,
     replies_dropped: u16,
     status: RouterStatus,
     fatal: Option<RouterError>,
     counters: RequestCounters,
+    disputed: Vec<String>,
     stop: Option<Stop>,
     confirmed: Vec<FinalRate>,
     is_ended: bool,
@@ -58,11 +78,13 @@ impl Desk {
     pub(crate) fn new() -> Self {
         let state = State {
             slots: [PerDirection { download: None, upload: None }; MAX_WANS],
+            readings: [PerDirection { download: None, upload: None }; MAX_WANS],
             replies: VecDeque::with_capacity(REPLIES_MAX),
             replies_dropped: 0,
             status: RouterStatus::Connecting,
             fatal: None,
             counters: RequestCounters::default(),
+            disputed: Vec::new(),
             stop: None,
             confirmed: Vec::new(),
             is_ended: false,
@@ -100,7 +122,8 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    /// Moves as many replies as the tick has room for; the others wait for the next one.
+    /// Moves as many replies as the tick has room for, the others wait for the next one, and the
+    /// latest counters with their age.
     pub(crate) fn drain(&self, tick: &mut Tick) {
         let mut state = self.lock();
         while !tick.replies.is_full() {
@@ -109,6 +132,13 @@ impl Desk {
         }
         tick.inputs_dropped = tick.inputs_dropped.saturating_add(state.replies_dropped);
         state.replies_dropped = 0;
+        for (wan, readings) in (0..).map(WanId).zip(&mut state.readings) {
+            for direction in Direction::BOTH {
+                if let Some(reading) = readings.get_mut(direction).take() {
+                    tick.push_counters(reading.for_tick(tick.now, wan, direction));
+                }
+            }
+        }
     }
 
     pub(crate) fn status(&self) -> RouterStatus {
@@ -117,6 +147,10 @@ impl Desk {
 
     pub(crate) fn counters(&self) -> RequestCounters {
         self.lock().counters
+    }
+
+    pub(crate) fn disputed(&self) -> Vec<String> {
+        self.lock().disputed.clone()
     }
 
     pub(crate) fn fatal(&self) -> Option<RouterError> {
@@ -142,18 +176,36 @@ impl Desk {
 
     // The worker's side.
 
-    /// Waits for the most urgent order: cuts first, then the one whose slot waits longest. `None`
-    /// when the worker shall end.
-    pub(crate) fn next_order(&self) -> Option<Waiting> {
+    /// Waits for the most urgent order: cuts first, then the one whose slot waits longest; without
+    /// any, until it is time to look at the queues. `None` when the worker shall end.
+    pub(crate) fn next_work(&self, look_due: Instant) -> Option<Work> {
         let mut state = self.lock();
         loop {
             if state.stop.is_some() {
                 return None;
             }
             if let Some(waiting) = state.take_most_urgent() {
-                return Some(waiting);
+                return Some(Work::Write(waiting));
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let left = look_due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Some(Work::Look);
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Hands over counters; they replace older ones that no tick has taken.
+    pub(crate) fn counted(
+        &self,
+        wan: usize,
+        direction: Direction,
+        counters: QueueCounters,
+        at_ns: u64,
+    ) {
+        if let Some(readings) = self.lock().readings.get_mut(wan) {
+            *readings.get_mut(direction) = Some(Reading { counters, at_ns });
         }
     }
 
@@ -172,6 +224,17 @@ impl Desk {
 
     pub(crate) fn set_status(&self, status: RouterStatus) {
         self.lock().status = status;
+    }
+
+    pub(crate) fn set_disputed(&self, queues: Vec<String>) {
+        self.lock().disputed = queues;
+    }
+
+    /// Returns whether an order waits to be sent.
+    pub(crate) fn is_waiting(&self, wan: WanId, direction: Direction) -> bool {
+        let state = self.lock();
+        let slots = state.slots.get(usize::from(wan.0));
+        slots.is_some_and(|slots| slots.get(direction).is_some())
     }
 
     pub(crate) fn set_fatal(&self, error: RouterError) {
@@ -207,6 +270,27 @@ impl Desk {
     }
 }
 
+impl Reading {
+    fn for_tick(
+        &self,
+        now: embassy_time::Instant,
+        wan: WanId,
+        direction: Direction,
+    ) -> CounterReading {
+        let QueueCounters { bytes, dropped, queued_bytes, queued_packets } = self.counters;
+        let age_us = now.as_micros().saturating_sub(self.at_ns / 1000);
+        CounterReading {
+            wan,
+            direction,
+            delivered_bytes: bytes,
+            dropped_packets: dropped,
+            backlog_bytes: queued_bytes,
+            backlog_packets: queued_packets,
+            age_us: u32::try_from(age_us).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 impl State {
     fn take_most_urgent(&mut self) -> Option<Waiting> {
         let slots = self.slots.iter_mut().flat_map(|wan| [&mut wan.download, &mut wan.upload]);
@@ -231,7 +315,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use embassy_time::Instant as Now;
-    use wanctl_core::units::{BitsPerSecond, CommandId, Direction, WanId};
+    use wanctl_core::units::{BitsPerSecond, CommandId};
 
     use super::*;
 
@@ -286,8 +370,42 @@ mod tests {
         let desk = Desk::new();
         desk.give(order(1, 0, Direction::Download, true));
         desk.stop(Vec::new(), Instant::now());
-        assert!(desk.next_order().is_none());
+        assert!(desk.next_work(Instant::now()).is_none());
         assert!(desk.pause(Duration::MAX), "no pause outlasts the stop");
+    }
+
+    #[test]
+    fn what_has_to_be_written_goes_before_a_look_that_is_due() {
+        let desk = Desk::new();
+        let due = Instant::now();
+        desk.give(order(1, 0, Direction::Download, false));
+        assert!(matches!(desk.next_work(due), Some(Work::Write(_))));
+        assert!(matches!(desk.next_work(due), Some(Work::Look)));
+    }
+
+    #[test]
+    fn a_tick_gets_the_latest_counters_once_with_their_age() {
+        let desk = Desk::new();
+        let counters =
+            |bytes| QueueCounters { bytes, dropped: 2, queued_bytes: 3, queued_packets: 4 };
+        desk.counted(1, Direction::Upload, counters(10), 1_000_000);
+        desk.counted(1, Direction::Upload, counters(11), 2_000_000);
+        desk.counted(MAX_WANS, Direction::Upload, counters(12), 2_000_000);
+        let mut tick = Tick::new(Now::from_micros(7_500));
+        desk.drain(&mut tick);
+        let expected = CounterReading {
+            wan: WanId(1),
+            direction: Direction::Upload,
+            delivered_bytes: 11,
+            dropped_packets: 2,
+            backlog_bytes: 3,
+            backlog_packets: 4,
+            age_us: 5_500,
+        };
+        assert_eq!(tick.counters.as_slice(), [expected]);
+        tick.reset(Now::from_micros(9_000));
+        desk.drain(&mut tick);
+        assert!(tick.counters.is_empty());
     }
 
     #[test]

@@ -121,6 +121,18 @@ impl RouterError {
         }
     }
 
+    /// Returns whether the router answered and meant just this request: others may succeed.
+    pub(crate) const fn is_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::NotPermitted { .. }
+                | Self::NoSuchId { .. }
+                | Self::OtherQueue { .. }
+                | Self::Refused { .. }
+                | Self::BadReply { .. }
+        )
+    }
+
     /// Returns whether a remembered queue id has become wrong.
     pub(crate) const fn is_stale_id(&self) -> bool {
         matches!(self, Self::NoSuchId { .. } | Self::OtherQueue { .. })

@@ -1,17 +1,20 @@
 //! Talks to the router: the RouterOS REST client and the thread that uses it.
 
+mod accord;
 pub mod client;
 mod desk;
 mod error;
 mod model;
 mod secret;
 mod serve;
+mod watch;
 mod worker;
 
 pub use client::{Client, RouterTarget, TlsTrust, check_url, check_user};
 pub use error::RouterError;
-pub use model::{Queue, RouterIdentity};
+pub use model::{Queue, QueueCounters, RouterIdentity, Written};
 pub use secret::Secret;
+pub use watch::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
 pub use worker::{FinalRate, FinishReport, RateOrder, RequestCounters, RouterStatus, RouterWorker};
 
 #[cfg(test)]

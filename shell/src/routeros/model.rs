@@ -40,6 +40,45 @@ pub struct Queue {
     pub disabled: bool,
     /// Whether it does nothing because something it refers to is gone.
     pub invalid: bool,
+    /// What it has counted, if that was asked for.
+    pub counters: Option<QueueCounters>,
+}
+
+/// What a queue has counted. A reboot and `reset-counters` begin again at zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueCounters {
+    /// Bytes delivered.
+    pub bytes: u64,
+    /// Packets dropped; 32 bits wide, so it wraps. Always zero under CAKE on some versions.
+    pub dropped: u32,
+    /// Bytes waiting now, as far as 32 bits go.
+    pub queued_bytes: u32,
+    /// Packets waiting now, as far as 32 bits go.
+    pub queued_packets: u32,
+}
+
+/// What the router says about a queue after a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The shaper rate it holds now.
+    pub held: BitsPerSecond,
+    /// What the queue has counted, if the reply says so.
+    pub counters: Option<QueueCounters>,
+}
+
+impl QueueCounters {
+    /// Reads the counters of a record; `None` without a readable byte counter.
+    pub(crate) fn from_record(record: &Record) -> Option<Self> {
+        let number = |key| text(record, key).and_then(|value| value.parse::<u64>().ok());
+        let limited = |key| number(key).map_or(0, |value| u32::try_from(value).unwrap_or(u32::MAX));
+        Some(Self {
+            bytes: number("bytes")?,
+            // Should a version count further, its low bits go on as those of the others do.
+            dropped: (number("dropped").unwrap_or_default() & u64::from(u32::MAX)) as u32,
+            queued_bytes: limited("queued-bytes"),
+            queued_packets: limited("queued-packets"),
+        })
+    }
 }
 
 impl Queue {
@@ -59,6 +98,7 @@ impl Queue {
             parent: text(record, "parent").unwrap_or_default(),
             disabled: flag(record, "disabled"),
             invalid: flag(record, "invalid"),
+            counters: QueueCounters::from_record(record),
         })
     }
 }
@@ -130,6 +170,24 @@ mod tests {
         let queue = Queue::from_record(&record(r#"{".id":"*1","name":"q"}"#)).unwrap();
         assert_eq!(queue.max_limit, BitsPerSecond::ZERO);
         assert!(!queue.disabled && !queue.invalid);
+    }
+
+    #[test]
+    fn counters_are_as_wide_as_the_router_gives_them() {
+        let counters = |json: &str| Queue::from_record(&record(json)).unwrap().counters;
+        let read = counters(
+            r#"{".id":"*1","name":"q","bytes":"272603902153","dropped":"4294967297",
+                "queued-bytes":"99999999999","queued-packets":7}"#,
+        );
+        let expected = QueueCounters {
+            bytes: 272_603_902_153,
+            dropped: 1,
+            queued_bytes: u32::MAX,
+            queued_packets: 7,
+        };
+        assert_eq!(read, Some(expected));
+        assert_eq!(counters(r#"{".id":"*1","name":"q"}"#), None);
+        assert_eq!(counters(r#"{".id":"*1","name":"q","bytes":"-1"}"#), None);
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use wanctl_core::tick::Outcome;
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, WanId};
 
+use super::accord::Accord;
 use super::client::Client;
-use super::desk::Desk;
+use super::desk::{Desk, Waiting, Work};
 use super::error::RouterError;
-use super::model::{Queue, RouterIdentity};
+use super::model::{Queue, RouterIdentity, Written};
+use super::watch::Watch;
 use super::worker::RouterStatus;
 use crate::clock;
 
@@ -21,14 +23,14 @@ pub(crate) const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
 /// Doubling pauses.
 #[derive(Debug)]
-struct BackOff(Duration);
+pub(crate) struct BackOff(Duration);
 
 impl BackOff {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(BACK_OFF_MIN)
     }
 
-    fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let pause = self.0;
         self.0 = pause.saturating_mul(2).min(BACK_OFF_MAX);
         pause
@@ -37,31 +39,48 @@ impl BackOff {
 
 /// A queue to be controlled.
 #[derive(Debug)]
-struct Target {
-    name: String,
+pub(crate) struct Target {
+    pub(crate) name: String,
     /// The router's id of it, until it proves wrong.
-    id: Option<String>,
+    pub(crate) id: Option<String>,
+    /// When its counters were handed over last.
+    pub(crate) counted: Option<Instant>,
+    pub(crate) accord: Accord,
+}
+
+/// An episode of failures.
+#[derive(Debug)]
+struct Failing {
+    since: embassy_time::Instant,
+    /// What kind of failure was told last.
+    kind: std::mem::Discriminant<RouterError>,
+    /// Whether only a write can show that it is over.
+    until_written: bool,
 }
 
 /// The state of the worker thread.
 #[derive(Debug)]
 pub(crate) struct Server {
     client: Client,
-    targets: Vec<PerDirection<Target>>,
-    desk: Arc<Desk>,
+    pub(crate) targets: Vec<PerDirection<Target>>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) watch: Watch,
     /// Known after the first contact.
     identity: Option<RouterIdentity>,
     /// Whether any write has ever succeeded.
     has_written: bool,
-    failing_since: Option<embassy_time::Instant>,
-    /// What kind of failure was told last.
-    failing_kind: Option<std::mem::Discriminant<RouterError>>,
+    failing: Option<Failing>,
     back_off: BackOff,
 }
 
 impl Server {
-    pub(crate) fn new(client: Client, queues: Vec<PerDirection<String>>, desk: Arc<Desk>) -> Self {
-        let target = |name| Target { name, id: None };
+    pub(crate) fn new(
+        client: Client,
+        queues: Vec<PerDirection<String>>,
+        watch: Watch,
+        desk: Arc<Desk>,
+    ) -> Self {
+        let target = |name| Target { name, id: None, counted: None, accord: Accord::default() };
         let targets = queues
             .into_iter()
             .map(|wan| PerDirection { download: target(wan.download), upload: target(wan.upload) })
@@ -70,10 +89,10 @@ impl Server {
             client,
             targets,
             desk,
+            watch,
             identity: None,
             has_written: false,
-            failing_since: None,
-            failing_kind: None,
+            failing: None,
             back_off: BackOff::new(),
         }
     }
@@ -96,7 +115,7 @@ impl Server {
             if error.is_fatal() {
                 return Err(error);
             }
-            self.note_failure(&error);
+            self.note_failure(&error, false);
             if self.desk.pause(self.back_off.next()) {
                 return Ok(());
             }
@@ -104,23 +123,40 @@ impl Server {
         Ok(())
     }
 
-    /// Carries out orders until the worker shall end.
+    /// Carries out orders, and looks at the queues between them, until the worker shall end.
     fn serve(&mut self) -> Result<(), RouterError> {
-        while let Some(waiting) = self.desk.next_order() {
-            let order = waiting.order;
-            match self.write(order.wan, order.direction, order.rate) {
-                Ok(held) => self.desk.reply(&waiting, Outcome::Applied(held)),
-                Err(error) => {
-                    self.desk.reply(&waiting, Outcome::Failed);
-                    if error.is_fatal() && !self.has_written {
-                        return Err(error);
-                    }
-                    self.note_failure(&error);
-                    self.desk.pause(self.back_off.next());
-                }
+        while let Some(work) = self.desk.next_work(self.watch.due()) {
+            match work {
+                Work::Write(waiting) => self.carry_out(&waiting)?,
+                Work::Look => self.look(),
             }
         }
         Ok(())
+    }
+
+    fn carry_out(&mut self, waiting: &Waiting) -> Result<(), RouterError> {
+        let order = waiting.order;
+        let written = self.write(order.wan, order.direction, order.rate);
+        if let Ok(target) = self.target(usize::from(order.wan.0), order.direction) {
+            target.accord.held = written.as_ref().ok().copied();
+        }
+        match written {
+            Ok(held) => self.desk.reply(waiting, Outcome::Applied(held)),
+            Err(error) => {
+                self.desk.reply(waiting, Outcome::Failed);
+                if error.is_fatal() && !self.has_written {
+                    return Err(error);
+                }
+                self.note_failure(&error, true);
+                self.pause();
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves a router that fails alone for a while.
+    pub(crate) fn pause(&mut self) {
+        self.desk.pause(self.back_off.next());
     }
 
     /// Writes each final rate until it is confirmed, waiting cannot help, or the time is over.
@@ -136,8 +172,9 @@ impl Server {
             match written {
                 Ok(held) => self.desk.confirm((wan, direction, held)),
                 Err(error) => {
-                    tracing::warn!(wan = wan.0, direction = direction.name(), %error,
-                        "the final rate is not confirmed");
+                    let queue = self.target(usize::from(wan.0), direction);
+                    let queue = queue.map(|target| target.name.as_str()).unwrap_or_default();
+                    tracing::warn!(queue, %error, "the final rate is not confirmed");
                     if !error.is_fatal() {
                         open.push_back((wan, direction, rate));
                         std::thread::sleep(self.back_off.next().min(left));
@@ -162,7 +199,7 @@ impl Server {
         let RouterIdentity { name, version, board } = &identity;
         tracing::info!(name, version, board, "router found");
         self.identity = Some(identity);
-        self.note_success();
+        self.note_success(true);
         Ok(())
     }
 
@@ -181,7 +218,7 @@ impl Server {
     }
 
     /// Writes one rate. An id that has become wrong is looked up again, once.
-    fn write(
+    pub(crate) fn write(
         &mut self,
         wan: WanId,
         direction: Direction,
@@ -214,17 +251,22 @@ impl Server {
         rate: BitsPerSecond,
     ) -> Result<BitsPerSecond, RouterError> {
         let name = self.target(wan, direction)?.name.clone();
+        let begin = Instant::now();
         let written = self.call(|client| client.set_max_limit(id, &name, rate));
         match &written {
-            Ok(held) => {
+            Ok(Written { held, counters }) => {
                 tracing::debug!(queue = name, wanted = rate.get(), held = held.get(), "written");
                 self.has_written = true;
-                self.note_success();
+                if let Some(counters) = *counters {
+                    // The router makes the record after it has written.
+                    self.counted(wan, direction, counters, begin.elapsed(), Duration::ZERO);
+                }
+                self.note_success(true);
             }
             Err(error) if error.is_stale_id() => self.target(wan, direction)?.id = None,
             Err(_) => {}
         }
-        written
+        written.map(|written| written.held)
     }
 
     fn target(&mut self, wan: usize, direction: Direction) -> Result<&mut Target, RouterError> {
@@ -233,7 +275,7 @@ impl Server {
     }
 
     /// Makes one request and counts it.
-    fn call<T>(
+    pub(crate) fn call<T>(
         &self,
         request: impl FnOnce(&Client) -> Result<T, RouterError>,
     ) -> Result<T, RouterError> {
@@ -243,27 +285,34 @@ impl Server {
         result
     }
 
-    fn note_failure(&mut self, error: &RouterError) {
+    pub(crate) fn note_failure(&mut self, error: &RouterError, is_write: bool) {
         // Once per episode, and again when the cause is another one.
         let kind = std::mem::discriminant(error);
-        if self.failing_since.is_none() || self.failing_kind != Some(kind) {
+        if self.failing.as_ref().is_none_or(|failing| failing.kind != kind) {
             tracing::warn!(%error, "the router fails, trying again");
         } else {
             tracing::debug!(%error, "the router still fails");
         }
-        self.failing_kind = Some(kind);
-        let since = *self.failing_since.get_or_insert_with(clock::now);
+        let since = self.failing.as_ref().map_or_else(clock::now, |failing| failing.since);
+        let until_written = is_write && error.is_answer();
+        self.failing = Some(Failing { since, kind, until_written });
         self.desk.set_status(RouterStatus::Failing { since, error: error.to_string() });
     }
 
-    fn note_success(&mut self) {
+    /// Ends an episode of failures, unless it takes a write for that.
+    pub(crate) fn note_success(&mut self, is_write: bool) {
         let Some(identity) = self.identity.clone() else { return };
-        self.back_off = BackOff::new();
-        match self.failing_since.take() {
+        match &self.failing {
+            Some(failing) if failing.until_written && !is_write => return,
+            Some(_) => {
+                tracing::info!(router = identity.name, "the router works again");
+                self.watch.look_now();
+            }
             None if self.has_written => return, // the status says so already
             None => {}
-            Some(_) => tracing::info!(router = identity.name, "the router works again"),
         }
+        self.failing = None;
+        self.back_off = BackOff::new();
         self.desk.set_status(RouterStatus::Ready { identity });
     }
 }

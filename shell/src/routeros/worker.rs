@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use wanctl_core::tick::Tick;
@@ -13,6 +13,7 @@ use super::desk::Desk;
 use super::error::RouterError;
 use super::model::RouterIdentity;
 use super::serve::Server;
+use super::watch::Watch;
 use crate::config::show_rate;
 
 /// The shaper rate of one direction of one WAN.
@@ -124,14 +125,20 @@ pub struct RouterWorker {
 impl RouterWorker {
     /// Starts the thread, which looks up the router and every queue before the first write.
     ///
-    /// `queues` holds the queue names per WAN, the position being the [`WanId`].
+    /// `queues` holds the queue names per WAN, the position being the [`WanId`]. Their counters are
+    /// read about every `counter_interval`, between writes.
     ///
     /// # Errors
     ///
     /// The system's error if it allows no further thread.
-    pub fn start(client: Client, queues: Vec<PerDirection<String>>) -> io::Result<Self> {
+    pub fn start(
+        client: Client,
+        queues: Vec<PerDirection<String>>,
+        counter_interval: Duration,
+    ) -> io::Result<Self> {
         let desk = Arc::new(Desk::new());
-        let server = Server::new(client, queues, Arc::clone(&desk));
+        let watch = Watch::new(counter_interval);
+        let server = Server::new(client, queues, watch, Arc::clone(&desk));
         let thread = Builder::new().name("router".to_owned()).spawn(move || server.run())?;
         Ok(Self { desk, thread: Some(thread) })
     }
@@ -142,7 +149,7 @@ impl RouterWorker {
         self.desk.give(order);
     }
 
-    /// Moves replies into the tick, as many as it has room for.
+    /// Moves replies into the tick, as many as it has room for, and the latest counters.
     pub fn drain(&self, tick: &mut Tick) {
         self.desk.drain(tick);
     }
@@ -157,6 +164,13 @@ impl RouterWorker {
     #[must_use]
     pub fn counters(&self) -> RequestCounters {
         self.desk.counters()
+    }
+
+    /// Returns the queues whose rate somebody else keeps changing and which are therefore left alone
+    /// between decisions.
+    #[must_use]
+    pub fn disputed(&self) -> Vec<String> {
+        self.desk.disputed()
     }
 
     /// Returns why control is impossible: set when waiting cannot help and no write has ever

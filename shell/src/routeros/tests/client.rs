@@ -53,8 +53,8 @@ fn ambiguous_queue_names_the_ids() {
 #[test]
 fn write_is_one_patch_with_the_rate_alone() {
     let router = FakeRouter::start(&QUEUES, healthy);
-    let held = client(&router.url()).set_max_limit("*1", "down", RATE).unwrap();
-    assert_eq!(held, RATE);
+    let written = client(&router.url()).set_max_limit("*1", "down", RATE).unwrap();
+    assert_eq!(written.held, RATE);
     let request = router.seen.recv().unwrap();
     assert_eq!((request.method.as_str(), request.path.as_str()), ("PATCH", "/rest/queue/tree/*1"));
     assert_eq!(request.body, r#"{"max-limit":"25000000"}"#);
@@ -65,8 +65,8 @@ fn write_is_one_patch_with_the_rate_alone() {
 #[test]
 fn rate_of_the_reply_is_what_counts() {
     let router = router_saying(200, r#"{".id":"*1","name":"down","max-limit":24000000}"#);
-    let held = client(&router.url()).set_max_limit("*1", "down", RATE).unwrap();
-    assert_eq!(held, BitsPerSecond::from_mbps(24));
+    let written = client(&router.url()).set_max_limit("*1", "down", RATE).unwrap();
+    assert_eq!(written.held, BitsPerSecond::from_mbps(24));
 }
 
 #[test]
@@ -141,8 +141,8 @@ fn truncated_reply_is_told_as_such() {
 fn control_characters_in_a_comment_do_no_harm() {
     let body = "{\".id\":\"*1\",\"name\":\"down\",\"comment\":\"a\u{1}b\",\"max-limit\":\"9\"}";
     let router = router_saying(200, body);
-    let held = client(&router.url()).set_max_limit("*1", "down", RATE).unwrap();
-    assert_eq!(held, BitsPerSecond::new(9));
+    let written = client(&router.url()).set_max_limit("*1", "down", RATE).unwrap();
+    assert_eq!(written.held, BitsPerSecond::new(9));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn kept_connection_that_is_gone_costs_one_repetition() {
     let error = client.set_max_limit("*1", "down", RATE).unwrap_err();
     assert!(matches!(error, RouterError::Unreachable { .. }), "{error:?}");
     client.find_queue("down").unwrap();
-    assert_eq!(client.set_max_limit("*1", "down", RATE), Ok(RATE));
+    assert_eq!(client.set_max_limit("*1", "down", RATE).unwrap().held, RATE);
     let seen: Vec<_> = router.seen.try_iter().map(|r| (r.connection, r.method)).collect();
     let seen: Vec<_> = seen.iter().map(|(at, method)| (*at, method.as_str())).collect();
     assert_eq!(seen, [(0, "GET"), (0, "PATCH"), (1, "PATCH"), (2, "GET"), (2, "PATCH")]);

@@ -19,7 +19,8 @@ use Direction::{Download, Upload};
 
 fn start(url: &str) -> RouterWorker {
     let queues = PerDirection { download: "down".to_owned(), upload: "up".to_owned() };
-    RouterWorker::start(client(url), vec![queues]).unwrap()
+    // No looks at the counters within a test.
+    RouterWorker::start(client(url), vec![queues], Duration::from_secs(3600)).unwrap()
 }
 
 fn order(id: u32, direction: Direction, mbps: u64, is_cut: bool) -> RateOrder {
