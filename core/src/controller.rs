@@ -5,6 +5,7 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, ConfigError};
+use crate::histories::Histories;
 use crate::outputs::{Event, Outputs, SampleRejection};
 use crate::persist::{PersistedState, Restoration, StateRefusal};
 use crate::recent::{Recent, RecentFigures};
@@ -22,6 +23,7 @@ pub struct Controller<const WANS: usize = MAX_WANS> {
     #[serde(with = "crate::micros")]
     tick: Duration,
     wans: Vec<Wan, WANS>,
+    histories: Histories<WANS>,
     #[serde(with = "crate::micros")]
     last_now: Option<Instant>,
     next_id: CommandId,
@@ -50,6 +52,7 @@ impl<const WANS: usize> Controller<WANS> {
         Self {
             tick: Duration::from_ticks(0),
             wans: Vec::new(),
+            histories: Histories::empty(),
             last_now: None,
             next_id: CommandId(0),
             ticks: 0,
@@ -80,6 +83,7 @@ impl<const WANS: usize> Controller<WANS> {
             // There is room for all of them.
             let _full = self.wans.push(Wan::new(id, wan, config.tick));
         }
+        self.histories.begin(config);
         Ok(())
     }
 
@@ -98,8 +102,8 @@ impl<const WANS: usize> Controller<WANS> {
             out.tell(Event::InputsDropped { count: tick.inputs_dropped });
         }
         self.reject_strangers(tick, out);
-        for wan in &mut self.wans {
-            wan.step(tick, now, &mut self.next_id, out);
+        for (wan, history) in self.wans.iter_mut().zip(self.histories.iter_mut()) {
+            wan.step(tick, now, &mut self.next_id, history, out);
         }
         self.ticks = self.ticks.saturating_add(1);
         self.outputs_dropped = self.outputs_dropped.saturating_add(out.outputs_dropped.into());
@@ -193,14 +197,23 @@ impl<const WANS: usize> Controller<WANS> {
     /// Returns the latest past of one WAN, if there is such a WAN.
     #[must_use]
     pub fn recent(&self, wan: WanId) -> Option<Recent<'_>> {
-        self.wans.get(usize::from(wan.0)).map(Wan::recent)
+        self.pasts().nth(usize::from(wan.0))
     }
 
     /// Returns what the latest past of every WAN looked like, for [`Snapshot::set_recent`]. It looks
     /// at every history several times: for once a second.
     #[must_use]
     pub fn figures(&self) -> Vec<RecentFigures, WANS> {
-        self.wans.iter().map(|wan| wan.recent().figures()).collect()
+        let mut figures = Vec::new();
+        for past in self.pasts() {
+            // There is room: one for each WAN.
+            let _full = figures.push(past.figures());
+        }
+        figures
+    }
+
+    fn pasts(&self) -> impl Iterator<Item = Recent<'_>> {
+        self.wans.iter().zip(self.histories.iter()).map(|(wan, history)| wan.recent(history))
     }
 
     /// Returns a read-only mirror of the controller for observers, without its latest past.

@@ -31,6 +31,11 @@ impl<T: Copy + Ord> History<T> {
         Self { ring: Ring::new() }
     }
 
+    /// Removes all values.
+    pub fn clear(&mut self) {
+        self.ring.clear();
+    }
+
     /// Adds a value.
     pub fn push(&mut self, value: T) {
         self.ring.write(value);

@@ -59,6 +59,7 @@ pub mod example;
 mod fallback;
 pub mod fixed;
 mod governor;
+mod histories;
 pub mod history;
 pub mod law;
 pub mod link;
