@@ -19,7 +19,7 @@
 //! ```
 
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
-use embassy_time::Duration;
+use embassy_time::{Duration, Instant};
 use postcard::ser_flavors::crc::CrcModifier;
 use serde::{Deserialize, Serialize};
 
@@ -263,7 +263,36 @@ pub fn decode_config(body: &[u8]) -> Result<Config, Damage> {
 ///
 /// When it is nothing this version writes.
 pub fn decode_tick(body: &[u8]) -> Result<(Tick, &[u8]), Damage> {
-    take(body)
+    let mut tick = Tick::new(Instant::MIN);
+    let outputs = decode_tick_into(body, &mut tick)?;
+    Ok((tick, outputs))
+}
+
+/// Reads the tick of a step record into memory that is there, and returns the rest as
+/// [`decode_tick`] does. On a board's stack a whole tick would stand several times.
+///
+/// # Errors
+///
+/// When it is nothing this version writes; the tick is of no use then.
+pub fn decode_tick_into<'a>(body: &'a [u8], tick: &mut Tick) -> Result<&'a [u8], Damage> {
+    // The fields in their order, as serde would read them.
+    let (now, rest) = take(body)?;
+    tick.now = Instant::from_micros(now);
+    let rest = replace(&mut tick.samples, rest)?;
+    let rest = replace(&mut tick.losses, rest)?;
+    let rest = replace(&mut tick.connectivity, rest)?;
+    let rest = replace(&mut tick.links, rest)?;
+    let rest = replace(&mut tick.counters, rest)?;
+    let rest = replace(&mut tick.replies, rest)?;
+    replace(&mut tick.inputs_dropped, rest)
+}
+
+/// Reads one field. Not inlined, so that the fields use the same stack one after the other.
+#[inline(never)]
+fn replace<'a, T: Deserialize<'a>>(field: &mut T, bytes: &'a [u8]) -> Result<&'a [u8], Damage> {
+    let (value, rest) = take(bytes)?;
+    *field = value;
+    Ok(rest)
 }
 
 /// Reads outputs.

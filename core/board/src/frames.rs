@@ -1,9 +1,11 @@
 //! The frames of a recording, one after the other, with no more memory than the longest needs.
 
+use core::ffi::CStr;
+
 use crate::host::{Failure, File};
 
 /// Bytes that are read at once.
-const CHUNK_BYTES: usize = 512;
+const CHUNK_BYTES: usize = 256;
 
 /// Reads frames from a file; `shell/src/trace_file/reader.rs` does the same on hosts.
 pub(crate) struct Frames {
@@ -14,8 +16,12 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    pub(crate) fn new(file: File) -> Self {
-        Self { file, chunk: [0; CHUNK_BYTES], next: 0, end: 0 }
+    pub(crate) const fn new() -> Self {
+        Self { file: File::closed(), chunk: [0; CHUNK_BYTES], next: 0, end: 0 }
+    }
+
+    pub(crate) fn open(&mut self, name: &CStr) -> Result<(), Failure> {
+        self.file.open(name)
     }
 
     /// Reads the bytes before the next zero byte and returns their number. Runs that are too long

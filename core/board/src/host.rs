@@ -12,22 +12,27 @@ const WRITE_BINARY: usize = 5;
 /// Why the run cannot go on.
 pub(crate) type Failure = &'static str;
 
-/// An open file.
+/// A file, once it is open.
 pub(crate) struct File(usize);
 
 impl File {
-    pub(crate) fn open(name: &CStr) -> Result<Self, Failure> {
-        Self::with_mode(name, READ_BINARY).ok_or("the recording cannot be opened")
+    /// No handle that a host gives.
+    pub(crate) const fn closed() -> Self {
+        Self(0)
     }
 
-    pub(crate) fn create(name: &CStr) -> Result<Self, Failure> {
-        Self::with_mode(name, WRITE_BINARY).ok_or("an output file cannot be created")
+    pub(crate) fn open(&mut self, name: &CStr) -> Result<(), Failure> {
+        self.open_as(name, READ_BINARY).ok_or("the recording cannot be opened")
     }
 
-    fn with_mode(name: &CStr, mode: usize) -> Option<Self> {
+    fn create(&mut self, name: &CStr) -> Result<(), Failure> {
+        self.open_as(name, WRITE_BINARY).ok_or("an output file cannot be created")
+    }
+
+    fn open_as(&mut self, name: &CStr, mode: usize) -> Option<()> {
         // SAFETY: the host reads as many bytes of the name as it is told.
-        let handle = unsafe { syscall!(OPEN, name.as_ptr(), mode, name.count_bytes()) };
-        (handle != usize::MAX).then_some(Self(handle))
+        self.0 = unsafe { syscall!(OPEN, name.as_ptr(), mode, name.count_bytes()) };
+        (self.0 != usize::MAX).then_some(())
     }
 
     /// Fills a buffer from its beginning and returns how many bytes there were; 0 at the end.
@@ -49,12 +54,16 @@ impl File {
 /// Bytes on their way to a file.
 pub(crate) struct Writer {
     file: File,
-    waiting: heapless::Vec<u8, 512>,
+    waiting: heapless::Vec<u8, 256>,
 }
 
 impl Writer {
-    pub(crate) fn create(name: &CStr) -> Result<Self, Failure> {
-        Ok(Self { file: File::create(name)?, waiting: heapless::Vec::new() })
+    pub(crate) const fn new() -> Self {
+        Self { file: File::closed(), waiting: heapless::Vec::new() }
+    }
+
+    pub(crate) fn create(&mut self, name: &CStr) -> Result<(), Failure> {
+        self.file.create(name)
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {

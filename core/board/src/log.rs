@@ -24,7 +24,8 @@ pub(crate) fn set_time(now: Instant) {
 /// What the logger needs. Everything in here is touched inside critical sections only.
 struct Inner {
     encoder: UnsafeCell<Encoder>,
-    writer: UnsafeCell<Option<Writer>>,
+    writer: UnsafeCell<Writer>,
+    is_open: Cell<bool>,
     restore: Cell<RestoreState>,
 }
 
@@ -33,31 +34,32 @@ unsafe impl Sync for Inner {}
 
 static INNER: Inner = Inner {
     encoder: UnsafeCell::new(Encoder::new()),
-    writer: UnsafeCell::new(None),
+    writer: UnsafeCell::new(Writer::new()),
+    is_open: Cell::new(false),
     restore: Cell::new(RestoreState::invalid()),
 };
 
 /// Opens the file. Lines before that are lost.
 pub(crate) fn start() -> Result<(), Failure> {
-    let writer = Writer::create(c"log")?;
-    // SAFETY: the reference ends with this critical section.
-    critical_section::with(|_| unsafe { *INNER.writer.get() = Some(writer) });
-    Ok(())
+    critical_section::with(|_| {
+        // SAFETY: the reference ends with this critical section.
+        unsafe { &mut *INNER.writer.get() }.create(c"log")?;
+        INNER.is_open.set(true);
+        Ok(())
+    })
 }
 
 /// Writes what is left in memory.
 pub(crate) fn finish() -> Result<(), Failure> {
-    critical_section::with(|_| {
-        // SAFETY: the reference ends with this critical section.
-        unsafe { &mut *INNER.writer.get() }.as_mut().map_or(Ok(()), Writer::flush)
-    })
+    // SAFETY: the reference ends with this critical section.
+    critical_section::with(|_| unsafe { &mut *INNER.writer.get() }.flush())
 }
 
 fn put(bytes: &[u8]) {
-    // SAFETY: only the logger calls this, between `acquire` and `release`.
-    if let Some(writer) = unsafe { &mut *INNER.writer.get() } {
+    if INNER.is_open.get() {
         // The log is best effort; a full disk shows in the outputs.
-        let _full = writer.write(bytes);
+        // SAFETY: only the logger calls this, between `acquire` and `release`.
+        let _full = unsafe { &mut *INNER.writer.get() }.write(bytes);
     }
 }
 

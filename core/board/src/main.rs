@@ -24,7 +24,7 @@ use wanctl_core::snapshot::SharedSnapshot;
 
 use crate::desk::{Desk, Handover};
 use crate::meter::Meter;
-use crate::replay::FRAME_BYTES;
+use crate::replay::{FRAME_BYTES, Replay};
 
 /// How many WANs this image serves.
 const WANS: usize = include!(concat!(env!("OUT_DIR"), "/wans.rs"));
@@ -39,13 +39,14 @@ static SNAPSHOT: SharedSnapshot = SharedSnapshot::new();
 #[entry]
 fn main() -> ! {
     static mut DESK: Desk = Desk::new();
+    static mut REPLAY: Replay = Replay::new();
     static mut FRAME: [u8; FRAME_BYTES] = [0; FRAME_BYTES];
     let ending = match cortex_m::Peripherals::take() {
         Some(peripherals) => {
             DESK.meter = Some(Meter::new(peripherals.SYST));
             #[cfg(feature = "everything")]
             everything::reach(DESK, FRAME);
-            replay::run(DESK, FRAME)
+            replay::run(REPLAY, DESK, FRAME)
         }
         None => Err("the peripherals are taken"),
     };

@@ -82,12 +82,12 @@ pub(super) struct Variant {
 
 impl Variant {
     /// Returns the memory that the linker gives to the image, in KiB.
-    const fn ram_kib(self) -> u32 {
-        match (self.resume, self.wans) {
-            (true, _) => 3072,
-            (false, 1) => 64,
-            (false, 2) => 128,
-            (false, _) => 256,
+    const fn ram_kib(self, board: &Board) -> u32 {
+        match self.wans {
+            _ if self.resume => 3072,
+            1 if board.limits => 64,
+            1 | 2 => 128,
+            _ => 256,
         }
     }
 
@@ -142,7 +142,7 @@ fn command(board: &Board, toolchain: &Toolchain, variant: Variant, features: &[&
         .env(format!("CARGO_TARGET_{variable}_LINKER"), "arm-none-eabi-ld")
         .env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), "-C linker-flavor=ld")
         .env("WANCTL_BOARD_WANS", variant.wans.to_string())
-        .env("WANCTL_BOARD_RAM_KIB", variant.ram_kib().to_string())
+        .env("WANCTL_BOARD_RAM_KIB", variant.ram_kib(board).to_string())
         .env("WANCTL_BOARD_FLASH_KIB", variant.flash_kib(board).to_string());
     build
 }
