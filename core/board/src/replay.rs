@@ -4,7 +4,6 @@ use core::ffi::CStr;
 
 use cortex_m::peripheral::SCB;
 use heapless::Vec;
-use wanctl_core::config::Config;
 use wanctl_core::controller::Controller;
 use wanctl_core::trace::{self, Header, Record, STATE_FORMAT};
 
@@ -184,16 +183,6 @@ impl Replay {
 /// Starts a controller from the beginning.
 #[inline(never)]
 fn begin(controller: &mut Controller<WANS>, config: &[u8]) -> Result<(), Failure> {
-    let config = decode_config(config)?;
-    begin_with(controller, &config)
-}
-
-#[inline(never)]
-fn decode_config(config: &[u8]) -> Result<Config, Failure> {
-    trace::decode_config(config).map_err(|_| "the configuration cannot be read")
-}
-
-#[inline(never)]
-fn begin_with(controller: &mut Controller<WANS>, config: &Config) -> Result<(), Failure> {
-    controller.begin(config).map_err(|_| "the core refuses the configuration")
+    let config = trace::decode_config(config).map_err(|_| "the configuration cannot be read")?;
+    controller.begin(&config).map_err(|_| "the core refuses the configuration")
 }
