@@ -55,7 +55,7 @@ impl<T: Copy + Ord> History<T> {
 
     /// Returns the latest `count` values (fewer if there are fewer), oldest first.
     pub fn recent(&self, count: usize) -> impl Iterator<Item = T> + '_ {
-        self.ring.oldest_ordered().skip(self.len().saturating_sub(count)).copied()
+        self.ring.latest(count).copied()
     }
 
     /// Returns the smallest of the latest `count` values.
@@ -139,7 +139,7 @@ impl<I: Iterator<Item = u16>> Iterator for Differences<I> {
 
 impl<T: Copy + Into<u16>> Serialize for History<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let values = || self.ring.oldest_ordered().map(|value| (*value).into());
+        let values = || self.ring.latest(usize::MAX).map(|value| (*value).into());
         let mut list = serializer.serialize_seq(Some(Differences::new(values()).count()))?;
         for difference in Differences::new(values()) {
             list.serialize_element(&difference)?;

@@ -47,11 +47,17 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         &self.values
     }
 
-    /// Returns all values, the oldest first.
-    pub(crate) fn oldest_ordered(&self) -> impl Iterator<Item = &T> + Clone {
+    /// Returns the latest `count` values (fewer if there are fewer), the oldest first.
+    pub(crate) fn latest(&self, count: usize) -> impl Iterator<Item = &T> + Clone {
         let (newer, older) = self.values.split_at_checked(self.oldest).unwrap_or_default();
-        older.iter().chain(newer)
+        let from_older = tail(older, count.saturating_sub(newer.len()));
+        from_older.iter().chain(tail(newer, count))
     }
+}
+
+/// Returns the last `count` values of a slice (fewer if there are fewer).
+fn tail<T>(values: &[T], count: usize) -> &[T] {
+    values.get(values.len().saturating_sub(count)..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -65,7 +71,10 @@ mod tests {
         for value in 1..=7 {
             ring.write(value);
             let expected = value.saturating_sub(2).max(1)..=value;
-            assert!(ring.oldest_ordered().copied().eq(expected), "{ring:?}");
+            assert!(ring.latest(usize::MAX).copied().eq(expected), "{ring:?}");
+            let expected = value.saturating_sub(1).max(1)..=value;
+            assert!(ring.latest(2).copied().eq(expected), "{ring:?}");
+            assert_eq!(ring.latest(0).count(), 0);
             assert_eq!(ring.len(), ring.as_slice().len());
         }
     }
