@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fixed::Ratio;
 use crate::link::LinkConfig;
+use crate::steering::{SteeringConfig, SteeringError};
 use crate::tick::{MAX_REFLECTORS, MAX_WANS};
 use crate::units::{BitsPerSecond, Direction, PerDirection, TimeConstant, WanId};
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub tick: Duration,
     /// The WANs, at least one.
     pub wans: Vec<WanConfig, MAX_WANS>,
+    /// Steering between them; `None` leaves the router's rules alone.
+    pub steering: Option<SteeringConfig>,
 }
 
 /// One WAN.
@@ -254,6 +257,8 @@ pub enum ConfigError {
     WriteLimit(WanId),
     /// A limit that promotes a link is above the one that demotes it, or the ramp starts above its end.
     Link(WanId),
+    /// Steering cannot work as configured.
+    Steering(SteeringError),
 }
 
 impl core::fmt::Display for ConfigError {
@@ -291,6 +296,7 @@ impl core::fmt::Display for ConfigError {
                  above 1",
                 wan.0
             ),
+            Self::Steering(error) => write!(f, "steering: {error}"),
         }
     }
 }
@@ -311,7 +317,11 @@ impl Config {
             return Err(ConfigError::Tick);
         }
         let ids = (0..).map(WanId);
-        ids.zip(&self.wans).try_for_each(|(id, wan)| wan.check(id))
+        ids.zip(&self.wans).try_for_each(|(id, wan)| wan.check(id))?;
+        let steering = self.steering.as_ref();
+        steering
+            .map_or(Ok(()), |steering| steering.check(self.tick, self.wans.len()))
+            .map_err(ConfigError::Steering)
     }
 }
 

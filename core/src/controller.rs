@@ -4,12 +4,14 @@ use embassy_time::{Duration, Instant};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::config::{Config, ConfigError};
 use crate::histories::Histories;
 use crate::outputs::{Event, Outputs, SampleRejection};
 use crate::persist::{PersistedState, Restoration, StateRefusal};
 use crate::recent::{Recent, RecentFigures};
 use crate::snapshot::Snapshot;
+use crate::steering::{Steering, WanSignals};
 use crate::tick::{MAX_WANS, RttSample, Tick};
 use crate::units::{CommandId, WanId};
 use crate::wan::Wan;
@@ -30,6 +32,8 @@ pub struct Controller<const WANS: usize = MAX_WANS> {
     ticks: u64,
     outputs_dropped: u64,
     config: u32,
+    /// None or one. An `Option` of it would not be all zeros when it is empty.
+    steering: Vec<Steering, 1>,
     restoration: Restoration,
 }
 
@@ -58,6 +62,7 @@ impl<const WANS: usize> Controller<WANS> {
             ticks: 0,
             outputs_dropped: 0,
             config: 0,
+            steering: Vec::new(),
             restoration: Restoration::NotDue,
         }
     }
@@ -70,6 +75,7 @@ impl<const WANS: usize> Controller<WANS> {
     /// As [`Self::new`]. The controller is empty then.
     pub fn begin(&mut self, config: &Config) -> Result<(), ConfigError> {
         self.wans.clear();
+        self.steering.clear();
         (self.last_now, self.next_id) = (None, CommandId(0));
         (self.ticks, self.outputs_dropped) = (0, 0);
         self.restoration = Restoration::NotDue;
@@ -84,6 +90,9 @@ impl<const WANS: usize> Controller<WANS> {
             let _full = self.wans.push(Wan::new(id, wan, config.tick));
         }
         self.histories.begin(config);
+        if let Some(steering) = &config.steering {
+            let _full = self.steering.push(Steering::new(steering));
+        }
         Ok(())
     }
 
@@ -105,8 +114,22 @@ impl<const WANS: usize> Controller<WANS> {
         for (wan, history) in self.wans.iter_mut().zip(self.histories.iter_mut()) {
             wan.step(tick, now, &mut self.next_id, history, out);
         }
+        self.steer(tick, now, out);
         self.ticks = self.ticks.saturating_add(1);
         self.outputs_dropped = self.outputs_dropped.saturating_add(out.outputs_dropped.into());
+    }
+
+    /// Lets steering look at what all WANs have seen.
+    fn steer(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) {
+        let Some(steering) = self.steering.first_mut() else { return };
+        for reply in &tick.steering_replies {
+            steering.answer(now, reply, out);
+        }
+        let wans = &self.wans;
+        let seen = |id: WanId| wans.get(usize::from(id.0)).map(|wan| wan.steering_signals(tick));
+        let signals: Vec<WanSignals, MAX_WANS> =
+            bounded::collect(steering.wans().map(|id| seen(id).unwrap_or_default()));
+        steering.step(now, &signals, &mut self.next_id, out);
     }
 
     /// Returns the time of this tick, which never goes back.
@@ -149,11 +172,7 @@ impl<const WANS: usize> Controller<WANS> {
     /// Returns what is worth keeping over a restart.
     #[must_use]
     pub fn persist(&self) -> PersistedState {
-        let mut wans = Vec::new();
-        for wan in self.wans.iter().take(MAX_WANS) {
-            // There is room for so many; `collect` would bring a panic along.
-            let _full = wans.push(wan.persist());
-        }
+        let wans = bounded::collect(self.wans.iter().map(Wan::persist));
         PersistedState { config: self.config, wans }
     }
 
@@ -204,12 +223,7 @@ impl<const WANS: usize> Controller<WANS> {
     /// at every history several times: for once a second.
     #[must_use]
     pub fn figures(&self) -> Vec<RecentFigures, WANS> {
-        let mut figures = Vec::new();
-        for past in self.pasts() {
-            // There is room: one for each WAN.
-            let _full = figures.push(past.figures());
-        }
-        figures
+        bounded::collect(self.pasts().map(|past| past.figures()))
     }
 
     fn pasts(&self) -> impl Iterator<Item = Recent<'_>> {
@@ -223,6 +237,7 @@ impl<const WANS: usize> Controller<WANS> {
         for wan in &self.wans {
             snapshot.push(wan.snapshot());
         }
+        snapshot.steering = self.steering.first().map(Steering::snapshot);
         snapshot
     }
 }

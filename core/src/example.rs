@@ -12,7 +12,8 @@ use crate::config::{
 use crate::fixed::{MicrosQ32, PpmQ32, Ratio};
 use crate::link::{LinkConfig, QualityLimits};
 use crate::quality::LinkQuality;
-use crate::units::{BitsPerSecond, PerDirection, TimeConstant};
+use crate::steering::{ConfidenceConfig, SteeringConfig};
+use crate::units::{BitsPerSecond, PerDirection, TimeConstant, WanId};
 
 /// Returns a configuration with one WAN and a 50 ms tick.
 #[must_use]
@@ -25,7 +26,21 @@ pub fn config() -> Config {
         link: Some(link()),
         classic: classic(),
     });
-    Config { tick: Duration::from_millis(50), wans }
+    Config { tick: Duration::from_millis(50), wans, steering: None }
+}
+
+/// Returns a configuration with two such WANs and steering between them, confidence scoring beside it.
+#[must_use]
+pub fn two_wans() -> Config {
+    let mut config = config();
+    if let Some(first) = config.wans.first().copied() {
+        // Two WANs always fit.
+        let _full = config.wans.push(first);
+    }
+    let mut steering = SteeringConfig::new(&[WanId(0), WanId(1)], config.tick);
+    steering.confidence = Some(ConfidenceConfig::DEFAULT);
+    config.steering = Some(steering);
+    config
 }
 
 /// Returns the shapers of that WAN.

@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | [`MicrosQ32`] | Q32.32 µs in `i64` | ±2147 s | 0.23 fs |
 //! | [`PpmQ32`] | Q32.32 parts per million in `i64` | ±2147-fold | 2.3e-16 |
+//! | [`PacketsQ32`] | Q32.32 packets in `i64` | 0 ..= 2^31 | 2.3e-10 |
 //! | [`Alpha`] | Q0.48 in `u64` | 2^-48 ..= 1 | 3.6e-15 |
 //! | [`Ratio`] | parts per million in `u32` | 0 ..= 1 | 1e-6 |
 //!
@@ -14,7 +15,7 @@ use embassy_time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ewma::Filtered;
-use crate::units::{BitsPerSecond, RttNanos, TimeConstant};
+use crate::units::{BitsPerSecond, Packets, RttNanos, TimeConstant};
 
 /// Fraction bits of an [`Alpha`]. With 32 of them a filter of 360 s would follow a step of 100 ms with
 /// an error of 0.02 µs; 48 are the most that keep a product within 128 bits with room to spare.
@@ -174,6 +175,43 @@ impl PpmQ32 {
 impl Filtered for PpmQ32 {
     fn step_towards(self, target: Self, alpha: Alpha) -> Self {
         Self(self.0.step_towards(target.0, alpha))
+    }
+}
+
+/// A number of packets with 32 fraction bits, for filtered backlogs.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PacketsQ32(MicrosQ32);
+
+impl PacketsQ32 {
+    /// None.
+    pub const ZERO: Self = Self(MicrosQ32::ZERO);
+
+    /// Returns the raw Q32.32 bits.
+    #[must_use]
+    pub const fn to_bits(self) -> i64 {
+        self.0.to_bits()
+    }
+
+    /// Returns the nearest whole number of packets, half up.
+    #[must_use]
+    pub const fn rounded(self) -> Packets {
+        Packets(self.0.as_micros_rounded())
+    }
+}
+
+impl Filtered for PacketsQ32 {
+    fn step_towards(self, target: Self, alpha: Alpha) -> Self {
+        Self(self.0.step_towards(target.0, alpha))
+    }
+}
+
+/// Exact below 2^31 packets; more than that saturates.
+impl From<Packets> for PacketsQ32 {
+    fn from(packets: Packets) -> Self {
+        Self(MicrosQ32::from_micros(packets.0))
     }
 }
 

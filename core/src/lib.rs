@@ -49,6 +49,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod bounded;
 pub mod command;
 pub mod config;
 pub mod controller;
@@ -70,6 +71,7 @@ pub mod quality;
 pub mod recent;
 mod ring;
 pub mod snapshot;
+pub mod steering;
 mod stuffing;
 pub mod tick;
 pub mod trace;

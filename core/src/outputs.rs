@@ -8,6 +8,7 @@ use crate::fixed::MicrosQ32;
 use crate::link::{LinkEdge, LinkState};
 use crate::persist::StateRefusal;
 use crate::quality::LinkQuality;
+use crate::steering::{SteeringDecision, SteeringRefusal};
 use crate::tick::CheckKind;
 use crate::units::{BitsPerSecond, CommandId, Direction, ReflectorId, WanId};
 use crate::zone::Zone;
@@ -56,6 +57,17 @@ pub enum Action {
         wan: WanId,
         /// The target, by its position in the configuration.
         target: u8,
+    },
+    /// Steer traffic from the primary to an alternate, or back: the router's rule for `to`, and only
+    /// that one, must be enabled. There is one such command at a time, answered by a
+    /// [`crate::tick::SteeringReply`].
+    SetSteering {
+        /// Names the command in its reply.
+        id: CommandId,
+        /// The primary.
+        from: WanId,
+        /// The alternate that takes its traffic; `None` leaves it with the primary.
+        to: Option<WanId>,
     },
 }
 
@@ -272,6 +284,50 @@ pub enum Event {
         kind: CheckKind,
         /// Whether the line works.
         connected: bool,
+    },
+    /// Traffic is to take another way, or what the router holds is to be made certain; the command is
+    /// on its way.
+    SteeringCommanded {
+        /// Where to, and why.
+        decision: SteeringDecision,
+    },
+    /// The router confirmed where traffic goes.
+    SteeringConfirmed {
+        /// Where to; `None` is the primary.
+        to: Option<WanId>,
+        /// From the command to its confirmation, in µs.
+        took_us: u32,
+    },
+    /// A steering command failed. What is right then is commanded again.
+    SteeringFailed {
+        /// Where traffic should have gone; `None` is the primary.
+        to: Option<WanId>,
+    },
+    /// A steering command had no answer within [`crate::command::COMMAND_TIMEOUT`] and is given up.
+    SteeringTimedOut {
+        /// Where traffic should have gone; `None` is the primary.
+        to: Option<WanId>,
+    },
+    /// A change is held back. Once per episode.
+    SteeringRefused {
+        /// By what.
+        why: SteeringRefusal,
+    },
+    /// Traffic went back and forth too often: a penalty begins.
+    SteeringFlapping {
+        /// How long it lasts.
+        #[serde(with = "crate::micros")]
+        penalty: Duration,
+    },
+    /// A WAN's drop counter never moves although its queue stands; it is judged without from now on.
+    SteeringDropsUseless {
+        /// The WAN.
+        wan: WanId,
+    },
+    /// In a dry run: what would have been commanded.
+    SteeringWouldChange {
+        /// Where to, and why.
+        decision: SteeringDecision,
     },
 }
 

@@ -16,6 +16,7 @@ use crate::law::classic::Streaks;
 use crate::link::LinkState;
 use crate::quality::LinkQuality;
 use crate::recent::RecentFigures;
+use crate::steering::SteeringSnapshot;
 use crate::tick::MAX_WANS;
 use crate::units::{BitsPerSecond, PerDirection};
 use crate::zone::Zone;
@@ -124,6 +125,8 @@ pub struct Snapshot {
     pub ticks: u64,
     /// Actions and events that did not fit into their lists so far.
     pub outputs_dropped: u64,
+    /// Steering, if it is configured.
+    pub steering: Option<SteeringSnapshot>,
     wans: [WanSnapshot; MAX_WANS],
     wan_count: usize,
 }

@@ -18,6 +18,8 @@ pub const MAX_LOSSES: usize = 64;
 pub const MAX_COUNTERS: usize = 8;
 /// The most command replies one tick carries.
 pub const MAX_REPLIES: usize = 16;
+/// The most replies to steering commands one tick carries; one waits at a time.
+pub const MAX_STEERING_REPLIES: usize = 2;
 
 /// One answered probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +148,19 @@ pub struct Reply {
     pub took_us: u32,
 }
 
+/// The answer to one [`crate::outputs::Action::SetSteering`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
+pub struct SteeringReply {
+    /// The command that is answered.
+    pub id: CommandId,
+    /// Whether the router was seen to hold what was commanded. Otherwise it may hold anything.
+    pub succeeded: bool,
+    /// From handing the command over to its end, in µs.
+    pub took_us: u32,
+}
+
 /// Everything the core learns in one tick.
 ///
 /// A sample, a loss and a reply each appear in exactly one tick. Lists are bounded; what did not
@@ -175,9 +190,12 @@ pub struct Tick {
     /// Commands that ended since the last tick.
     #[serde(default)]
     pub replies: Vec<Reply, MAX_REPLIES>,
-    /// Inputs that did not fit into the lists above.
+    /// Inputs that did not fit into the lists.
     #[serde(default)]
     pub inputs_dropped: u16,
+    /// Steering commands that ended since the last tick.
+    #[serde(default)]
+    pub steering_replies: Vec<SteeringReply, MAX_STEERING_REPLIES>,
 }
 
 impl Tick {
@@ -193,6 +211,7 @@ impl Tick {
             counters: Vec::new(),
             replies: Vec::new(),
             inputs_dropped: 0,
+            steering_replies: Vec::new(),
         }
     }
 
@@ -206,6 +225,7 @@ impl Tick {
         self.counters.clear();
         self.replies.clear();
         self.inputs_dropped = 0;
+        self.steering_replies.clear();
     }
 
     /// Adds an answered probe, or counts it as dropped.
@@ -241,6 +261,12 @@ impl Tick {
     /// Adds a reading of counters, or counts it as dropped.
     pub fn push_counters(&mut self, reading: CounterReading) {
         let full = self.counters.push(reading).is_err();
+        self.count_dropped(full);
+    }
+
+    /// Adds a steering command's end, or counts it as dropped.
+    pub fn push_steering_reply(&mut self, reply: SteeringReply) {
+        let full = self.steering_replies.push(reply).is_err();
         self.count_dropped(full);
     }
 

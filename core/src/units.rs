@@ -205,3 +205,10 @@ pub struct ReflectorId(pub u8);
 )]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CommandId(pub u32);
+
+/// A number of packets: of a counter since it began, or waiting in a queue.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Packets(pub u64);

@@ -16,6 +16,7 @@ use crate::persist::PersistedWan;
 use crate::quality::QualityEstimate;
 use crate::recent::{Recent, WanHistory};
 use crate::snapshot::{DirectionSnapshot, TickResult, WanCounters, WanSnapshot};
+use crate::steering::{Sight, WanSignals};
 use crate::tick::{MAX_REFLECTORS, OperState, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
 use crate::units::{CommandId, Direction, PerDirection, ReflectorId, WanId};
 
@@ -55,6 +56,7 @@ pub(crate) struct Wan {
     has_decided: bool,
     result: TickResult,
     counters: WanCounters,
+    sight: Sight,
 }
 
 impl Wan {
@@ -84,6 +86,7 @@ impl Wan {
             has_decided: false,
             result: TickResult::Waiting,
             counters: WanCounters::default(),
+            sight: Sight::new(config.link.map(|link| link.outage_after)),
         }
     }
 
@@ -101,6 +104,8 @@ impl Wan {
         let evidence = self.gather(tick, now, out);
         let is_answered = matches!(evidence, Evidence::Sample(_));
         let is_usable = self.live(tick, now, is_answered, history, out);
+        let works = is_answered || self.fallback.is_connected(now);
+        self.sight.look(now, works, self.oper_state == OperState::Down);
         self.result = match evidence {
             Evidence::Sample(sample) if is_usable => self.go_on(sample, now, history, out),
             Evidence::Lost { connected } => self.go_on_blind(connected, now, out),
@@ -283,6 +288,7 @@ impl Wan {
         self.quality.sample(sample);
         let may_reanchor = !self.is_at_floor();
         self.estimate.update(self.id, sample, may_reanchor, history, out);
+        self.sight.measure(sample.saturating_sub(self.estimate.baseline()));
         self.control(now, out);
         TickResult::Controlled
     }
@@ -391,6 +397,11 @@ impl Wan {
         for direction in Direction::BOTH {
             self.shapers.get_mut(direction).restore(*kept.wanted.get(direction));
         }
+    }
+
+    /// Returns what this tick says to steering.
+    pub(crate) fn steering_signals(&self, tick: &Tick) -> WanSignals {
+        self.sight.signals(self.id, tick)
     }
 
     /// Returns the read-only mirror of this WAN.

@@ -25,6 +25,7 @@ use wanctl_core::zone::Zone;
 use self::common::dialogue::{Commanded, End, Tokens};
 use self::common::hostile::HostileShell;
 use self::common::random::{self, Random};
+use self::common::steering_watch::{SteeringWatch, is_of_steering};
 use self::common::{SetRate, set_rates};
 
 /// Everything one step showed about one WAN.
@@ -218,6 +219,7 @@ struct Trial {
     twin: Box<Controller<4>>,
     config: Config,
     watches: Vec<Watch>,
+    steering: SteeringWatch,
     shell: HostileShell,
     /// One of each kind that was told.
     events: Vec<Event>,
@@ -226,11 +228,16 @@ struct Trial {
 impl Trial {
     fn new(mut random: Random, wan_count: usize, quirks: Quirks) -> Self {
         let config = random::config(&mut random, wan_count, quirks);
+        Self::of(config, random)
+    }
+
+    fn of(config: Config, random: Random) -> Self {
         let controller = Controller::new(&config).map(Box::new).expect("it is valid");
         let twin = controller.clone();
         let watches = config.wans.iter().map(|wan| Watch::new(&config, wan)).collect();
+        let steering = SteeringWatch::new(config.steering.as_ref());
         let shell = HostileShell::new(random, config.tick);
-        Self { controller, twin, config, watches, shell, events: Vec::new() }
+        Self { controller, twin, config, watches, steering, shell, events: Vec::new() }
     }
 
     /// Checks every step.
@@ -247,6 +254,7 @@ impl Trial {
             prop_assert_eq!(after, self.twin.snapshot());
             prop_assert_eq!(out.outputs_dropped, 0, "no list of inputs can overfill the outputs");
             check_wans(&tick, (&before, &after), &out, &mut self.watches)?;
+            self.steering.check(&tick, &out, &after)?;
             if after.ticks.is_multiple_of(HISTORY_TICKS as u64) {
                 self.check_histories()?;
             }
@@ -292,9 +300,12 @@ fn run_hostile(seed: u64, ticks: usize, quirks: Quirks) -> TestCaseResult {
 }
 
 /// Runs four WANs for a million ticks, the last thousand of them where time ends; returns how many
-/// kinds of events were told.
+/// kinds of events were told, but for those of steering, which depend on its random configuration.
 fn run_a_million(seed: u64, quirks: Quirks) -> usize {
-    let mut trial = Trial::new(Random::new(seed), MAX_WANS, quirks);
+    let mut random = Random::new(seed);
+    let mut config = random::config(&mut random, MAX_WANS, quirks);
+    config.steering.iter_mut().for_each(|steering| steering.dry_run = false);
+    let mut trial = Trial::of(config, random);
     let run = trial.run(1_000_000 - HISTORY_TICKS).and_then(|()| {
         trial.shell.go_to_the_end_of_time();
         trial.run(HISTORY_TICKS)
@@ -303,7 +314,8 @@ fn run_a_million(seed: u64, quirks: Quirks) -> usize {
         panic!("tick {}: {error}", trial.controller.ticks());
     }
     assert_eq!(trial.controller.ticks(), 1_000_000);
-    trial.events.len()
+    assert!(trial.steering.changes > 100, "only {} changes", trial.steering.changes);
+    trial.events.iter().filter(|event| !is_of_steering(event)).count()
 }
 
 fn check_wans(

@@ -15,12 +15,16 @@ use wanctl_core::example;
 use wanctl_core::fixed::MicrosQ32;
 use wanctl_core::history::HISTORY_SAMPLES;
 use wanctl_core::outputs::{Action, Event, MAX_ACTIONS, MAX_EVENTS, Outputs, RateReason};
+use wanctl_core::steering::{SteeringConfig, SteeringDecision, SteeringEvidence, SteeringReason};
 use wanctl_core::tick::{
     CheckKind, ConnectivityReport, CounterReading, MAX_LOSSES, MAX_REPLIES, MAX_SAMPLES, MAX_WANS,
-    Outcome, ProbeLoss, Reply, RttSample, Tick,
+    Outcome, ProbeLoss, Reply, RttSample, SteeringReply, Tick,
 };
 use wanctl_core::trace::{self, Damage, Record};
-use wanctl_core::units::{BitsPerSecond, CommandId, Direction, ReflectorId, RttNanos, WanId};
+use wanctl_core::units::{
+    BitsPerSecond, CommandId, Direction, Packets, ReflectorId, RttNanos, WanId,
+};
+use wanctl_core::zone::Zone;
 
 fn buffer() -> Vec<u8> {
     vec![0; trace::MAX_STATE_BYTES]
@@ -136,6 +140,8 @@ fn sample_tick() -> Tick {
     let outcome = Outcome::Applied(BitsPerSecond::from_mbps(94));
     let direction = Direction::Upload;
     tick.push_reply(Reply { wan, direction, id: CommandId(3), outcome, took_us: 20_000 });
+    let id = CommandId(5);
+    tick.push_steering_reply(SteeringReply { id, succeeded: true, took_us: 40_000 });
     tick
 }
 
@@ -145,7 +151,8 @@ fn sample_outputs() -> Outputs {
     let mut outputs = Outputs::new();
     let probe = Action::SendProbe { wan, reflector: ReflectorId(0) };
     let set = Action::SetRate { id: CommandId(4), wan, direction, rate, is_cut: true };
-    for action in [probe, set] {
+    let steer = Action::SetSteering { id: CommandId(5), from: wan, to: Some(WanId(1)) };
+    for action in [probe, set, steer] {
         outputs.actions.push(action).unwrap();
     }
     let changed = Event::RateChanged {
@@ -205,6 +212,11 @@ fn golden_bytes() {
         add("events", trace::outputs_bytes(&all_events(tiny), &mut buffer).unwrap());
     }
     add("state", trace::encode_state(&controller, &mut buffer).unwrap());
+    let config = example::two_wans();
+    let header = payload(trace::encode_header(&config, &mut buffer).unwrap());
+    add("two-wans", &header);
+    let controller = Controller::<2>::new(&config).unwrap();
+    add("two-wans-state", trace::encode_state(&controller, &mut buffer).unwrap());
     let actual = actual.replace(&hex_of(&version()), VERSION);
     for (is, should) in actual.lines().zip(golden.lines()) {
         assert_eq!(is, should, "the format has changed; all of it now:\n{actual}");
@@ -227,10 +239,13 @@ fn golden_bytes_are_read() {
             kinds.push(name);
             continue;
         }
-        let payload = if name == "header" { frame } else { payload(&mut frame) };
+        let is_header = matches!(name, "header" | "two-wans");
+        let payload = if is_header { frame } else { payload(&mut frame) };
         match trace::parse(&payload).unwrap() {
             Record::Header(header) => {
-                assert_eq!(trace::decode_config(header.config), Ok(example::config()));
+                let config = trace::decode_config(header.config);
+                let two = name == "two-wans";
+                assert_eq!(config, Ok(if two { example::two_wans() } else { example::config() }));
             }
             Record::Step { seq, body } => {
                 let (tick, rest) = trace::decode_tick(body).unwrap();
@@ -239,13 +254,13 @@ fn golden_bytes_are_read() {
             }
             Record::State { seq, body } => {
                 assert_eq!(seq, 0);
-                trace::decode_state::<1>(body).unwrap();
+                trace::decode_state::<2>(body).unwrap();
             }
             Record::OtherFormat(format) => panic!("format {format}"),
         }
         kinds.push(name);
     }
-    assert_eq!(kinds.len(), 3 + 7);
+    assert_eq!(kinds.len(), 3 + 7 + 2);
     assert_eq!((kinds[0], kinds[1], kinds[9]), ("header", "step", "state"));
 }
 
@@ -271,19 +286,34 @@ fn the_largest_records_fit_their_buffers() {
     for _ in 0..MAX_ACTIONS {
         outputs.actions.push(Action::SetRate { id, wan, direction, rate, is_cut: true }).unwrap();
     }
-    let (delay, baseline) = (MicrosQ32::MAX, MicrosQ32::MAX);
-    let (from, reason) = (Some(rate), RateReason::Again);
+    let packets = Some(Packets(u64::MAX));
+    let evidence = SteeringEvidence {
+        zone: Zone::Red,
+        score: u8::MAX,
+        outage: true,
+        delay: Some(MicrosQ32::MAX),
+        drops: packets,
+        backlog: packets,
+    };
+    let decision = SteeringDecision {
+        from: Some(wan),
+        to: Some(wan),
+        reason: SteeringReason::AlternateRed,
+        primary: evidence,
+        alternate: evidence,
+    };
     for _ in 0..MAX_EVENTS {
-        let event = Event::RateChanged { wan, direction, from, to: rate, reason, delay, baseline };
-        outputs.events.push(event).unwrap();
+        outputs.events.push(Event::SteeringWouldChange { decision }).unwrap();
     }
     let mut buffer = vec![0; trace::MAX_STEP_BYTES];
     trace::encode_step(u64::MAX, &tick, &outputs, &mut buffer).unwrap();
     assert!(trace::encode_step(0, &tick, &outputs, &mut [0; 100]).is_err());
 
-    let mut config = example::config();
+    let mut config = example::two_wans();
     let wan = config.wans[0];
     while config.wans.push(wan).is_ok() {}
+    let wans: Vec<WanId> = (0..4).map(WanId).collect();
+    config.steering = Some(SteeringConfig::new(&wans, config.tick));
     trace::encode_header(&config, &mut vec![0; trace::MAX_HEADER_BYTES]).unwrap();
 }
 

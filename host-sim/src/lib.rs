@@ -1,5 +1,6 @@
 //! Emulated RouterOS and links, parity checks and the demo for wanctl.
 
+pub mod accuracy;
 pub mod daemon_process;
 pub mod demo;
 pub mod hostile;

@@ -16,7 +16,7 @@ use wanctl_core::fixed::ticks_covering;
 use wanctl_core::outputs::{Action, Outputs};
 use wanctl_core::tick::{
     CheckKind, ConnectivityReport, CounterReading, MAX_WANS, Outcome, ProbeLoss, Reply, RttSample,
-    Tick,
+    SteeringReply, Tick,
 };
 use wanctl_core::trace::{self, STATE_INTERVAL};
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, ReflectorId, RttNanos, WanId};
@@ -192,6 +192,10 @@ impl SyntheticLine {
                 }
                 let outcome = Outcome::Applied(rate);
                 self.tick.push_reply(Reply { wan, direction, id, outcome, took_us: 20_000 });
+            }
+            if let Action::SetSteering { id, .. } = *action {
+                let reply = SteeringReply { id, succeeded: true, took_us: 40_000 };
+                self.tick.push_steering_reply(reply);
             }
         }
         for (id, index) in (0..).map(WanId).zip(0..self.wans.len()) {

@@ -14,6 +14,7 @@ use crate::config::{self, DaemonConfig, ReadFiles, WanConfig, show_rate};
 use crate::exit::{ExitReason, Failure};
 use crate::probe::{IcmpProber, ProbeWan};
 use crate::published::Published;
+use crate::routeros::MangleRule;
 use crate::{daemon, logging};
 
 /// Keeps a home internet line fast and responsive.
@@ -49,7 +50,7 @@ enum Command {
         /// Do not read the password and CA files that it names
         #[arg(long, conflicts_with = "router")]
         text_only: bool,
-        /// Also log in to the router and look for the queues; nothing is changed there
+        /// Also log in to the router and look for queues and steering rules; nothing is changed there
         #[arg(long)]
         router: bool,
     },
@@ -113,7 +114,9 @@ fn run(config: &DaemonConfig) -> Result<(), Failure> {
             .map_err(|error| Failure::new(ExitReason::Other, format!("signals: {error}")))?;
     }
     let wans: Vec<ProbeWan> = config.wans.iter().map(WanConfig::probe_path).collect();
-    let prober = IcmpProber::start(&wans, config.probe_timeout)
+    // A quarter of a tick: most answers still come before the next one.
+    let spread = std::time::Duration::from_micros(config.core.tick.as_micros() / 4);
+    let prober = IcmpProber::start(&wans, config.probe_timeout, spread)
         .map_err(|error| Failure::new(ExitReason::Probing, error.to_string()))?;
     daemon::run(config, prober, &stop, &Published::new())
 }
@@ -128,6 +131,13 @@ fn check_router(config: &DaemonConfig, out: &mut impl Write) -> Result<(), Failu
             let (name, limit) = (&queue.name, show_rate(queue.max_limit));
             say(out, &format!("{} {}: queue {name}, now {limit}", wan.name, direction.name()))?;
         }
+    }
+    for rule in &config.steering_rules.rules {
+        let name = config.wans.get(usize::from(rule.wan.0)).map_or("?", |wan| &wan.name);
+        let MangleRule { comment, chain, action, disabled, .. } =
+            client.find_rule(&rule.comment)?;
+        let state = if disabled { "off" } else { "on" };
+        say(out, &format!("steering to {name}: {chain} rule {comment:?} ({action}), now {state}"))?;
     }
     Ok(())
 }

@@ -109,12 +109,7 @@ fn run(check: Check, targets: &[CheckTargets]) -> ConnectivityReport {
 /// Makes a TCP connection that leaves by the WAN, and closes it.
 fn connect(path: &ProbeWan, address: SocketAddrV4) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    if let Some(name) = &path.interface {
-        socket.bind_device(Some(name.as_bytes()))?;
-    }
-    if let Some(source) = path.source {
-        socket.bind(&SocketAddrV4::new(source, 0).into())?;
-    }
+    path.bind(&socket).map_err(|(_, error)| error)?;
     socket.connect_timeout(&address.into(), TCP_TIMEOUT)
 }
 
@@ -127,7 +122,7 @@ mod tests {
     use super::*;
 
     fn path() -> ProbeWan {
-        ProbeWan { reflectors: Vec::new(), source: None, interface: None }
+        ProbeWan { reflectors: Vec::new(), source: None, interface: None, fwmark: None }
     }
 
     /// Waits for the next report without a limit of its own: every check ends by itself.

@@ -11,14 +11,15 @@ use wanctl_core::snapshot::Snapshot;
 use wanctl_core::tick::{MAX_WANS, Tick};
 use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 
-use crate::config::{DaemonConfig, OnExit};
+use crate::config::{DaemonConfig, OnExit, WanConfig};
 use crate::connectivity::{Check, CheckTargets, Checker};
 use crate::exit::{ExitReason, Failure};
 use crate::explain;
+use crate::links::{LinkWatcher, WatchedLink};
 use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::Published;
-use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker};
+use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
 use crate::state_file::{self, StateFile, StateSaver};
 use crate::status;
 use crate::trace_file::Recorder;
@@ -54,6 +55,7 @@ pub fn run<P: Prober>(
         prober,
         worker,
         checker: start_checker(config)?,
+        links: start_links(config),
         names,
         tick: Box::new(Tick::new(crate::clock::now())),
         outputs: Box::new(Outputs::new()),
@@ -74,6 +76,7 @@ struct Daemon<P> {
     prober: P,
     worker: RouterWorker,
     checker: Checker,
+    links: Option<LinkWatcher>,
     names: Vec<String>,
     tick: Box<Tick>,
     outputs: Box<Outputs>,
@@ -115,6 +118,12 @@ impl<P: Prober> Daemon<P> {
         self.prober.drain(&mut self.tick);
         self.worker.drain(&mut self.tick);
         self.checker.drain(&mut self.tick);
+        if let Some(links) = &self.links {
+            links.drain(&mut self.tick);
+        }
+        for fact in &self.tick.links {
+            self.prober.renew(fact.wan);
+        }
         self.controller.step(&self.tick, &mut self.outputs);
         for action in &self.outputs.actions {
             match *action {
@@ -123,6 +132,9 @@ impl<P: Prober> Daemon<P> {
                 Action::CheckTcp { wan, target } => self.checker.ask(Check::Tcp(wan, target)),
                 Action::SetRate { id, wan, direction, rate, is_cut } => {
                     self.worker.set_rate(RateOrder { id, wan, direction, rate, is_cut });
+                }
+                Action::SetSteering { id, to, .. } => {
+                    self.worker.steer(SteeringOrder { id, to });
                 }
             }
         }
@@ -159,7 +171,7 @@ impl<P: Prober> Daemon<P> {
             OnExit::FailSafe | OnExit::Keep => Vec::new(),
         };
         let report = self.worker.finish(rates, std::time::Instant::now() + FINISH_TIMEOUT);
-        if report.unconfirmed.is_empty() {
+        if report.is_confirmed() {
             tracing::info!("ended: {report}");
         } else {
             tracing::warn!("ended: {report}");
@@ -208,7 +220,8 @@ fn start_recorder(
 fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
     let client = connect(config)?;
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
-    RouterWorker::start(client, queues, config.router.counter_interval)
+    let steering = config.steering_rules.clone();
+    RouterWorker::start(client, queues, steering, config.router.counter_interval)
         .map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
 }
 
@@ -224,6 +237,23 @@ fn start_checker(config: &DaemonConfig) -> Result<Checker, Failure> {
         .collect();
     Checker::start(targets)
         .map_err(|error| Failure::new(ExitReason::Other, format!("check thread: {error}")))
+}
+
+/// Watches the links, if the configuration says which. Without it the daemon works as well, only
+/// less promptly.
+fn start_links(config: &DaemonConfig) -> Option<LinkWatcher> {
+    let link = |wan: &WanConfig| WatchedLink {
+        name: wan.name.clone(),
+        interface: wan.interface.clone(),
+        source: wan.source_address,
+    };
+    let links: Vec<WatchedLink> = config.wans.iter().map(link).collect();
+    if links.iter().all(|link| link.interface.is_none() && link.source.is_none()) {
+        return None;
+    }
+    LinkWatcher::start(links)
+        .inspect_err(|error| tracing::warn!(%error, "the interfaces cannot be watched"))
+        .ok()
 }
 
 /// Makes the client of the configured router. Nothing is sent yet.

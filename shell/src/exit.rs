@@ -33,13 +33,17 @@ pub enum ExitReason {
     QueueMissing,
     /// A configured queue name fits several queues on the router.
     QueueAmbiguous,
+    /// A configured steering rule does not exist on the router.
+    RuleMissing,
+    /// A configured steering rule's comment fits several rules on the router.
+    RuleAmbiguous,
     /// Something else; the message says what.
     Other,
 }
 
 impl ExitReason {
     /// All reasons with their exit codes and a short description for the help text.
-    pub const TABLE: [(Self, u8, &'static str); 14] = [
+    pub const TABLE: [(Self, u8, &'static str); 16] = [
         (Self::Other, 1, "any other failure"),
         (Self::ConfigUnreadable, 10, "the configuration file cannot be read"),
         (Self::ConfigText, 11, "configuration: syntax, unknown, missing or mistyped key"),
@@ -54,6 +58,8 @@ impl ExitReason {
         (Self::QueueAmbiguous, 33, "a queue name fits several queues on the router"),
         (Self::RouterCertificate, 34, "the router's certificate is not trusted"),
         (Self::RouterPermission, 35, "the router's user lacks a permission"),
+        (Self::RuleMissing, 36, "a steering rule does not exist on the router"),
+        (Self::RuleAmbiguous, 37, "a steering rule's comment fits several rules on the router"),
     ];
 
     /// Returns the exit code. 0 is success and 2 a wrong command line.
@@ -77,6 +83,8 @@ impl From<&RouterError> for ExitReason {
             RouterError::NotPermitted { .. } => Self::RouterPermission,
             RouterError::NoSuchQueue { .. } => Self::QueueMissing,
             RouterError::AmbiguousQueue { .. } => Self::QueueAmbiguous,
+            RouterError::NoSuchRule { .. } => Self::RuleMissing,
+            RouterError::AmbiguousRule { .. } => Self::RuleAmbiguous,
             RouterError::Certificate { .. }
             | RouterError::ClockBehindCertificate { .. }
             | RouterError::Tls { .. } => Self::RouterCertificate,
@@ -85,6 +93,8 @@ impl From<&RouterError> for ExitReason {
             }
             RouterError::NoSuchId { .. }
             | RouterError::OtherQueue { .. }
+            | RouterError::OtherRule { .. }
+            | RouterError::RuleUnchanged { .. }
             | RouterError::Refused { .. }
             | RouterError::BadReply { .. } => Self::Other,
         }

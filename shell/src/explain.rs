@@ -13,6 +13,8 @@ use wanctl_core::units::{Direction, WanId};
 
 use crate::config::show_rate;
 
+mod steering;
+
 /// Writes an event to the log.
 pub fn log(event: &Event, names: &[String]) {
     let (level, text) = explain(event, names);
@@ -43,6 +45,9 @@ fn level(event: &Event) -> Level {
         | Event::BaselineReanchored { .. }
         | Event::BlindEnded { .. }
         | Event::ConnectivityChecked { .. }
+        | Event::SteeringCommanded { .. }
+        | Event::SteeringConfirmed { .. }
+        | Event::SteeringWouldChange { .. }
         | Event::StateRestored => Level::INFO,
         Event::LinkChanged { to, .. } => match to {
             LinkState::Degrade | LinkState::Reset => Level::WARN,
@@ -65,6 +70,11 @@ fn level(event: &Event) -> Level {
         | Event::BlindLimitReached { .. }
         | Event::TickGap { .. }
         | Event::InputsDropped { .. }
+        | Event::SteeringFailed { .. }
+        | Event::SteeringTimedOut { .. }
+        | Event::SteeringRefused { .. }
+        | Event::SteeringFlapping { .. }
+        | Event::SteeringDropsUseless { .. }
         | Event::StateRefused { .. } => Level::WARN,
     }
 }
@@ -138,6 +148,14 @@ fn text(event: &Event, names: &[String]) -> String {
         Event::InputsDropped { count } => format!("{count} inputs did not fit into one tick"),
         Event::StateRestored => "going on from the state before the restart".to_owned(),
         Event::StateRefused { why } => refusal_text(why),
+        Event::SteeringCommanded { .. }
+        | Event::SteeringConfirmed { .. }
+        | Event::SteeringFailed { .. }
+        | Event::SteeringTimedOut { .. }
+        | Event::SteeringRefused { .. }
+        | Event::SteeringFlapping { .. }
+        | Event::SteeringDropsUseless { .. }
+        | Event::SteeringWouldChange { .. } => steering::text(event, name).unwrap_or_default(),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use wanctl_core::snapshot::{DirectionSnapshot, Snapshot, WanSnapshot};
-
-use wanctl_core::units::PerDirection;
+use wanctl_core::steering::SteeringSnapshot;
+use wanctl_core::units::{PerDirection, WanId};
 
 use crate::config::show_rate;
 use crate::explain::show_millis;
@@ -17,6 +17,10 @@ pub fn line(names: &[String], snapshot: &Snapshot, pacing: &Pacing, router: &str
     for (index, wan) in snapshot.wans().iter().enumerate() {
         let name = names.get(index).map_or("?", String::as_str);
         line.push_str(&wan_part(name, wan));
+        line.push_str("; ");
+    }
+    if let Some(steering) = &snapshot.steering {
+        line.push_str(&steering_part(steering, names));
         line.push_str("; ");
     }
     // Writing to a String cannot fail.
@@ -40,6 +44,22 @@ fn wan_part(name: &str, wan: &WanSnapshot) -> String {
         counters.writes_failed,
         counters.losses,
         counters.samples + counters.losses,
+    )
+}
+
+/// Returns where steering sends traffic, as text.
+fn steering_part(steering: &SteeringSnapshot, names: &[String]) -> String {
+    let name = |wan: WanId| names.get(usize::from(wan.0)).map_or("?", String::as_str);
+    let primary = steering.wans().first();
+    let way = steering.steered_to.map_or("the primary", name);
+    let doubt = if steering.is_confirmed { "" } else { " (not confirmed)" };
+    let seen = primary.map_or(String::new(), |primary| {
+        let zone = if primary.outage { "OUTAGE" } else { primary.zone.name() };
+        format!(", {} {zone} score {}", name(primary.wan), primary.score)
+    });
+    format!(
+        "steering to {way}{doubt}{seen}, {} changes ({} failed)",
+        steering.changes, steering.failures
     )
 }
 

@@ -8,11 +8,14 @@ use wanctl_core::link::{LinkEdge, LinkState};
 use wanctl_core::outputs::{Action, Event, Outputs, RateReason, SampleRejection};
 use wanctl_core::persist::StateRefusal;
 use wanctl_core::quality::LinkQuality;
+use wanctl_core::steering::{SteeringDecision, SteeringEvidence, SteeringReason, SteeringRefusal};
 use wanctl_core::tick::{
     CheckKind, ConnectivityReport, CounterReading, LinkFact, OperState, Outcome, ProbeLoss, Reply,
-    RttSample, Tick,
+    RttSample, SteeringReply, Tick,
 };
-use wanctl_core::units::{BitsPerSecond, CommandId, Direction, ReflectorId, RttNanos, WanId};
+use wanctl_core::units::{
+    BitsPerSecond, CommandId, Direction, Packets, ReflectorId, RttNanos, WanId,
+};
 use wanctl_core::zone::Zone;
 
 fn wan() -> impl Strategy<Value = WanId> {
@@ -45,6 +48,14 @@ fn reply() -> impl Strategy<Value = Reply> {
             Reply { wan, direction, id, outcome, took_us }
         },
     )
+}
+
+fn steering_reply() -> impl Strategy<Value = SteeringReply> {
+    (any::<u32>(), any::<bool>(), any::<u32>()).prop_map(|(id, succeeded, took_us)| SteeringReply {
+        id: CommandId(id),
+        succeeded,
+        took_us,
+    })
 }
 
 fn link_fact() -> impl Strategy<Value = LinkFact> {
@@ -86,6 +97,7 @@ pub(crate) fn tick() -> impl Strategy<Value = Tick> {
         vec(reply(), 0..18),
         vec(link_fact(), 0..6),
         vec(counters(), 0..10),
+        vec(steering_reply(), 0..4),
     );
     (any::<u64>(), lists, any::<u16>()).prop_map(|(now, lists, dropped)| {
         let mut tick = Tick::new(Instant::from_micros(now));
@@ -96,6 +108,7 @@ pub(crate) fn tick() -> impl Strategy<Value = Tick> {
         lists.3.into_iter().for_each(|reply| tick.push_reply(reply));
         lists.4.into_iter().for_each(|fact| tick.push_link(fact));
         lists.5.into_iter().for_each(|reading| tick.push_counters(reading));
+        lists.6.into_iter().for_each(|reply| tick.push_steering_reply(reply));
         tick
     })
 }
@@ -139,6 +152,21 @@ const EDGES: [LinkEdge; 11] = [
 
 const CHECKS: [CheckKind; 2] = [CheckKind::Gateway, CheckKind::Tcp];
 
+const STEERING_REASONS: [SteeringReason; 9] = [
+    SteeringReason::Start,
+    SteeringReason::Again,
+    SteeringReason::Red,
+    SteeringReason::Green,
+    SteeringReason::HighScore,
+    SteeringReason::LowScore,
+    SteeringReason::Outage,
+    SteeringReason::AlternateOutage,
+    SteeringReason::AlternateRed,
+];
+
+const STEERING_REFUSALS: [SteeringRefusal; 3] =
+    [SteeringRefusal::HoldDown, SteeringRefusal::FlapGuard, SteeringRefusal::NoAlternate];
+
 const REFUSALS: [StateRefusal; 5] = [
     StateRefusal::Damaged,
     StateRefusal::OtherVersion,
@@ -151,7 +179,7 @@ const REFUSALS: [StateRefusal; 5] = [
 pub(crate) type EventValues = (u64, i64, i64, u32, u8);
 
 /// Kinds of events that [`event_of`] makes.
-pub(crate) const EVENT_KINDS: u8 = 20;
+pub(crate) const EVENT_KINDS: u8 = 28;
 
 /// Returns the number of an event's kind, in the order of [`Event`]. A new variant does not compile
 /// here until it has a number and a line in [`event_of`].
@@ -177,6 +205,14 @@ pub(crate) fn kind_of(event: &Event) -> u8 {
         Event::StateRefused { .. } => 17,
         Event::LinkChanged { .. } => 18,
         Event::ConnectivityChecked { .. } => 19,
+        Event::SteeringCommanded { .. } => 20,
+        Event::SteeringConfirmed { .. } => 21,
+        Event::SteeringFailed { .. } => 22,
+        Event::SteeringTimedOut { .. } => 23,
+        Event::SteeringRefused { .. } => 24,
+        Event::SteeringFlapping { .. } => 25,
+        Event::SteeringDropsUseless { .. } => 26,
+        Event::SteeringWouldChange { .. } => 27,
     }
 }
 
@@ -224,7 +260,42 @@ pub(crate) fn event_of(
             let quality = LinkQuality { delay, loss, jitter: baseline, throughput_deviation: loss };
             Event::LinkChanged { wan, from, to, edge: EDGES[pick(11)], quality }
         }
-        _ => Event::ConnectivityChecked { wan, kind: CHECKS[pick(2)], connected },
+        19 => Event::ConnectivityChecked { wan, kind: CHECKS[pick(2)], connected },
+        _ => steering_event_of(kind, wan, (large, delay, small, tiny)),
+    }
+}
+
+fn steering_event_of(
+    kind: u8,
+    wan: WanId,
+    (large, delay, small, tiny): (u64, MicrosQ32, u32, u8),
+) -> Event {
+    let pick = |count: u8| usize::from(tiny % count);
+    let to = tiny.is_multiple_of(2).then_some(wan);
+    let evidence = |zone| SteeringEvidence {
+        zone,
+        score: tiny,
+        outage: tiny.is_multiple_of(3),
+        delay: to.map(|_| delay),
+        drops: to.map(|_| Packets(large)),
+        backlog: to.map(|_| Packets(u64::from(small))),
+    };
+    let decision = SteeringDecision {
+        from: Some(wan),
+        to,
+        reason: STEERING_REASONS[pick(9)],
+        primary: evidence(ZONES[pick(4)]),
+        alternate: evidence(ZONES[usize::from(tiny / 4 % 4)]),
+    };
+    match kind {
+        20 => Event::SteeringCommanded { decision },
+        21 => Event::SteeringConfirmed { to, took_us: small },
+        22 => Event::SteeringFailed { to },
+        23 => Event::SteeringTimedOut { to },
+        24 => Event::SteeringRefused { why: STEERING_REFUSALS[pick(3)] },
+        25 => Event::SteeringFlapping { penalty: Duration::from_micros(large) },
+        26 => Event::SteeringDropsUseless { wan },
+        _ => Event::SteeringWouldChange { decision },
     }
 }
 
@@ -247,6 +318,8 @@ fn action() -> impl Strategy<Value = Action> {
         set,
         wan().prop_map(|wan| Action::CheckGateway { wan }),
         (wan(), any::<u8>()).prop_map(|(wan, target)| Action::CheckTcp { wan, target }),
+        (any::<u32>(), wan(), proptest::option::of(wan()))
+            .prop_map(|(id, from, to)| Action::SetSteering { id: CommandId(id), from, to }),
     ]
 }
 

@@ -6,12 +6,12 @@ use embassy_time::{Duration, Instant};
 use wanctl_core::outputs::Outputs;
 use wanctl_core::tick::{
     CheckKind, ConnectivityReport, CounterReading, LinkFact, MAX_COUNTERS, MAX_LOSSES, MAX_REPLIES,
-    MAX_SAMPLES, MAX_WANS, OperState, Outcome, ProbeLoss, Reply, RttSample, Tick,
+    MAX_SAMPLES, MAX_WANS, OperState, Outcome, ProbeLoss, Reply, RttSample, SteeringReply, Tick,
 };
 use wanctl_core::units::{BitsPerSecond, CommandId, Direction, ReflectorId, RttNanos, WanId};
 
 use super::random::Random;
-use super::{SetRate, set_rates};
+use super::{SetRate, set_rates, steering_watch};
 
 /// Makes ticks that no honest shell would send.
 #[derive(Debug)]
@@ -21,13 +21,21 @@ pub(crate) struct HostileShell {
     interval: Duration,
     level_us: u64,
     unanswered: VecDeque<SetRate>,
+    steering: Option<CommandId>,
 }
 
 impl HostileShell {
     /// Makes a shell that is not to be trusted.
     pub(crate) fn new(random: Random, interval: Duration) -> Self {
         let now = Instant::from_ticks(0);
-        Self { random, now, interval, level_us: 25_000, unanswered: VecDeque::new() }
+        Self {
+            random,
+            now,
+            interval,
+            level_us: 25_000,
+            unanswered: VecDeque::new(),
+            steering: None,
+        }
     }
 
     /// Fills the next tick.
@@ -49,6 +57,20 @@ impl HostileShell {
         }
         self.push_facts(tick);
         self.push_replies(tick);
+        self.push_steering_replies(tick);
+    }
+
+    /// Some answers come at once, some late, some never, and some to nothing.
+    fn push_steering_replies(&mut self, tick: &mut Tick) {
+        let late = self.random.once_in(3);
+        let answered = self.steering.take_if(|_| !late);
+        let stray = self.random.once_in(50).then_some(CommandId(7));
+        for id in answered.into_iter().chain(stray) {
+            if !self.random.once_in(30) {
+                let succeeded = !self.random.once_in(4);
+                tick.push_steering_reply(SteeringReply { id, succeeded, took_us: u32::MAX });
+            }
+        }
     }
 
     /// Fills every list to its end and beyond.
@@ -189,5 +211,8 @@ impl HostileShell {
             }
         }
         self.unanswered.truncate(20);
+        if let Some((id, _)) = steering_watch::commands(out).first() {
+            self.steering = Some(*id);
+        }
     }
 }

@@ -5,6 +5,7 @@
 pub(crate) mod dialogue;
 pub(crate) mod hostile;
 pub(crate) mod random;
+pub(crate) mod steering_watch;
 
 use embassy_time::{Duration, Instant};
 use wanctl_core::config::{Checks, ClassicConfig, Config, ShaperConfig, WanConfig};
@@ -69,7 +70,10 @@ pub(crate) fn set_rates(out: &Outputs) -> Vec<SetRate> {
         Action::SetRate { id, wan, direction, rate, is_cut } => {
             Some(SetRate { id, wan, direction, rate, is_cut })
         }
-        Action::SendProbe { .. } | Action::CheckGateway { .. } | Action::CheckTcp { .. } => None,
+        Action::SendProbe { .. }
+        | Action::CheckGateway { .. }
+        | Action::CheckTcp { .. }
+        | Action::SetSteering { .. } => None,
     };
     out.actions.iter().filter_map(of_action).collect()
 }
@@ -101,7 +105,7 @@ impl Rig {
     fn start(profile: Profile, reflectors: u8, link: Option<LinkConfig>) -> Self {
         let Profile { shapers, classic } = profile;
         let interval = Duration::from_millis(50);
-        let mut config = Config { tick: interval, wans: heapless::Vec::new() };
+        let mut config = Config { tick: interval, wans: heapless::Vec::new(), steering: None };
         config.wans.push(WanConfig { reflectors, shapers, link, classic }).expect("one WAN fits");
         let controller = Controller::new(&config).expect("the configuration is valid");
         let tick = Tick::new(Instant::from_ticks(0) + interval);

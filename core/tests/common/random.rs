@@ -7,7 +7,8 @@ use wanctl_core::config::{
 };
 use wanctl_core::example;
 use wanctl_core::fixed::Ratio;
-use wanctl_core::units::{BitsPerSecond, PerDirection, TimeConstant};
+use wanctl_core::steering::{ConfidenceConfig, SteeringConfig, SteeringQuirks};
+use wanctl_core::units::{BitsPerSecond, PerDirection, TimeConstant, WanId};
 
 /// The splitmix64 generator.
 #[derive(Debug, Clone)]
@@ -163,5 +164,40 @@ pub(crate) fn wan_config(random: &mut Random, quirks: Quirks) -> WanConfig {
 pub(crate) fn config(random: &mut Random, wan_count: usize, quirks: Quirks) -> Config {
     let tick = Duration::from_micros(random.pick(&[10_000, 20_000, 50_000, 50_000, 1_000_000]));
     let wans = (0..wan_count).map(|_| wan_config(random, quirks)).collect();
-    Config { tick, wans }
+    let steering = (wan_count > 1).then(|| steering_config(random, wan_count, tick, quirks));
+    Config { tick, wans, steering }
+}
+
+/// Makes a valid steering configuration with times short enough to come true.
+fn steering_config(
+    random: &mut Random,
+    wan_count: usize,
+    tick: Duration,
+    quirks: Quirks,
+) -> SteeringConfig {
+    let ids: Vec<WanId> = (0..4).take(wan_count).map(WanId).collect();
+    let mut steering = SteeringConfig::new(&ids, tick);
+    let ticks =
+        |random: &mut Random, most| tick * u32::try_from(random.range(0, most)).expect("few");
+    steering.on_after = ticks(random, 10);
+    steering.off_after = ticks(random, 10);
+    steering.hold_down = ticks(random, 100);
+    steering.dry_run = random.once_in(8);
+    steering.thresholds.red_delay = Duration::from_millis(random.range(15, 60));
+    if random.once_in(4) {
+        steering.flap_guard = None;
+    } else if let Some(guard) = &mut steering.flap_guard {
+        guard.penalty = ticks(random, 50);
+    }
+    steering.confidence = random.once_in(2).then(|| ConfidenceConfig {
+        steer_score: 15,
+        recovery_score: 10,
+        sustain: ticks(random, 5),
+        recovery_sustain: ticks(random, 5),
+        dry_run: random.once_in(2),
+    });
+    if quirks == Quirks::REFERENCE {
+        steering.quirks = SteeringQuirks::REFERENCE;
+    }
+    steering
 }

@@ -95,7 +95,11 @@ impl Namespace {
     }
 
     /// Runs `ip` with `arguments` on the interfaces of the namespace.
-    pub(super) fn ip(&self, arguments: &[&str]) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// If `ip` fails; its message.
+    pub fn ip(&self, arguments: &[&str]) -> Result<()> {
         ip(&[&["-n", self.name.as_str()], arguments].concat())
     }
 

@@ -6,7 +6,9 @@
 //! compared.
 
 mod columns;
+mod report;
 mod settings;
+pub mod steering;
 mod table;
 
 use std::io::Write;
@@ -16,26 +18,42 @@ use anyhow::{Context as _, Result};
 use embassy_time::{Duration, Instant};
 use wanctl_core::controller::Controller;
 use wanctl_core::outputs::{Action, Outputs};
-use wanctl_core::snapshot::Snapshot;
 use wanctl_core::tick::{
     CheckKind, ConnectivityReport, Outcome, ProbeLoss, Reply, RttSample, Tick,
 };
 use wanctl_core::units::{ReflectorId, WanId};
 
-use self::columns::Report;
+use self::columns::{Actual, COLUMNS, is_near_threshold};
+pub use self::report::Report;
 pub use self::settings::{KEYS, Settings};
+use self::steering::SteeringSettings;
 use self::table::{Table, TraceRow};
 
 /// Options of `wanctl-sim parity`.
 #[derive(Debug, clap::Args)]
 pub struct ParityArgs {
-    /// Input: columns seq, rtt_ms (empty: no reply) and conn (0: the line is down)
+    /// Input: columns rtt_ms (empty: no reply) and conn (0: the line is down). With --steering:
+    /// rtt_ms, drops and queued (empty: not readable), baseline and router_ok
     trace: PathBuf,
     /// What the reference did with it, one row per input row
     expected: PathBuf,
+    /// Compare the steering between two WANs instead of the shaper law
+    #[arg(long)]
+    steering: bool,
     /// A setting of the reference that differs from the golden profile, such as alpha_load=0.005
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+}
+
+/// Returns what `--help` says below the options.
+#[must_use]
+pub fn help() -> String {
+    format!(
+        "Keys of --set:\n  {KEYS}\n\nKeys of --set with --steering:\n  {}\n\nExit codes:\n  \
+         0  the core agrees in every row\n  1  there is a difference\n  \
+         2  nothing can be compared",
+        steering::KEYS
+    )
 }
 
 /// Compares and prints one line per column; returns whether everything agrees.
@@ -44,11 +62,20 @@ pub struct ParityArgs {
 ///
 /// A file that cannot be read or a setting that does not exist.
 pub fn run(args: &ParityArgs, out: &mut impl Write) -> Result<bool> {
-    let mut settings = Settings::default();
-    for assignment in &args.settings {
-        settings.set(assignment)?;
-    }
-    let report = compare(&args.trace, &args.expected, &settings)?;
+    let (trace, expected) = (&args.trace, &args.expected);
+    let report = if args.steering {
+        let mut settings = SteeringSettings::default();
+        for assignment in &args.settings {
+            settings.set(assignment)?;
+        }
+        steering::compare(trace, expected, &settings)?
+    } else {
+        let mut settings = Settings::default();
+        for assignment in &args.settings {
+            settings.set(assignment)?;
+        }
+        compare(trace, expected, &settings)?
+    };
     report.print(out)?;
     Ok(report.agrees())
 }
@@ -62,20 +89,14 @@ pub fn compare(trace: &Path, expected: &Path, settings: &Settings) -> Result<Rep
     let trace = Table::read(trace)?;
     let expected = Table::read(expected)?;
     let mut run = Run::new(settings)?;
-    let mut report = Report::new(&expected, settings.classic())?;
-    report.count_rows(trace.len(), expected.len());
-    for index in 0..trace.len().min(expected.len()) {
+    let mut report = Report::new(&COLUMNS, &["seq", "rtt_ms", "conn"], &trace, &expected)?;
+    for index in 0..report.rows() {
         let row = trace.trace_row(index)?;
-        let actual = run.row(&row);
-        report.compare(&expected, index, &actual)?;
+        let actual = run.row(&row)?;
+        let near = is_near_threshold(&actual, settings.classic());
+        report.compare(&COLUMNS, &expected, index, &actual, near)?;
     }
     Ok(report)
-}
-
-/// What the core did in one row.
-struct Actual {
-    snapshot: Snapshot,
-    wrote: bool,
 }
 
 /// The core with a line and a router that answers at once.
@@ -101,7 +122,7 @@ impl Run {
         })
     }
 
-    fn row(&mut self, row: &TraceRow) -> Actual {
+    fn row(&mut self, row: &TraceRow) -> Result<Actual> {
         let (wan, reflector) = (WanId(0), ReflectorId(0));
         self.tick.reset(self.tick.now + self.interval);
         self.answer_commands();
@@ -118,7 +139,9 @@ impl Run {
         }
         self.controller.step(&self.tick, &mut self.outputs);
         let wrote = self.outputs.actions.iter().any(|a| matches!(a, Action::SetRate { .. }));
-        Actual { snapshot: self.controller.snapshot(), wrote }
+        let snapshot = self.controller.snapshot();
+        let wan = *snapshot.wans().first().context("the core has no WAN")?;
+        Ok(Actual { wan, wrote })
     }
 
     /// Confirms what the last row commanded: the reference's router calls return at once.

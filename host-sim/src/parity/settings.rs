@@ -75,11 +75,8 @@ impl Settings {
     ///
     /// An unknown key, with the list of known ones, or a value that does not fit.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
-        let (key, value) = assignment
-            .split_once('=')
-            .with_context(|| format!("`--set {assignment}`: write it as key=value"))?;
-        let key = key.trim().replace('-', "_");
-        self.apply(&key, value.trim()).with_context(|| format!("`--set {assignment}`"))
+        let (key, value) = split(assignment)?;
+        self.apply(&key, value).with_context(|| format!("`--set {assignment}`"))
     }
 
     fn apply(&mut self, key: &str, value: &str) -> Result<()> {
@@ -163,7 +160,15 @@ fn set_shaper(shaper: &mut ShaperConfig, key: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn number(value: &str) -> Result<f64> {
+/// Takes `key=value` apart; in the key, `-` and `_` are the same.
+pub(super) fn split(assignment: &str) -> Result<(String, &str)> {
+    let (key, value) = assignment
+        .split_once('=')
+        .with_context(|| format!("`--set {assignment}`: write it as key=value"))?;
+    Ok((key.trim().replace('-', "_"), value.trim()))
+}
+
+pub(super) fn number(value: &str) -> Result<f64> {
     let number: f64 = value.parse().context("not a number")?;
     if number.is_finite() && number >= 0.0 { Ok(number) } else { bail!("not a finite number >= 0") }
 }
@@ -173,7 +178,7 @@ fn number(value: &str) -> Result<f64> {
     clippy::cast_sign_loss,
     reason = "checked to be in 1 ..= 2^53"
 )]
-fn positive_integer(value: f64) -> Result<u64> {
+pub(super) fn positive_integer(value: f64) -> Result<u64> {
     let rounded = value.round();
     if (1.0..=9.0e15).contains(&rounded) {
         Ok(rounded as u64)
@@ -186,7 +191,7 @@ fn mbps(value: &str) -> Result<BitsPerSecond> {
     Ok(BitsPerSecond::new(positive_integer(number(value)? * 1e6)?))
 }
 
-fn millis(value: &str) -> Result<Duration> {
+pub(super) fn millis(value: &str) -> Result<Duration> {
     Ok(Duration::from_micros(positive_integer(number(value)? * 1e3)?))
 }
 
@@ -202,7 +207,7 @@ fn ratio(value: &str) -> Result<Ratio> {
     Ok(Ratio::from_ppm(u32::try_from(ppm).context("out of range")?))
 }
 
-fn boolean(value: &str) -> Result<bool> {
+pub(super) fn boolean(value: &str) -> Result<bool> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "yes" | "1" => Ok(true),
         "false" | "no" | "0" => Ok(false),
@@ -220,7 +225,7 @@ fn blind_mode(value: &str) -> Result<BlindMode> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a tick is far below 2^53 ns")]
-fn from_alpha(value: &str, tick: Duration) -> Result<TimeConstant> {
+pub(super) fn from_alpha(value: &str, tick: Duration) -> Result<TimeConstant> {
     let alpha = number(value)?;
     if !(1e-6..=1.0).contains(&alpha) {
         bail!("a filter coefficient lies between 0.000001 and 1");

@@ -32,8 +32,23 @@ impl Table {
         Ok(Self { path: path.to_path_buf(), header, rows })
     }
 
+    /// Returns the file's name as the user gave it.
+    pub(super) fn name(&self) -> std::path::Display<'_> {
+        self.path.display()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Returns the number of the line that a row is in.
+    pub(super) fn line(&self, row: usize) -> u64 {
+        self.rows.get(row).and_then(csv::StringRecord::position).map_or(0, csv::Position::line)
+    }
+
+    /// Returns the number of the last line.
+    pub(super) fn last_line(&self) -> u64 {
+        self.len().checked_sub(1).map_or(1, |last| self.line(last))
     }
 
     pub(super) fn column(&self, name: &str) -> Option<usize> {
@@ -45,10 +60,14 @@ impl Table {
         self.header.iter()
     }
 
+    /// Returns a cell as it is written; a column that is not there is `None`.
+    pub(super) fn raw_cell(&self, row: usize, name: &str) -> Option<&str> {
+        self.rows.get(row)?.get(self.column(name)?)
+    }
+
     /// Returns a cell; an empty one or a column that is not there is `None`.
     pub(super) fn cell(&self, row: usize, name: &str) -> Option<&str> {
-        let column = self.column(name)?;
-        self.rows.get(row)?.get(column).filter(|cell| !cell.is_empty() && *cell != "None")
+        self.raw_cell(row, name).filter(|cell| !cell.is_empty() && *cell != "None")
     }
 
     /// Returns a cell as a number.
@@ -63,16 +82,15 @@ impl Table {
     }
 
     pub(super) fn complain(&self, row: usize, name: &str, what: &str) -> anyhow::Error {
-        let line = self.rows.get(row).and_then(csv::StringRecord::position);
-        let line = line.map_or(0, csv::Position::line);
+        let line = self.line(row);
         let cell = self.cell(row, name).unwrap_or_default();
-        anyhow!("{}:{line}: column {name}: `{cell}` {what}", self.path.display())
+        anyhow!("{}:{line}: column {name}: `{cell}` {what}", self.name())
     }
 
     /// Reads one row of an input trace.
     pub(super) fn trace_row(&self, row: usize) -> Result<TraceRow> {
         if self.column("rtt_ms").is_none() {
-            bail!("{}:1: a trace needs a column rtt_ms", self.path.display());
+            bail!("{}:1: a trace needs a column rtt_ms", self.name());
         }
         let rtt = match self.number(row, "rtt_ms")? {
             Some(millis) if (0.0..=2.0e6).contains(&millis) => Some(nanos(millis)),

@@ -9,7 +9,7 @@ use wanctl_core::config::Config;
 use wanctl_core::controller::Controller;
 use wanctl_core::outputs::{Action, Event, Outputs};
 use wanctl_core::snapshot::Snapshot;
-use wanctl_core::tick::{Outcome, Reply, Tick};
+use wanctl_core::tick::{Outcome, Reply, SteeringReply, Tick};
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection};
 use wanctl_core::zone::Zone;
 
@@ -98,10 +98,20 @@ impl WhatIf {
     pub(super) fn step(&mut self, session: &Session) {
         self.tick.clone_from(session.tick());
         self.tick.replies.clear();
+        self.tick.steering_replies.clear();
+        let took_us = 0;
         for action in &self.outputs.actions {
-            if let Action::SetRate { id, wan, direction, rate, .. } = *action {
-                let (outcome, took_us) = (Outcome::Applied(rate), 0);
-                self.tick.push_reply(Reply { wan, direction, id, outcome, took_us });
+            match *action {
+                Action::SetRate { id, wan, direction, rate, .. } => {
+                    let outcome = Outcome::Applied(rate);
+                    self.tick.push_reply(Reply { wan, direction, id, outcome, took_us });
+                }
+                Action::SetSteering { id, .. } => {
+                    self.tick.push_steering_reply(SteeringReply { id, succeeded: true, took_us });
+                }
+                Action::SendProbe { .. }
+                | Action::CheckGateway { .. }
+                | Action::CheckTcp { .. } => {}
             }
         }
         self.controller.step(&self.tick, &mut self.outputs);

@@ -100,7 +100,11 @@ impl Bench {
     }
 
     pub(crate) fn with_options(options: &EmulatorOptions) -> Self {
-        let emulator = Emulator::start(options).expect("the emulator starts");
+        Self::around(Emulator::start(options).expect("the emulator starts"))
+    }
+
+    /// Files that fit a running emulator.
+    pub(crate) fn around(emulator: Emulator) -> Self {
         let config = config_text(&emulator, &LineProfile::SLOW, &REFLECTORS);
         let files = DaemonFiles::write(&config, emulator.ca_pem()).expect("a temporary folder");
         let bench = Self { emulator, files };

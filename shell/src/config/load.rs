@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 use wanctl_core::config::{Config, TICK_MAX, TICK_MIN};
+use wanctl_core::steering::SteeringConfig;
 use wanctl_core::tick::MAX_WANS;
 
 use super::reader::{Placed, Problems, Section};
-use super::{DaemonConfig, OnExit, ReadFiles, RouterConfig, quantity, wan};
+use super::{DaemonConfig, OnExit, ReadFiles, RouterConfig, quantity, steering, wan};
 use crate::exit::ExitReason;
 use crate::routeros::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
-use crate::routeros::{Secret, TlsTrust, check_url, check_user};
+use crate::routeros::{Secret, SteeringRules, TlsTrust, check_url, check_user};
 
 /// The most bytes a password file may hold.
 const PASSWORD_BYTES_MAX: usize = 256;
@@ -67,20 +68,14 @@ fn root_section(
     let router = router
         .map(|placed| Section::new(placed.value, placed.at, placed.key))
         .and_then(|section| router_section(section, folder, files, problems));
-    let sections = root.tables(problems, "wan");
-    if sections.len() > MAX_WANS {
-        let message = format!("at most {MAX_WANS} WANs can be controlled");
-        problems.add(ExitReason::ConfigValue, root.at(), "wan", message, None);
-    }
-    let wans: Vec<_> = sections
-        .into_iter()
-        .filter_map(|section| wan::read(section, tick, on_exit, problems))
-        .collect();
+    let (wans, steering) = lines(&mut root, tick, on_exit, problems);
     root.finish(problems);
-    check_unique(&wans, problems);
+    let (steering, steering_rules) = steering.unzip();
+    let steering_rules = steering_rules.unwrap_or_default();
     let core = Config {
         tick: to_core(tick),
         wans: wans.iter().take(MAX_WANS).map(|wan| wan.core).collect(),
+        steering,
     };
     let (router, wans) = (router?, wans.into_iter().map(|wan| wan.shell).collect());
     if problems.is_empty() {
@@ -99,8 +94,36 @@ fn root_section(
         record,
         router,
         wans,
+        steering_rules,
         core,
     })
+}
+
+/// Reads the WANs and the steering between them.
+fn lines(
+    root: &mut Section<'_>,
+    tick: Duration,
+    on_exit: OnExit,
+    problems: &mut Problems,
+) -> (Vec<wan::ReadWan>, Option<(SteeringConfig, SteeringRules)>) {
+    let sections = root.tables(problems, "wan");
+    let count = sections.len();
+    if count > MAX_WANS {
+        let message = format!("at most {MAX_WANS} WANs can be controlled");
+        problems.add(ExitReason::ConfigValue, root.at(), "wan", message, None);
+    }
+    let wans: Vec<_> = sections
+        .into_iter()
+        .filter_map(|section| wan::read(section, tick, on_exit, problems))
+        .collect();
+    check_unique(&wans, problems);
+    let names = steering::Names {
+        list: wans.iter().map(|wan| wan.shell.name.as_str()).collect(),
+        are_complete: wans.len() == count,
+    };
+    let table = root.table(problems, "steering");
+    let steering = table.and_then(|table| steering::read(table, &names, tick, problems));
+    (wans, steering)
 }
 
 /// Two WANs must not share a name or drive the same queue.

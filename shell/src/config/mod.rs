@@ -7,6 +7,7 @@ mod link;
 mod load;
 mod quantity;
 mod reader;
+mod steering;
 #[cfg(test)]
 mod tests;
 mod wan;
@@ -21,7 +22,7 @@ pub use self::quantity::show_rate;
 pub use self::reader::{Problem, Problems};
 use crate::exit::{ExitReason, Failure};
 use crate::probe::ProbeWan;
-use crate::routeros::{Secret, TlsTrust};
+use crate::routeros::{Secret, SteeringRules, TlsTrust};
 
 /// Everything `wanctl run` needs to know.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub struct DaemonConfig {
     pub router: RouterConfig,
     /// The WANs, in the order of [`Self::core`].
     pub wans: Vec<WanConfig>,
+    /// The router's rules that steer between them.
+    pub steering_rules: SteeringRules,
     /// What the core is told.
     pub core: wanctl_core::config::Config,
 }
@@ -77,6 +80,8 @@ pub struct WanConfig {
     pub interface: Option<String>,
     /// The source address of probes, if not the route's choice.
     pub source_address: Option<Ipv4Addr>,
+    /// The firewall mark of probes, if routing rules choose the WAN by one.
+    pub fwmark: Option<u32>,
     /// Who is pinged.
     pub reflectors: Vec<Ipv4Addr>,
     /// The router's queue tree entries.
@@ -95,6 +100,7 @@ impl WanConfig {
             reflectors: self.reflectors.clone(),
             source: self.source_address,
             interface: self.interface.clone(),
+            fwmark: self.fwmark,
         }
     }
 }

@@ -99,6 +99,18 @@ fn an_unknown_key_brings_the_list_of_known_ones() {
 }
 
 #[test]
+fn a_firewall_mark_is_a_positive_number_of_32_bits() {
+    let line = "name = \"cable\"";
+    let marked = |mark: &str| GOOD.replacen(line, &format!("{line}\nfwmark = {mark}"), 1);
+    let config = parse_text(&marked("0x2a")).unwrap();
+    assert_eq!(config.wans[0].probe_path().fwmark, Some(42));
+    for mark in ["0", "-1", "0x100000000", "\"7\""] {
+        let told = parse_text(&marked(mark)).unwrap_err().to_string();
+        assert!(told.contains("expected a firewall mark from 1 to 0xffffffff"), "{told}");
+    }
+}
+
+#[test]
 fn a_floor_above_the_ceiling_shows_both() {
     let (reason, told) = told_after("floor = \"20M\"", "floor = \"200M\"");
     assert_eq!(reason, ExitReason::ConfigValue);

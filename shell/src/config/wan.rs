@@ -42,6 +42,7 @@ pub(super) fn read(
     let name = section.required(problems, "name", identifier);
     let interface = section.optional(problems, "interface", string);
     let source = section.optional(problems, "source-address", address);
+    let fwmark = section.optional(problems, "fwmark", fwmark);
     let reflectors = section.required(problems, "reflectors", reflectors);
     let mut direction = |direction: Direction| match section.table(problems, direction.name()) {
         Some(table) => shaper(table, direction, on_exit, problems),
@@ -68,6 +69,7 @@ pub(super) fn read(
         name: name.value.clone(),
         interface: interface.map(|interface| interface.value),
         source_address: source.map(|source| source.value),
+        fwmark: fwmark.map(|fwmark| fwmark.value),
         reflectors,
         queues: PerDirection {
             download: download.queue.value.clone(),
@@ -215,6 +217,15 @@ fn ratio(value: &DeValue<'_>) -> Result<u32, Refusal> {
 pub(super) fn address(value: &DeValue<'_>) -> Result<Ipv4Addr, String> {
     let text = value.as_str().unwrap_or_default();
     text.parse().map_err(|_| "expected an IPv4 address such as \"192.0.2.1\"".to_owned())
+}
+
+fn fwmark(value: &DeValue<'_>) -> Result<u32, Refusal> {
+    let expected = || "expected a firewall mark from 1 to 0xffffffff, such as 0x2".to_owned();
+    let integer = value.as_integer().ok_or_else(expected)?;
+    match u32::from_str_radix(integer.as_str(), integer.radix()) {
+        Ok(0) | Err(_) => Err(Refusal::out_of_range(expected())),
+        Ok(mark) => Ok(mark),
+    }
 }
 
 fn reflectors(value: &DeValue<'_>) -> Result<Vec<Ipv4Addr>, Refusal> {

@@ -1,6 +1,5 @@
 //! The probe thread: one readiness loop over the sockets of all WANs.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -8,34 +7,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wanctl_core::tick::{MAX_REFLECTORS, MAX_WANS};
 use wanctl_core::units::{ReflectorId, WanId};
 
-use super::ProbeWan;
-use super::mailbox::{Arrival, Mailbox};
-use super::outstanding::Outstanding;
-use super::socket::IcmpSocket;
+use super::mailbox::Mailbox;
+use super::target::ProbedWan;
 use crate::clock;
 
-/// The most datagrams taken from one socket in a row, so that a flood of foreign ICMP on a raw
-/// socket delays neither the other WANs nor the sending for long. It empties a full buffer.
-const RECEIVE_BATCH_MAX: usize = 1024;
-/// A socket that can send to no reflector is opened anew at most this often: its interface may have been
-/// removed and made again (PPPoE, USB modem), which an old socket never notices.
-const REOPEN_INTERVAL_NS: u64 = 5_000_000_000;
+/// The most probes that wait for their moment: more than two ticks cause.
+const DUE_MAX: usize = 2 * MAX_WANS * MAX_REFLECTORS;
 
-/// One WAN with everything its probes need.
-#[derive(Debug)]
-pub(crate) struct ProbedWan {
-    pub(crate) id: WanId,
-    pub(crate) settings: ProbeWan,
-    pub(crate) socket: IcmpSocket,
-    pub(crate) identifier: u16,
-    pub(crate) cookie: u64,
-    pub(crate) outstanding: Outstanding,
-    /// Whether the last send to a reflector failed: begin and end are logged, not each probe.
-    pub(crate) send_fails: [bool; MAX_REFLECTORS],
-    /// Off after a receive error until the next send, so that an error that stays cannot make the
-    /// loop spin.
-    pub(crate) is_polled: bool,
-    pub(crate) reopened_ns: u64,
+/// A probe that leaves at a moment within its tick.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at_ns: u64,
+    wan: WanId,
+    reflector: ReflectorId,
 }
 
 /// The state of the probe thread.
@@ -44,36 +28,68 @@ pub(crate) struct Engine {
     pub(crate) wans: Vec<ProbedWan>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) wake: Arc<OwnedFd>,
+    pub(crate) jitter: Jitter,
+    due: heapless::Vec<Due, DUE_MAX>,
 }
 
 impl Engine {
+    pub(crate) const fn new(
+        wans: Vec<ProbedWan>,
+        mailbox: Arc<Mailbox>,
+        wake: Arc<OwnedFd>,
+        jitter: Jitter,
+    ) -> Self {
+        Self { wans, mailbox, wake, jitter, due: heapless::Vec::new() }
+    }
+
     /// Runs until the mailbox says stop.
     pub(crate) fn run(mut self) {
         while !self.mailbox.is_stopped() {
             self.wait();
             for wan in &mut self.wans {
+                if self.mailbox.take_renewal(wan.id) {
+                    wan.reopen(clock::now_nanos());
+                }
                 wan.receive_all(&self.mailbox);
                 wan.expire(&self.mailbox);
             }
             // Last, so that the answers find room: a raw socket gets all ICMP of the host, and
             // may have filled up if this thread had to wait for a processor.
-            self.send_requested();
+            self.plan_requested();
+            self.send_due();
         }
     }
 
-    fn send_requested(&mut self) {
-        while let Some((id, reflector)) = self.mailbox.next_request() {
-            match self.wans.get_mut(usize::from(id.0)) {
-                Some(wan) => wan.send(reflector, &self.mailbox),
-                None => self.mailbox.lost(id, reflector),
+    /// Gives every requested probe its moment.
+    fn plan_requested(&mut self) {
+        while let Some((wan, reflector)) = self.mailbox.next_request() {
+            let at_ns = clock::now_nanos().saturating_add(self.jitter.next());
+            if self.due.push(Due { at_ns, wan, reflector }).is_err() {
+                self.mailbox.lost(wan, reflector);
             }
         }
     }
 
-    /// Waits for an answer, a request or the next expiry.
+    fn send_due(&mut self) {
+        let mut index = 0;
+        while let Some(&Due { at_ns, wan, reflector }) = self.due.get(index) {
+            if at_ns > clock::now_nanos() {
+                index += 1;
+                continue;
+            }
+            self.due.swap_remove(index);
+            match self.wans.get_mut(usize::from(wan.0)) {
+                Some(wan) => wan.send(reflector, &self.mailbox),
+                None => self.mailbox.lost(wan, reflector),
+            }
+        }
+    }
+
+    /// Waits for an answer, a request, the moment of a probe or the next expiry.
     fn wait(&self) {
-        let timeout = self.wans.iter().filter_map(|wan| wan.outstanding.next_expiry_ns()).min();
-        let timeout = timeout.map(|at_ns| timespec(at_ns.saturating_sub(clock::now_nanos())));
+        let expiries = self.wans.iter().filter_map(ProbedWan::next_expiry_ns);
+        let next_ns = expiries.chain(self.due.iter().map(|due| due.at_ns)).min();
+        let timeout = next_ns.map(|at_ns| timespec(at_ns.saturating_sub(clock::now_nanos())));
         let mut fds: heapless::Vec<PollFd<'_>, { MAX_WANS + 1 }> = heapless::Vec::new();
         // The capacity is that of all WANs, which `IcmpProber::start` has checked.
         let _ = fds.push(PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN));
@@ -87,78 +103,29 @@ impl Engine {
     }
 }
 
-impl ProbedWan {
-    fn send(&mut self, reflector: ReflectorId, mailbox: &Mailbox) {
-        let Some(&address) = self.settings.reflectors.get(usize::from(reflector.0)) else {
-            mailbox.lost(self.id, reflector);
-            return;
-        };
-        self.is_polled = true;
-        let now_ns = clock::now_nanos();
-        let (sequence, evicted) = self.outstanding.open(reflector, address, now_ns);
-        if let Some(evicted) = evicted {
-            mailbox.lost(self.id, evicted);
-        }
-        let sent = self.socket.send(sequence, address);
-        if sent.is_err() {
-            self.outstanding.cancel(sequence);
-            mailbox.lost(self.id, reflector);
-        }
-        self.note_send(reflector, &sent);
-        let count = self.settings.reflectors.len();
-        let is_dead = self.send_fails.iter().take(count).all(|fails| *fails);
-        if is_dead && now_ns.saturating_sub(self.reopened_ns) >= REOPEN_INTERVAL_NS {
-            self.reopen(now_ns);
-        }
+/// Random delays, so that reflectors are not pinged in step with each other and with whatever else
+/// happens 20 times a second.
+#[derive(Debug)]
+pub(crate) struct Jitter {
+    state: u64,
+    /// Delays are below this, in ns.
+    spread_ns: u64,
+}
+
+impl Jitter {
+    pub(crate) const fn new(seed: u64, spread_ns: u64) -> Self {
+        // The generator never leaves zero.
+        Self { state: seed | 1, spread_ns }
     }
 
-    fn note_send(&mut self, reflector: ReflectorId, sent: &io::Result<()>) {
-        let Some(failing) = self.send_fails.get_mut(usize::from(reflector.0)) else { return };
-        let (wan, number) = (self.id.0, reflector.0);
-        match sent {
-            Err(error) if !*failing => {
-                tracing::warn!(wan, reflector = number, %error, "probes cannot be sent");
-            }
-            Ok(()) if *failing => {
-                tracing::info!(wan, reflector = number, "probes can be sent again");
-            }
-            Ok(()) | Err(_) => {}
-        }
-        *failing = sent.is_err();
-    }
-
-    fn reopen(&mut self, now_ns: u64) {
-        self.reopened_ns = now_ns;
-        let wan = usize::from(self.id.0);
-        match IcmpSocket::open(wan, &self.settings, self.identifier, self.cookie) {
-            Ok(socket) => self.socket = socket,
-            Err(error) => tracing::debug!(%error, "the ping socket stays as it is"),
-        }
-    }
-
-    fn receive_all(&mut self, mailbox: &Mailbox) {
-        for _ in 0..RECEIVE_BATCH_MAX {
-            let received = match self.socket.receive() {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    tracing::debug!(wan = self.id.0, %error, "receiving failed");
-                    self.is_polled = false;
-                    return;
-                }
-            };
-            let Some((sequence, from)) = received.reply else { continue };
-            if let Some((reflector, rtt)) = self.outstanding.answer(sequence, from, received.at_ns)
-            {
-                let received_ns = received.at_ns;
-                mailbox.arrived(Arrival { wan: self.id, reflector, rtt, received_ns });
-            }
-        }
-    }
-
-    fn expire(&mut self, mailbox: &Mailbox) {
-        let wan = self.id;
-        self.outstanding.expire(clock::now_nanos(), |reflector| mailbox.lost(wan, reflector));
+    /// Returns the next delay in ns (xorshift64 by G. Marsaglia, 2003).
+    fn next(&mut self) -> u64 {
+        let mut state = self.state;
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.state = state;
+        state.checked_rem(self.spread_ns).unwrap_or_default()
     }
 }
 
@@ -167,4 +134,20 @@ fn timespec(nanos: u64) -> Timespec {
     // Below 10^9, so it always fits.
     let rest = i64::try_from(nanos % 1_000_000_000).unwrap_or_default();
     Timespec { tv_sec: seconds, tv_nsec: rest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_cover_their_spread_evenly() {
+        let mut jitter = Jitter::new(0, 1_000);
+        let mut quarters = [0_u32; 4];
+        for _ in 0..40_000 {
+            quarters[usize::try_from(jitter.next() / 250).unwrap()] += 1;
+        }
+        assert!(quarters.iter().all(|count| (9_500..10_500).contains(count)), "{quarters:?}");
+        assert_eq!(Jitter::new(7, 0).next(), 0);
+    }
 }

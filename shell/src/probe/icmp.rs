@@ -1,11 +1,62 @@
-//! The ICMPv4 echo messages (RFC 792) as pure functions over bytes.
+//! The ICMPv4 echo messages (RFC 792) and the errors about them, as pure functions over bytes.
+
+use std::net::Ipv4Addr;
 
 /// ICMP header (8 bytes) and the cookie (8 bytes).
 pub(crate) const ECHO_BYTES: usize = 16;
 
 const ECHO_REPLY: u8 = 0;
+const UNREACHABLE: u8 = 3;
 const ECHO_REQUEST: u8 = 8;
+const TIME_EXCEEDED: u8 = 11;
+const PARAMETER_PROBLEM: u8 = 12;
 const PROTOCOL_ICMP: u8 = 1;
+/// Header of an ICMP message, and as much of ours as every error quotes (RFC 792).
+const HEADER_BYTES: usize = 8;
+
+/// An ICMP error: a router or the host itself says that a probe will not be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fault {
+    kind: u8,
+    code: u8,
+}
+
+impl Fault {
+    /// Returns the fault that an error of this type and code reports, if it reports one.
+    pub(crate) fn new(kind: u8, code: u8) -> Option<Self> {
+        matches!(kind, UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM)
+            .then_some(Self { kind, code })
+    }
+}
+
+impl std::fmt::Display for Fault {
+    /// Writes the words of RFC 792 and RFC 1812.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match (self.kind, self.code) {
+            (UNREACHABLE, 0) => "network unreachable",
+            (UNREACHABLE, 1) => "host unreachable",
+            (UNREACHABLE, 2) => "protocol unreachable",
+            (UNREACHABLE, 4) => "fragmentation needed",
+            (UNREACHABLE, 9 | 10 | 13) => "administratively prohibited",
+            (UNREACHABLE, _) => "unreachable",
+            (TIME_EXCEEDED, _) => "time to live exceeded",
+            _ => "parameter problem",
+        })
+    }
+}
+
+/// An echo request that an ICMP error quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Quoted {
+    /// What the error says.
+    pub(crate) fault: Fault,
+    /// Whom the request was for.
+    pub(crate) to: Ipv4Addr,
+    /// The request's identifier.
+    pub(crate) identifier: u16,
+    /// The request's sequence number.
+    pub(crate) sequence: u16,
+}
 
 /// One echo request or reply, as far as a prober needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,14 +67,6 @@ pub(crate) struct Echo {
     pub(crate) sequence: u16,
     /// Chosen anew at every start, so that nobody else's reply is taken for ours.
     pub(crate) cookie: u64,
-}
-
-impl Echo {
-    /// Returns whether this answers a socket of that identifier and cookie. `None` where the kernel
-    /// has chosen the identifier and delivers nobody else's replies.
-    pub(crate) fn answers(self, identifier: Option<u16>, cookie: u64) -> bool {
-        identifier.is_none_or(|own| own == self.identifier) && self.cookie == cookie
-    }
 }
 
 /// Whether a received datagram still has its IPv4 header: raw sockets deliver it, unprivileged
@@ -62,6 +105,37 @@ pub(crate) fn parse_reply(datagram: &[u8], framing: Framing) -> Option<Echo> {
     let [kind, code, _, _, id_high, id_low, seq_high, seq_low, cookie @ ..] = *message;
     let is_reply = kind == ECHO_REPLY && code == 0 && checksum(message) == 0;
     is_reply.then_some(Echo {
+        identifier: u16::from_be_bytes([id_high, id_low]),
+        sequence: u16::from_be_bytes([seq_high, seq_low]),
+        cookie: u64::from_be_bytes(cookie),
+    })
+}
+
+/// Reads an ICMP error about an echo request, as a raw socket delivers it.
+pub(crate) fn parse_error(datagram: &[u8]) -> Option<Quoted> {
+    let message = strip_ipv4_header(datagram)?;
+    let [kind, code, ..] = *message.first_chunk::<HEADER_BYTES>()?;
+    let fault = Fault::new(kind, code).filter(|_| checksum(message) == 0)?;
+    let quoted = message.get(HEADER_BYTES..)?;
+    let to: [u8; 4] = quoted.get(16..20)?.try_into().ok()?;
+    let [kind, _, _, _, id_high, id_low, seq_high, seq_low] =
+        *strip_ipv4_header(quoted)?.first_chunk::<HEADER_BYTES>()?;
+    (kind == ECHO_REQUEST).then_some(Quoted {
+        fault,
+        to: to.into(),
+        identifier: u16::from_be_bytes([id_high, id_low]),
+        sequence: u16::from_be_bytes([seq_high, seq_low]),
+    })
+}
+
+/// Reads one of our own requests, which the kernel gives back with an error.
+pub(crate) fn parse_request(message: &[u8]) -> Option<Echo> {
+    let [ECHO_REQUEST, _, _, _, id_high, id_low, seq_high, seq_low, cookie @ ..] =
+        *message.first_chunk::<ECHO_BYTES>()?
+    else {
+        return None;
+    };
+    Some(Echo {
         identifier: u16::from_be_bytes([id_high, id_low]),
         sequence: u16::from_be_bytes([seq_high, seq_low]),
         cookie: u64::from_be_bytes(cookie),
@@ -149,14 +223,46 @@ mod tests {
         }
     }
 
+    /// An error as a router sends it: IPv4 header, ICMP header, our IPv4 header, our request.
+    fn error(kind: u8, code: u8, quoted_bytes: usize) -> Vec<u8> {
+        let mut quoted = with_ipv4_header(0, &encode_request(ECHO));
+        quoted[16..20].copy_from_slice(&[192, 0, 2, 9]);
+        let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
+        message.extend_from_slice(&quoted[..20 + quoted_bytes]);
+        let sum = checksum(&message);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        with_ipv4_header(1, &message)
+    }
+
     #[test]
-    fn replies_to_others_are_told_apart() {
-        let Echo { identifier, cookie, .. } = ECHO;
-        assert!(ECHO.answers(Some(identifier), cookie));
-        assert!(ECHO.answers(None, cookie), "an unprivileged socket");
-        assert!(!ECHO.answers(Some(identifier ^ 1), cookie));
-        assert!(!ECHO.answers(Some(identifier), cookie ^ 1));
-        assert!(!ECHO.answers(None, cookie ^ 1));
+    fn an_error_names_the_probe_it_is_about() {
+        // Routers quote eight bytes at least.
+        for quoted_bytes in [8, 16] {
+            let quoted = parse_error(&error(3, 1, quoted_bytes)).unwrap();
+            assert_eq!((quoted.identifier, quoted.sequence), (ECHO.identifier, ECHO.sequence));
+            assert_eq!(quoted.to, Ipv4Addr::new(192, 0, 2, 9));
+            assert_eq!(quoted.fault.to_string(), "host unreachable");
+        }
+    }
+
+    #[test]
+    fn damaged_and_foreign_errors_are_refused() {
+        let good = error(11, 0, 16);
+        for length in 0..good.len() {
+            assert_eq!(parse_error(&good[..length]), None, "{length}");
+        }
+        assert_eq!(parse_error(&error(5, 0, 16)), None, "a redirect is no error");
+        let mut damaged = good.clone();
+        damaged[25] ^= 1;
+        assert_eq!(parse_error(&damaged), None);
+        assert_eq!(parse_error(&with_ipv4_header(0, &reply())), None);
+    }
+
+    #[test]
+    fn our_own_request_is_read_back() {
+        assert_eq!(parse_request(&encode_request(ECHO)), Some(ECHO));
+        assert_eq!(parse_request(&reply()), None);
+        assert_eq!(parse_request(&encode_request(ECHO)[..15]), None);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use wanctl_core::tick::{MAX_LOSSES, MAX_REFLECTORS, MAX_SAMPLES, MAX_WANS};
 use wanctl_core::tick::{ProbeLoss, RttSample, Tick};
 use wanctl_core::units::{ReflectorId, RttNanos, WanId};
 
+use super::target::ProbeCounters;
+
 /// The most probes that wait for the probe thread: four ticks with every reflector of every WAN.
 const REQUESTS_MAX: usize = 4 * MAX_WANS * MAX_REFLECTORS;
 
@@ -25,6 +27,9 @@ struct Boxes {
     arrivals: VecDeque<Arrival>,
     losses: VecDeque<ProbeLoss>,
     dropped: u16,
+    /// WANs whose sockets shall be opened anew.
+    renewals: [bool; MAX_WANS],
+    counters: [ProbeCounters; MAX_WANS],
     stop: bool,
 }
 
@@ -39,6 +44,8 @@ impl Mailbox {
             arrivals: VecDeque::with_capacity(MAX_SAMPLES),
             losses: VecDeque::with_capacity(MAX_LOSSES),
             dropped: 0,
+            renewals: [false; MAX_WANS],
+            counters: [ProbeCounters::default(); MAX_WANS],
             stop: false,
         }))
     }
@@ -97,6 +104,32 @@ impl Mailbox {
         }
         tick.inputs_dropped = tick.inputs_dropped.saturating_add(boxes.dropped);
         boxes.dropped = 0;
+    }
+
+    /// Asks for a new socket of a WAN.
+    pub(crate) fn renew(&self, wan: WanId) {
+        if let Some(renewal) = self.lock().renewals.get_mut(usize::from(wan.0)) {
+            *renewal = true;
+        }
+    }
+
+    /// Returns whether a new socket was asked for, once.
+    pub(crate) fn take_renewal(&self, wan: WanId) -> bool {
+        let mut boxes = self.lock();
+        let renewal = boxes.renewals.get_mut(usize::from(wan.0));
+        renewal.is_some_and(std::mem::take)
+    }
+
+    /// Changes the counters of a WAN.
+    pub(crate) fn count(&self, wan: WanId, change: impl FnOnce(&mut ProbeCounters)) {
+        if let Some(counters) = self.lock().counters.get_mut(usize::from(wan.0)) {
+            change(counters);
+        }
+    }
+
+    /// Returns the counters of all WANs.
+    pub(crate) fn counters(&self) -> [ProbeCounters; MAX_WANS] {
+        self.lock().counters
     }
 
     pub(crate) fn stop(&self) {

@@ -6,6 +6,7 @@ mod icmp;
 mod mailbox;
 mod outstanding;
 mod socket;
+mod target;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -17,14 +18,16 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use wanctl_core::tick::{MAX_REFLECTORS, MAX_WANS, Tick};
+use wanctl_core::tick::{MAX_WANS, Tick};
 use wanctl_core::units::{ReflectorId, WanId};
 
-use engine::{Engine, ProbedWan};
+use engine::{Engine, Jitter};
 pub use error::ProbeError;
+use icmp::Echo;
 use mailbox::Mailbox;
-use outstanding::Outstanding;
-use socket::IcmpSocket;
+use socket::{IcmpSocket, Received};
+pub use target::ProbeCounters;
+use target::ProbedWan;
 
 /// Where probes go: real sockets, or (in the simulator) an emulated link.
 pub trait Prober: Send {
@@ -34,17 +37,27 @@ pub trait Prober: Send {
     /// Moves answers and losses since the last call into the tick, samples oldest first and with
     /// their age at `tick.now`. Never blocks for long and does not allocate.
     fn drain(&mut self, tick: &mut Tick);
+
+    /// Takes note that a WAN's interface or address has changed.
+    fn renew(&mut self, _wan: WanId) {}
+
+    /// Returns what was seen besides answers in time, by WAN.
+    fn counters(&self) -> [ProbeCounters; MAX_WANS] {
+        [ProbeCounters::default(); MAX_WANS]
+    }
 }
 
 /// What the prober must know about one WAN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeWan {
-    /// Who is pinged, at most [`MAX_REFLECTORS`]; the position is the [`ReflectorId`].
+    /// Who is pinged, at most [`wanctl_core::tick::MAX_REFLECTORS`]; the position is the [`ReflectorId`].
     pub reflectors: Vec<Ipv4Addr>,
     /// The source address of the probes, where routing by source chooses the WAN.
     pub source: Option<Ipv4Addr>,
     /// The interface the probes must leave by (Linux `SO_BINDTODEVICE`).
     pub interface: Option<String>,
+    /// The firewall mark of the probes, where routing rules choose the WAN by it (`SO_MARK`).
+    pub fwmark: Option<u32>,
 }
 
 /// Pings through ICMPv4 sockets, one per WAN, all served by one thread.
@@ -59,24 +72,30 @@ pub struct IcmpProber {
 
 impl IcmpProber {
     /// Opens the sockets and starts the thread. A probe without an answer within `timeout` is
-    /// lost; a later answer is ignored. At 20 Hz with three reflectors the table of open probes
-    /// covers four seconds; beyond that the oldest are given up sooner.
+    /// lost; a later answer is counted only. At 20 Hz the table of open probes covers six seconds;
+    /// beyond that the oldest are given up sooner. Each probe leaves a random part of `spread`
+    /// after it was asked for.
     ///
     /// # Errors
     ///
     /// Says why no probe could ever leave: missing rights (with the remedy), an unknown interface
     /// or source address, or more WANs or reflectors than the core serves.
-    pub fn start(wans: &[ProbeWan], timeout: Duration) -> Result<Self, ProbeError> {
+    pub fn start(
+        wans: &[ProbeWan],
+        timeout: Duration,
+        spread: Duration,
+    ) -> Result<Self, ProbeError> {
         if wans.len() > MAX_WANS {
             return Err(ProbeError::TooManyWans(wans.len()));
         }
-        let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        let probed = wans.iter().enumerate().map(|(wan, settings)| open(wan, settings, timeout_ns));
-        let wans = probed.collect::<Result<Vec<_>, _>>()?;
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let open = |(wan, settings)| ProbedWan::open(wan, settings, nanos(timeout), unpredictable);
+        let wans = wans.iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let wake = eventfd(0, flags).map_err(|error| ProbeError::Thread(error.into()))?;
         let (mailbox, wake) = (Arc::new(Mailbox::new()), Arc::new(wake));
-        let engine = Engine { wans, mailbox: Arc::clone(&mailbox), wake: Arc::clone(&wake) };
+        let jitter = Jitter::new(unpredictable(), nanos(spread));
+        let engine = Engine::new(wans, Arc::clone(&mailbox), Arc::clone(&wake), jitter);
         let thread = Builder::new()
             .name("probe".to_owned())
             .spawn(move || engine.run())
@@ -99,6 +118,15 @@ impl Prober for IcmpProber {
     fn drain(&mut self, tick: &mut Tick) {
         self.mailbox.drain(tick);
     }
+
+    fn renew(&mut self, wan: WanId) {
+        self.mailbox.renew(wan);
+        self.wake();
+    }
+
+    fn counters(&self) -> [ProbeCounters; MAX_WANS] {
+        self.mailbox.counters()
+    }
 }
 
 impl Drop for IcmpProber {
@@ -111,31 +139,6 @@ impl Drop for IcmpProber {
     }
 }
 
-fn open(wan: usize, settings: &ProbeWan, timeout_ns: u64) -> Result<ProbedWan, ProbeError> {
-    let count = settings.reflectors.len();
-    if count > MAX_REFLECTORS {
-        return Err(ProbeError::TooManyReflectors { wan, count });
-    }
-    let [cookie, random] = [unpredictable(), unpredictable()];
-    let [id_high, id_low, seq_high, seq_low, ..] = random.to_be_bytes();
-    let identifier = u16::from_be_bytes([id_high, id_low]);
-    let first_sequence = u16::from_be_bytes([seq_high, seq_low]);
-    let socket = IcmpSocket::open(wan, settings, identifier, cookie)?;
-    tracing::debug!(wan, kind = socket.kind(), "ping socket open");
-    Ok(ProbedWan {
-        // `wan` is below MAX_WANS.
-        id: WanId(u8::try_from(wan).unwrap_or(u8::MAX)),
-        settings: settings.clone(),
-        socket,
-        identifier,
-        cookie,
-        outstanding: Outstanding::new(first_sequence, timeout_ns),
-        send_fails: [false; MAX_REFLECTORS],
-        is_polled: true,
-        reopened_ns: 0,
-    })
-}
-
 /// Sends one ping by a WAN's way and waits for its answer; returns whether it came in time.
 ///
 /// # Errors
@@ -146,15 +149,17 @@ pub(crate) fn ping_once(
     address: Ipv4Addr,
     timeout: Duration,
 ) -> Result<bool, ProbeError> {
-    let [cookie, random] = [unpredictable(), unpredictable()];
+    let random = unpredictable();
     let [id_high, id_low, seq_high, seq_low, ..] = random.to_be_bytes();
+    let identifier = u16::from_be_bytes([id_high, id_low]);
     let sequence = u16::from_be_bytes([seq_high, seq_low]);
-    let socket = IcmpSocket::open(0, path, u16::from_be_bytes([id_high, id_low]), cookie)?;
+    let request = Echo { identifier, sequence, cookie: unpredictable() };
+    let mut socket = IcmpSocket::open(0, path)?;
     let fail = |step: &str| {
         let step = step.to_owned();
         move |error| ProbeError::Socket { wan: 0, step, error }
     };
-    socket.send(sequence, address).map_err(fail("sending a ping"))?;
+    socket.send(request, address).map_err(fail("sending a ping"))?;
     let deadline = Instant::now() + timeout;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -164,7 +169,13 @@ pub(crate) fn ping_once(
             return Ok(false);
         }
         match socket.receive() {
-            Ok(received) if received.reply == Some((sequence, address)) => return Ok(true),
+            // The kernel chooses the identifier of an unprivileged socket.
+            Ok(Received::Reply { echo, from, .. })
+                if from == address
+                    && (echo.cookie, echo.sequence) == (request.cookie, sequence) =>
+            {
+                return Ok(true);
+            }
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(fail("receiving")(error)),

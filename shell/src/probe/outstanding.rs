@@ -1,19 +1,36 @@
-//! The probes of one WAN that wait for their answer.
+//! The probes of one reflector that wait for their answer.
 
-use std::net::Ipv4Addr;
+use wanctl_core::units::RttNanos;
 
-use wanctl_core::units::{ReflectorId, RttNanos};
-
-/// The most probes of one WAN that can wait at once: three reflectors at 20 Hz for four seconds.
+/// The most probes of one reflector that are remembered: at 20 Hz more than six seconds.
 /// A power of two, so that sequence numbers fall into slots without a gap at their wrap.
-pub(crate) const OUTSTANDING_MAX: usize = 256;
+pub(crate) const OUTSTANDING_MAX: usize = 128;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Answered,
+    Lost,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Probe {
     sequence: u16,
-    reflector: ReflectorId,
-    address: Ipv4Addr,
     sent_ns: u64,
+    state: State,
+}
+
+/// What an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The first one, in time.
+    InTime(RttNanos),
+    /// One to a probe that was given up.
+    Late,
+    /// One more to a probe that was answered.
+    Duplicate,
+    /// One to a probe that was never sent or is long forgotten.
+    Unknown,
 }
 
 /// A table of fixed size; time is passed in, in ns of [`crate::clock::now_nanos`].
@@ -29,62 +46,60 @@ impl Outstanding {
         Self { slots: [None; OUTSTANDING_MAX], next_sequence: first_sequence, timeout_ns }
     }
 
-    /// Notes a probe that leaves now. Returns its sequence number, and the reflector of the oldest
-    /// probe if that had to give way: it is lost.
-    pub(crate) fn open(
-        &mut self,
-        reflector: ReflectorId,
-        address: Ipv4Addr,
-        now_ns: u64,
-    ) -> (u16, Option<ReflectorId>) {
+    /// Notes a probe that leaves now. Returns its sequence number, and whether the oldest probe
+    /// had to give way while it waited: it is lost.
+    pub(crate) fn open(&mut self, now_ns: u64) -> (u16, bool) {
         let sequence = self.next_sequence;
         self.next_sequence = sequence.wrapping_add(1);
-        let probe = Probe { sequence, reflector, address, sent_ns: now_ns };
+        let probe = Probe { sequence, sent_ns: now_ns, state: State::Waiting };
         let evicted = self.slots[slot_of(sequence)].replace(probe);
-        (sequence, evicted.map(|probe| probe.reflector))
+        (sequence, evicted.is_some_and(|probe| probe.state == State::Waiting))
     }
 
-    /// Closes the probe with this answer: returns the reflector and the round-trip time. `None`
-    /// for everything nobody waits for: unknown, answered before, from a wrong address, too late.
-    pub(crate) fn answer(
-        &mut self,
-        sequence: u16,
-        from: Ipv4Addr,
-        now_ns: u64,
-    ) -> Option<(ReflectorId, RttNanos)> {
-        let slot = &mut self.slots[slot_of(sequence)];
-        let probe = slot.filter(|probe| probe.sequence == sequence && probe.address == from)?;
-        let rtt_ns = now_ns.saturating_sub(probe.sent_ns);
-        if rtt_ns >= self.timeout_ns {
-            return None;
+    /// Takes an answer that arrived then. A late one is noted when the probe expires.
+    pub(crate) fn answer(&mut self, sequence: u16, received_ns: u64) -> Answer {
+        let timeout_ns = self.timeout_ns;
+        let Some(probe) = self.find(sequence) else { return Answer::Unknown };
+        // Clocks of two processors may differ by some ns: an answer is not older than its probe.
+        let rtt_ns = received_ns.saturating_sub(probe.sent_ns);
+        match probe.state {
+            State::Waiting if rtt_ns < timeout_ns => {}
+            State::Waiting | State::Lost => return Answer::Late,
+            State::Answered => return Answer::Duplicate,
         }
-        *slot = None;
-        Some((probe.reflector, RttNanos::new(rtt_ns)))
+        probe.state = State::Answered;
+        Answer::InTime(RttNanos::new(rtt_ns))
     }
 
-    /// Forgets a probe that could not be sent.
-    pub(crate) fn cancel(&mut self, sequence: u16) {
-        let slot = &mut self.slots[slot_of(sequence)];
-        if slot.is_some_and(|probe| probe.sequence == sequence) {
-            *slot = None;
-        }
-    }
-
-    /// Removes every probe whose time is over and names its reflector, oldest first.
-    pub(crate) fn expire(&mut self, now_ns: u64, mut lost: impl FnMut(ReflectorId)) {
-        for age in 0..OUTSTANDING_MAX {
-            let slot = &mut self.slots[(slot_of(self.next_sequence) + age) % OUTSTANDING_MAX];
-            let is_over = |probe: &Probe| now_ns.saturating_sub(probe.sent_ns) >= self.timeout_ns;
-            if let Some(probe) = slot.take_if(|probe| is_over(probe)) {
-                lost(probe.reflector);
+    /// Gives up a probe because of an error; returns whether it was waiting.
+    pub(crate) fn give_up(&mut self, sequence: u16) -> bool {
+        match self.find(sequence) {
+            Some(probe) if probe.state == State::Waiting => {
+                probe.state = State::Lost;
+                true
             }
+            Some(_) | None => false,
         }
+    }
+
+    /// Gives up every probe whose time is over; returns how many.
+    pub(crate) fn expire(&mut self, now_ns: u64) -> usize {
+        let is_over = |probe: &Probe| {
+            probe.state == State::Waiting && now_ns.saturating_sub(probe.sent_ns) >= self.timeout_ns
+        };
+        let over = self.slots.iter_mut().flatten().filter(|probe| is_over(probe));
+        over.map(|probe| probe.state = State::Lost).count()
     }
 
     /// Returns when the next probe expires.
     pub(crate) fn next_expiry_ns(&self) -> Option<u64> {
-        let oldest = self.slots.iter().flatten().map(|probe| probe.sent_ns).min()?;
+        let waiting = self.slots.iter().flatten().filter(|probe| probe.state == State::Waiting);
+        let oldest = waiting.map(|probe| probe.sent_ns).min()?;
         Some(oldest.saturating_add(self.timeout_ns))
+    }
+
+    fn find(&mut self, sequence: u16) -> Option<&mut Probe> {
+        self.slots[slot_of(sequence)].as_mut().filter(|probe| probe.sequence == sequence)
     }
 }
 
@@ -97,103 +112,93 @@ mod tests {
     use super::*;
 
     const TIMEOUT_NS: u64 = 1_000;
-    const FIRST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-    const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-    const R0: ReflectorId = ReflectorId(0);
-    const R1: ReflectorId = ReflectorId(1);
 
     fn table() -> Outstanding {
         Outstanding::new(65_534, TIMEOUT_NS)
     }
 
-    fn lost_at(table: &mut Outstanding, now_ns: u64) -> Vec<u8> {
-        let mut lost = Vec::new();
-        table.expire(now_ns, |reflector| lost.push(reflector.0));
-        lost
+    fn in_time(ns: u64) -> Answer {
+        Answer::InTime(RttNanos::new(ns))
     }
 
     #[test]
-    fn answer_is_matched_once() {
+    fn the_first_answer_counts_and_the_next_is_a_duplicate() {
         let mut table = table();
-        let (sequence, _) = table.open(R1, FIRST, 100);
-        assert_eq!(table.answer(sequence, FIRST, 350), Some((R1, RttNanos::new(250))));
-        assert_eq!(table.answer(sequence, FIRST, 360), None, "a duplicate");
-        assert!(lost_at(&mut table, 10_000).is_empty(), "answered is not lost");
+        let (sequence, _) = table.open(100);
+        assert_eq!(table.answer(sequence, 350), in_time(250));
+        assert_eq!(table.answer(sequence, 360), Answer::Duplicate);
+        assert_eq!(table.expire(10_000), 0, "answered is not lost");
     }
 
     #[test]
     fn answers_out_of_order_find_their_probe() {
         let mut table = table();
-        let (first, _) = table.open(R0, FIRST, 100);
-        let (second, _) = table.open(R1, OTHER, 110);
-        assert_eq!(table.answer(second, OTHER, 200), Some((R1, RttNanos::new(90))));
-        assert_eq!(table.answer(first, FIRST, 200), Some((R0, RttNanos::new(100))));
+        let (first, _) = table.open(100);
+        let (second, _) = table.open(110);
+        assert_eq!(table.answer(second, 200), in_time(90));
+        assert_eq!(table.answer(first, 200), in_time(100));
     }
 
     #[test]
-    fn wrong_sender_and_unknown_sequence_change_nothing() {
+    fn an_unknown_sequence_changes_nothing() {
         let mut table = table();
-        let (sequence, _) = table.open(R0, FIRST, 100);
-        assert_eq!(table.answer(sequence, OTHER, 200), None);
-        assert_eq!(table.answer(sequence.wrapping_add(256), FIRST, 200), None, "same slot");
-        assert!(table.answer(sequence, FIRST, 200).is_some());
+        let (sequence, _) = table.open(100);
+        assert_eq!(table.answer(sequence.wrapping_add(128), 200), Answer::Unknown, "same slot");
+        assert_eq!(table.answer(sequence, 200), in_time(100));
     }
 
     #[test]
-    fn silence_is_one_loss_at_the_timeout() {
+    fn silence_is_one_loss_at_the_timeout_and_an_answer_after_it_is_late() {
         let mut table = table();
-        let (sequence, _) = table.open(R0, FIRST, 100);
-        assert!(lost_at(&mut table, 1_099).is_empty());
-        assert_eq!(lost_at(&mut table, 1_100), [0]);
-        assert!(lost_at(&mut table, 1_200).is_empty(), "lost once");
-        assert_eq!(table.answer(sequence, FIRST, 1_300), None, "an answer after the loss");
+        let (sequence, _) = table.open(100);
+        assert_eq!(table.expire(1_099), 0);
+        assert_eq!(table.expire(1_100), 1);
+        assert_eq!(table.expire(1_200), 0, "lost once");
+        assert_eq!(table.answer(sequence, 1_300), Answer::Late);
     }
 
     #[test]
-    fn late_answer_is_a_loss_even_before_the_sweep() {
+    fn a_late_answer_is_a_loss_even_before_the_sweep() {
         let mut table = table();
-        let (sequence, _) = table.open(R0, FIRST, 100);
-        assert_eq!(table.answer(sequence, FIRST, 1_100), None);
-        assert_eq!(lost_at(&mut table, 1_100), [0]);
+        let (sequence, _) = table.open(100);
+        assert_eq!(table.answer(sequence, 1_100), Answer::Late);
+        assert_eq!(table.expire(1_100), 1);
     }
 
     #[test]
-    fn cancelled_probe_is_neither_answered_nor_lost() {
+    fn an_error_ends_a_waiting_probe_once() {
         let mut table = table();
-        let (sequence, _) = table.open(R0, FIRST, 100);
-        table.cancel(sequence);
-        assert_eq!(table.answer(sequence, FIRST, 200), None);
-        assert!(lost_at(&mut table, 10_000).is_empty());
+        let (sequence, _) = table.open(100);
+        assert!(table.give_up(sequence));
+        assert!(!table.give_up(sequence));
+        assert_eq!(table.expire(10_000), 0);
+        let (answered, _) = table.open(100);
+        table.answer(answered, 200);
+        assert!(!table.give_up(answered));
     }
 
     #[test]
-    fn losses_come_oldest_first_across_the_wrap_of_the_sequence() {
+    fn a_full_table_gives_up_its_oldest_probe_if_it_waits() {
         let mut table = table();
-        for reflector in 0..4 {
-            table.open(ReflectorId(reflector), FIRST, 100);
+        let (oldest, _) = table.open(0);
+        let (second, _) = table.open(0);
+        table.answer(second, 1);
+        for now_ns in 2..128 {
+            assert_eq!(table.open(now_ns), (65_534_u16.wrapping_add(now_ns as u16), false));
         }
-        assert_eq!(lost_at(&mut table, 1_100), [0, 1, 2, 3]);
+        assert!(table.open(128).1);
+        assert!(!table.open(129).1, "answered probes give way without a loss");
+        assert_eq!(table.answer(oldest, 300), Answer::Unknown);
     }
 
     #[test]
-    fn full_table_gives_up_its_oldest_probe() {
-        let mut table = table();
-        let (oldest, _) = table.open(R1, FIRST, 0);
-        for now_ns in 1..256 {
-            assert_eq!(table.open(R0, FIRST, now_ns).1, None);
-        }
-        assert_eq!(table.open(R0, FIRST, 256).1, Some(R1));
-        assert_eq!(table.answer(oldest, FIRST, 300), None);
-    }
-
-    #[test]
-    fn next_expiry_belongs_to_the_oldest_probe() {
+    fn the_next_expiry_belongs_to_the_oldest_waiting_probe() {
         let mut table = table();
         assert_eq!(table.next_expiry_ns(), None);
-        let (first, _) = table.open(R0, FIRST, 100);
-        table.open(R0, FIRST, 200);
+        let (first, _) = table.open(100);
+        table.open(200);
         assert_eq!(table.next_expiry_ns(), Some(1_100));
-        table.answer(first, FIRST, 300);
+        table.answer(first, 300);
         assert_eq!(table.next_expiry_ns(), Some(1_200));
     }
 }

@@ -1,51 +1,68 @@
 //! One non-blocking ICMPv4 socket, unprivileged if the system allows it, else raw.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, IoSliceMut};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use nix::libc::{sock_extended_err, sockaddr_in};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::icmp::{self, Echo, Framing};
+use super::icmp::{self, Echo, Fault, Framing, Quoted};
 use super::{ProbeError, ProbeWan};
 use crate::clock;
 
-/// Enough for the longest IPv4 header and our message. A longer datagram is cut and refused.
-const RECEIVE_BYTES: usize = 128;
+/// Enough for an error: two IPv4 headers of the longest kind and our message. Some routers quote
+/// more, which is cut.
+const RECEIVE_BYTES: usize = 256;
 
 /// The receive buffer asked for, in bytes; the system may grant less. Foreign ICMP on a raw socket
 /// must not crowd out our answers.
 const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
 
+/// A kernel's stamp older than this when it is read is not believed: the wall clock has jumped.
+const STAMP_AGE_MAX_NS: i128 = 1_000_000_000;
+
 /// An ICMP socket of one WAN.
 #[derive(Debug)]
 pub(crate) struct IcmpSocket {
-    /// The standard library's type is used for its `send_to` and `recv_from`, which are the same
-    /// system calls for any IPv4 socket.
+    /// The standard library's type is used for its `send_to`, which is the same system call for
+    /// any IPv4 socket.
     socket: UdpSocket,
     framing: Framing,
-    /// On a raw socket the identifier of our requests; the kernel's own on an unprivileged one.
-    identifier: Option<u16>,
-    cookie: u64,
+    /// Room for what the kernel says about a datagram.
+    control: Vec<u8>,
 }
 
-/// One datagram taken from the socket.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Received {
-    /// The echo reply, if the datagram is one of ours.
-    pub(crate) reply: Option<(u16, Ipv4Addr)>,
-    /// When it was taken, in ns of [`clock::now_nanos`].
-    pub(crate) at_ns: u64,
+/// One message taken from the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// An echo reply of our shape, perhaps to somebody else.
+    Reply {
+        /// What it holds.
+        echo: Echo,
+        /// Who sent it.
+        from: Ipv4Addr,
+        /// When the kernel got it, in ns of [`clock::now_nanos`].
+        at_ns: u64,
+    },
+    /// An error about an echo request, perhaps somebody else's.
+    Fault {
+        /// The request, and what is wrong.
+        quoted: Quoted,
+        /// The request's cookie, where the kernel gives it back.
+        cookie: Option<u64>,
+        /// Who says so.
+        by: Option<Ipv4Addr>,
+    },
+    /// Anything else.
+    Other,
 }
 
 impl IcmpSocket {
-    /// Opens the socket of the WAN at position `wan`; `identifier` tells it from other raw sockets.
-    pub(crate) fn open(
-        wan: usize,
-        settings: &ProbeWan,
-        identifier: u16,
-        cookie: u64,
-    ) -> Result<Self, ProbeError> {
+    /// Opens the socket of the WAN at position `wan`.
+    pub(crate) fn open(wan: usize, settings: &ProbeWan) -> Result<Self, ProbeError> {
         let fail = |step: String| move |error| ProbeError::Socket { wan, step, error };
         let (socket, kind) = open_permitted().map_err(|error| {
             if is_forbidden(&error) {
@@ -57,58 +74,122 @@ impl IcmpSocket {
         socket.set_nonblocking(true).map_err(fail("making it non-blocking".to_owned()))?;
         // A smaller buffer works as well on a quiet host.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
-        if let Some(name) = &settings.interface {
-            socket
-                .bind_device(Some(name.as_bytes()))
-                .map_err(fail(format!("binding it to interface {name}")))?;
-        }
-        if let Some(source) = settings.source {
-            socket
-                .bind(&SocketAddrV4::new(source, 0).into())
-                .map_err(fail(format!("binding it to source address {source}")))?;
-        }
+        settings.bind(&socket).map_err(|(step, error)| fail(step)(error))?;
         let is_raw = kind == Type::RAW;
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)
+            .map_err(|error| fail("asking for receive timestamps".to_owned())(error.into()))?;
+        if !is_raw {
+            // Raw sockets get ICMP errors as they are.
+            setsockopt(&socket, sockopt::Ipv4RecvErr, &true)
+                .map_err(|error| fail("asking for ICMP errors".to_owned())(error.into()))?;
+        }
         Ok(Self {
             socket: socket.into(),
             framing: if is_raw { Framing::Ipv4 } else { Framing::Icmp },
-            identifier: is_raw.then_some(identifier),
-            cookie,
+            control: nix::cmsg_space!(TimeSpec, sock_extended_err, sockaddr_in),
         })
+    }
+
+    /// Returns whether the identifiers of requests are ours; an unprivileged socket has one that the
+    /// kernel chose, and gets nobody else's replies.
+    pub(crate) const fn has_own_identifiers(&self) -> bool {
+        matches!(self.framing, Framing::Ipv4)
     }
 
     /// Returns `"raw"` or `"unprivileged"`.
     pub(crate) const fn kind(&self) -> &'static str {
-        match self.framing {
-            Framing::Ipv4 => "raw",
-            Framing::Icmp => "unprivileged",
-        }
+        if self.has_own_identifiers() { "raw" } else { "unprivileged" }
     }
 
     /// Sends one echo request.
-    pub(crate) fn send(&self, sequence: u16, to: Ipv4Addr) -> io::Result<()> {
-        let identifier = self.identifier.unwrap_or_default();
-        let packet = icmp::encode_request(Echo { identifier, sequence, cookie: self.cookie });
+    pub(crate) fn send(&self, echo: Echo, to: Ipv4Addr) -> io::Result<()> {
+        let packet = icmp::encode_request(echo);
         self.socket.send_to(&packet, (to, 0)).map(|_| ())
     }
 
-    /// Takes the next datagram, or [`io::ErrorKind::WouldBlock`].
-    pub(crate) fn receive(&self) -> io::Result<Received> {
+    /// Takes the next message, or [`io::ErrorKind::WouldBlock`].
+    pub(crate) fn receive(&mut self) -> io::Result<Received> {
+        let framing = self.framing;
         let mut buffer = [0_u8; RECEIVE_BYTES];
-        let (length, from) = self.socket.recv_from(&mut buffer)?;
-        let at_ns = clock::now_nanos();
-        let echo = buffer.get(..length).and_then(|data| icmp::parse_reply(data, self.framing));
-        let reply =
-            match (echo.filter(|echo| echo.answers(self.identifier, self.cookie)), from.ip()) {
-                (Some(echo), IpAddr::V4(from)) => Some((echo.sequence, from)),
-                _ => None,
-            };
-        Ok(Received { reply, at_ns })
+        let (data, from, stamp, _) = self.take(&mut buffer, MsgFlags::empty())?;
+        let at_ns = arrival_ns(stamp);
+        if let (Some(echo), Some(from)) = (icmp::parse_reply(data, framing), from) {
+            return Ok(Received::Reply { echo, from, at_ns });
+        }
+        let quoted = icmp::parse_error(data).filter(|_| framing == Framing::Ipv4);
+        Ok(quoted.map_or(Received::Other, |quoted| Received::Fault {
+            quoted,
+            cookie: None,
+            by: from,
+        }))
+    }
+
+    /// Takes the next error from the queue of an unprivileged socket, or
+    /// [`io::ErrorKind::WouldBlock`].
+    pub(crate) fn receive_error(&mut self) -> io::Result<Received> {
+        let mut buffer = [0_u8; RECEIVE_BYTES];
+        let (data, to, _, fault) = self.take(&mut buffer, MsgFlags::MSG_ERRQUEUE)?;
+        let (Some(echo), Some(to), Some((fault, by))) = (icmp::parse_request(data), to, fault)
+        else {
+            return Ok(Received::Other);
+        };
+        let quoted = Quoted { fault, to, identifier: echo.identifier, sequence: echo.sequence };
+        Ok(Received::Fault { quoted, cookie: Some(echo.cookie), by })
+    }
+
+    #[expect(clippy::type_complexity, reason = "its two callers are right above")]
+    fn take<'b>(
+        &mut self,
+        buffer: &'b mut [u8],
+        flags: MsgFlags,
+    ) -> io::Result<(&'b [u8], Option<Ipv4Addr>, Option<TimeSpec>, Option<(Fault, Option<Ipv4Addr>)>)>
+    {
+        let (mut stamp, mut fault) = (None, None);
+        let (bytes, address) = {
+            let mut parts = [IoSliceMut::new(buffer)];
+            let fd = self.socket.as_raw_fd();
+            let message = recvmsg::<SockaddrIn>(fd, &mut parts, Some(&mut self.control), flags)?;
+            for control in message.cmsgs()? {
+                match control {
+                    ControlMessageOwned::ScmTimestampns(at) => stamp = Some(at),
+                    ControlMessageOwned::Ipv4RecvErr(error, by) => {
+                        let by = by.map(|by| Ipv4Addr::from(u32::from_be(by.sin_addr.s_addr)));
+                        fault = Fault::new(error.ee_type, error.ee_code).map(|fault| (fault, by));
+                    }
+                    _ => {}
+                }
+            }
+            (message.bytes, message.address.map(|address| address.ip()))
+        };
+        Ok((buffer.get(..bytes).unwrap_or_default(), address, stamp, fault))
     }
 }
 
 impl AsFd for IcmpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl ProbeWan {
+    /// Makes a socket's packets leave by this WAN; an error says which step failed.
+    pub(crate) fn bind(&self, socket: &Socket) -> Result<(), (String, io::Error)> {
+        if let Some(name) = &self.interface {
+            socket
+                .bind_device(Some(name.as_bytes()))
+                .map_err(|error| (format!("binding it to interface {name}"), error))?;
+        }
+        if let Some(mark) = self.fwmark {
+            socket
+                .set_mark(mark)
+                .map_err(|error| (format!("setting its firewall mark to {mark}"), error))?;
+        }
+        if let Some(source) = self.source {
+            socket
+                .bind(&SocketAddrV4::new(source, 0).into())
+                .map_err(|error| (format!("binding it to source address {source}"), error))?;
+        }
+        Ok(())
     }
 }
 
@@ -119,4 +200,39 @@ fn open_permitted() -> io::Result<(Socket, Type)> {
 
 fn is_forbidden(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Returns when a packet arrived, on the clock of [`clock::now_nanos`]. The kernel's stamp is of the
+/// wall clock; how long ago that was is the same on both, unless the wall clock has just jumped.
+fn arrival_ns(stamp: Option<TimeSpec>) -> u64 {
+    let Some(stamp) = stamp else { return clock::now_nanos() };
+    let (now_ns, wall_ns) = clock::both_nanos();
+    let stamp_ns = i128::from(stamp.tv_sec()) * 1_000_000_000 + i128::from(stamp.tv_nsec());
+    let age_ns = wall_ns - stamp_ns;
+    match u64::try_from(age_ns) {
+        Ok(age) if age_ns <= STAMP_AGE_MAX_NS => now_ns.saturating_sub(age),
+        _ => now_ns,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_believed_unless_the_wall_clock_has_jumped() {
+        let (before, wall) = clock::both_nanos();
+        let stamp = |ago_ns: i128| {
+            let at = wall - ago_ns;
+            let (seconds, nanos) = (at / 1_000_000_000, at % 1_000_000_000);
+            Some(TimeSpec::new(i64::try_from(seconds).unwrap(), i64::try_from(nanos).unwrap()))
+        };
+        // The clocks do not run apart by more than this, however busy the machine is.
+        let error = arrival_ns(stamp(500_000_000)).abs_diff(before - 500_000_000);
+        assert!(error < 100_000_000, "{error}");
+        for jumped in [-3_000_000_000, 3_000_000_000] {
+            assert!(arrival_ns(stamp(jumped)) >= before, "{jumped}");
+        }
+        assert!(arrival_ns(None) >= before);
+    }
 }

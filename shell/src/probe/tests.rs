@@ -1,15 +1,18 @@
 //! Real sockets against the loopback interface, whose every address answers pings.
 
+use wanctl_core::tick::MAX_REFLECTORS;
+
 use super::*;
 use crate::clock;
 
 /// Far longer than loopback ever takes; only a silent reflector would wait for it.
 const TIMEOUT: Duration = Duration::from_secs(20);
+const SPREAD: Duration = Duration::from_millis(2);
 /// No socket may send to it without asking for broadcast, so sending always fails.
 const UNSENDABLE: Ipv4Addr = Ipv4Addr::BROADCAST;
 
 fn loopback(reflectors: &[Ipv4Addr]) -> ProbeWan {
-    ProbeWan { reflectors: reflectors.to_vec(), source: None, interface: None }
+    ProbeWan { reflectors: reflectors.to_vec(), source: None, interface: None, fwmark: None }
 }
 
 fn local(last: u8) -> Ipv4Addr {
@@ -22,7 +25,7 @@ type Ended = Vec<(u8, u8)>;
 /// Starts a prober, or says that this machine does not allow it. In CI that is a failure.
 #[allow(clippy::print_stderr, reason = "a skipped test must say so")]
 fn start_or_skip(wans: &[ProbeWan]) -> Option<IcmpProber> {
-    match IcmpProber::start(wans, TIMEOUT) {
+    match IcmpProber::start(wans, TIMEOUT, SPREAD) {
         Ok(prober) => Some(prober),
         Err(ProbeError::NotPermitted) => {
             assert!(std::env::var_os("CI").is_none(), "CI must allow ICMP sockets");
@@ -48,7 +51,9 @@ fn collect(prober: &mut IcmpProber, count: usize) -> (Ended, Ended) {
         lost.extend(tick.losses.iter().map(|loss| (loss.wan.0, loss.reflector.0)));
         std::thread::yield_now();
     }
+    // They leave in random order.
     answered.sort_unstable();
+    lost.sort_unstable();
     (answered, lost)
 }
 
@@ -84,7 +89,7 @@ fn unknown_wan_or_reflector_is_a_loss() {
     let Some(mut prober) = start_or_skip(&[loopback(&[local(1)])]) else { return };
     prober.send(WanId(3), ReflectorId(0));
     prober.send(WanId(0), ReflectorId(2));
-    assert_eq!(collect(&mut prober, 2).1, [(3, 0), (0, 2)]);
+    assert_eq!(collect(&mut prober, 2).1, [(0, 2), (3, 0)]);
 }
 
 #[test]
@@ -93,6 +98,7 @@ fn probes_leave_by_the_configured_source_and_interface() {
         reflectors: vec![local(1)],
         source: Some(local(9)),
         interface: Some("lo".to_owned()),
+        fwmark: None,
     };
     let Some(mut prober) = start_or_skip(&[wan]) else { return };
     prober.send(WanId(0), ReflectorId(0));
@@ -103,7 +109,7 @@ fn probes_leave_by_the_configured_source_and_interface() {
 fn source_address_of_another_machine_is_refused_at_start() {
     let mut wan = loopback(&[local(1)]);
     wan.source = Some(Ipv4Addr::new(192, 0, 2, 77));
-    match IcmpProber::start(&[wan], TIMEOUT) {
+    match IcmpProber::start(&[wan], TIMEOUT, SPREAD) {
         Err(ProbeError::NotPermitted) => {}
         Err(error @ ProbeError::Socket { .. }) => {
             assert!(error.to_string().contains("source address 192.0.2.77"), "{error}");
@@ -115,10 +121,10 @@ fn source_address_of_another_machine_is_refused_at_start() {
 #[test]
 fn too_many_wans_and_reflectors_are_refused() {
     let wans = vec![loopback(&[]); MAX_WANS + 1];
-    assert!(matches!(IcmpProber::start(&wans, TIMEOUT), Err(ProbeError::TooManyWans(5))));
+    assert!(matches!(IcmpProber::start(&wans, TIMEOUT, SPREAD), Err(ProbeError::TooManyWans(5))));
     let crowded = loopback(&[local(1); MAX_REFLECTORS + 1]);
     assert!(matches!(
-        IcmpProber::start(&[crowded], TIMEOUT),
+        IcmpProber::start(&[crowded], TIMEOUT, SPREAD),
         Err(ProbeError::TooManyReflectors { wan: 0, count: 4 })
     ));
 }

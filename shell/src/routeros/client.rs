@@ -13,7 +13,7 @@ use ureq::{Agent, Body};
 use wanctl_core::units::BitsPerSecond;
 
 use super::error::{RouterError, is_closed};
-use super::model::{self, Queue, QueueCounters, Record, RouterIdentity, Written};
+use super::model::{self, MangleRule, Queue, QueueCounters, Record, RouterIdentity, Written};
 use super::secret::Secret;
 
 /// The time limit for connecting, TLS handshake included. Small routers with a 4096-bit key have
@@ -227,6 +227,78 @@ impl Client {
             Ok(None) => Err(bad_reply(&request, "a queue without max-limit".to_owned())),
             Err(detail) => Err(bad_reply(&request, detail)),
         }
+    }
+
+    /// Finds the one mangle rule with exactly this comment.
+    ///
+    /// The comments are compared here: given a filter, some versions of the router answer with all
+    /// rules when the comment holds punctuation.
+    ///
+    /// # Errors
+    ///
+    /// [`RouterError::NoSuchRule`], [`RouterError::AmbiguousRule`], or a failed request.
+    pub fn find_rule(&self, comment: &str) -> Result<MangleRule, RouterError> {
+        let path = "/ip/firewall/mangle?.proplist=.id,comment,chain,action,disabled,invalid";
+        let request = "GET /ip/firewall/mangle";
+        let records = self.records("GET", path, None, request)?;
+        let has_comment =
+            |record: &&Record| model::text(record, "comment").as_deref() == Some(comment);
+        let matching = records
+            .iter()
+            .filter(has_comment)
+            .map(MangleRule::from_record)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|detail| bad_reply(request, detail))?;
+        let comment = comment.to_owned();
+        match <[MangleRule; 1]>::try_from(matching) {
+            Ok([only]) => Ok(only),
+            Err(none) if none.is_empty() => {
+                let comments = records.iter().filter_map(|rule| model::text(rule, "comment"));
+                let mut existing: Vec<String> = comments.filter(|text| !text.is_empty()).collect();
+                existing.dedup();
+                Err(RouterError::NoSuchRule { comment, existing })
+            }
+            Err(several) => {
+                let show =
+                    |rule: &MangleRule| format!("{} {} {}", rule.id, rule.chain, rule.action);
+                let rules = several.iter().map(show).collect();
+                Err(RouterError::AmbiguousRule { comment, rules })
+            }
+        }
+    }
+
+    /// Makes sure that a mangle rule is switched on, or off: looks, switches it if it must, and looks
+    /// again. A rule that is as it should be is not written.
+    ///
+    /// # Errors
+    ///
+    /// [`RouterError::NoSuchId`] and [`RouterError::OtherRule`] if `id` is not the rule with this
+    /// comment any more (nothing was switched then), or a failed request, after which the rule may be
+    /// on or off.
+    pub fn switch_rule(&self, id: &str, comment: &str, on: bool) -> Result<(), RouterError> {
+        if self.is_rule_on(id, comment)? == on {
+            return Ok(());
+        }
+        let path = format!("/ip/firewall/mangle/{id}");
+        let body = serde_json::json!({ "disabled": if on { "false" } else { "true" } });
+        self.one("PATCH", &path, Some(&body.to_string()))?;
+        if self.is_rule_on(id, comment)? == on {
+            Ok(())
+        } else {
+            Err(RouterError::RuleUnchanged { comment: comment.to_owned() })
+        }
+    }
+
+    fn is_rule_on(&self, id: &str, comment: &str) -> Result<bool, RouterError> {
+        let path = format!("/ip/firewall/mangle/{id}");
+        let record = self.get_one(&path)?;
+        let rule = MangleRule::from_record(&record)
+            .map_err(|detail| bad_reply(&format!("GET {path}"), detail))?;
+        if rule.comment != comment {
+            let expected = comment.to_owned();
+            return Err(RouterError::OtherRule { expected, found: rule.comment });
+        }
+        Ok(!rule.disabled)
     }
 
     fn get_one(&self, path: &str) -> Result<Record, RouterError> {

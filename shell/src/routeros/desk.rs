@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wanctl_core::tick::{CounterReading, MAX_WANS, Outcome, Reply, Tick};
+use wanctl_core::tick::{CounterReading, MAX_WANS, Outcome, Reply, SteeringReply, Tick};
 use wanctl_core::units::{Direction, PerDirection, WanId};
 
 use super::error::RouterError;
 use super::model::QueueCounters;
+use super::steer::{SteeringOrder, WaitingSteering};
 use super::worker::{FinalRate, RateOrder, RequestCounters, RouterStatus};
 use crate::clock;
 
@@ -33,6 +34,8 @@ pub(crate) struct Waiting {
 pub(crate) enum Work {
     /// Write a rate.
     Write(Waiting),
+    /// Switch the steering rules.
+    Steer(WaitingSteering),
     /// Nothing has to be written, and it is time to look at the queues.
     Look,
 }
@@ -58,6 +61,10 @@ struct State {
     readings: [PerDirection<Option<Reading>>; MAX_WANS],
     replies: VecDeque<Reply>,
     replies_dropped: u16,
+    /// There is one steering command at a time.
+    steering: Option<WaitingSteering>,
+    steering_reply: Option<SteeringReply>,
+    is_steering_off: bool,
     status: RouterStatus,
     fatal: Option<RouterError>,
     counters: RequestCounters,
@@ -81,6 +88,9 @@ impl Desk {
             readings: [PerDirection { download: None, upload: None }; MAX_WANS],
             replies: VecDeque::with_capacity(REPLIES_MAX),
             replies_dropped: 0,
+            steering: None,
+            steering_reply: None,
+            is_steering_off: false,
             status: RouterStatus::Connecting,
             fatal: None,
             counters: RequestCounters::default(),
@@ -122,6 +132,17 @@ impl Desk {
         self.changed.notify_all();
     }
 
+    /// Takes a steering order; one that has not been carried out yet is replaced, and answered as
+    /// failed.
+    pub(crate) fn give_steering(&self, order: SteeringOrder) {
+        let mut state = self.lock();
+        if let Some(replaced) = state.steering.replace(WaitingSteering::new(order)) {
+            state.steering_reply = Some(replaced.reply(false));
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
     /// Moves as many replies as the tick has room for, the others wait for the next one, and the
     /// latest counters with their age.
     pub(crate) fn drain(&self, tick: &mut Tick) {
@@ -129,6 +150,9 @@ impl Desk {
         while !tick.replies.is_full() {
             let Some(reply) = state.replies.pop_front() else { break };
             tick.push_reply(reply);
+        }
+        if let Some(reply) = state.steering_reply.take() {
+            tick.push_steering_reply(reply);
         }
         tick.inputs_dropped = tick.inputs_dropped.saturating_add(state.replies_dropped);
         state.replies_dropped = 0;
@@ -176,16 +200,16 @@ impl Desk {
 
     // The worker's side.
 
-    /// Waits for the most urgent order: cuts first, then the one whose slot waits longest; without
-    /// any, until it is time to look at the queues. `None` when the worker shall end.
+    /// Waits for the most urgent order: cuts first, then steering, then the raise whose slot waits
+    /// longest; without any, until it is time to look at the queues. `None` when the worker shall end.
     pub(crate) fn next_work(&self, look_due: Instant) -> Option<Work> {
         let mut state = self.lock();
         loop {
             if state.stop.is_some() {
                 return None;
             }
-            if let Some(waiting) = state.take_most_urgent() {
-                return Some(Work::Write(waiting));
+            if let Some(work) = state.take_work() {
+                return Some(work);
             }
             let left = look_due.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -220,6 +244,10 @@ impl Desk {
 
     pub(crate) fn reply(&self, waiting: &Waiting, outcome: Outcome) {
         self.lock().reply(waiting, outcome);
+    }
+
+    pub(crate) fn reply_steering(&self, reply: SteeringReply) {
+        self.lock().steering_reply = Some(reply);
     }
 
     pub(crate) fn set_status(&self, status: RouterStatus) {
@@ -264,6 +292,15 @@ impl Desk {
         self.lock().confirmed.push(held);
     }
 
+    pub(crate) fn confirm_steering_off(&self) {
+        self.lock().is_steering_off = true;
+    }
+
+    /// Returns whether the router confirmed that steering is off, before the end.
+    pub(crate) fn is_steering_off(&self) -> bool {
+        self.lock().is_steering_off
+    }
+
     pub(crate) fn end(&self) {
         self.lock().is_ended = true;
         self.changed.notify_all();
@@ -292,6 +329,17 @@ impl Reading {
 }
 
 impl State {
+    fn take_work(&mut self) -> Option<Work> {
+        let has_cut = {
+            let mut slots = self.slots.iter().flat_map(|wan| [&wan.download, &wan.upload]);
+            slots.any(|slot| slot.is_some_and(|waiting| waiting.is_cut))
+        };
+        match self.steering.take_if(|_| !has_cut) {
+            Some(waiting) => Some(Work::Steer(waiting)),
+            None => self.take_most_urgent().map(Work::Write),
+        }
+    }
+
     fn take_most_urgent(&mut self) -> Option<Waiting> {
         let slots = self.slots.iter_mut().flat_map(|wan| [&mut wan.download, &mut wan.upload]);
         let waiting = slots.filter(|slot| slot.is_some());
@@ -313,126 +361,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use embassy_time::Instant as Now;
-    use wanctl_core::units::{BitsPerSecond, CommandId};
-
-    use super::*;
-
-    fn order(id: u32, wan: u8, direction: Direction, is_cut: bool) -> RateOrder {
-        let rate = BitsPerSecond::from_mbps(10);
-        RateOrder { id: CommandId(id), wan: WanId(wan), direction, rate, is_cut }
-    }
-
-    fn taken(desk: &Desk) -> Vec<u32> {
-        let next = || desk.lock().take_most_urgent().map(|waiting| waiting.order.id.0);
-        std::iter::from_fn(next).collect()
-    }
-
-    fn drained(desk: &Desk) -> Vec<(u32, Outcome)> {
-        let mut tick = Tick::new(Now::from_micros(0));
-        desk.drain(&mut tick);
-        assert_eq!(tick.inputs_dropped, 0);
-        tick.replies.iter().map(|reply| (reply.id.0, reply.outcome)).collect()
-    }
-
-    #[test]
-    fn cuts_come_first_then_the_oldest() {
-        let desk = Desk::new();
-        desk.give(order(1, 0, Direction::Download, false));
-        desk.give(order(2, 0, Direction::Upload, false));
-        desk.give(order(3, 1, Direction::Download, true));
-        desk.give(order(4, 1, Direction::Upload, true));
-        assert_eq!(taken(&desk), [3, 4, 1, 2]);
-    }
-
-    #[test]
-    fn newer_order_replaces_keeps_the_place_and_answers_the_older() {
-        let desk = Desk::new();
-        desk.give(order(1, 0, Direction::Download, false));
-        desk.give(order(2, 0, Direction::Upload, false));
-        desk.give(order(3, 0, Direction::Download, false));
-        assert_eq!(drained(&desk), [(1, Outcome::Superseded)]);
-        assert_eq!(taken(&desk), [3, 2]);
-    }
-
-    #[test]
-    fn raise_that_replaces_an_unsent_cut_stays_as_urgent() {
-        let desk = Desk::new();
-        desk.give(order(1, 0, Direction::Upload, false));
-        desk.give(order(2, 0, Direction::Download, true));
-        desk.give(order(3, 0, Direction::Download, false));
-        assert_eq!(taken(&desk), [3, 1]);
-    }
-
-    #[test]
-    fn waiting_orders_are_left_alone_after_the_stop() {
-        let desk = Desk::new();
-        desk.give(order(1, 0, Direction::Download, true));
-        desk.stop(Vec::new(), Instant::now());
-        assert!(desk.next_work(Instant::now()).is_none());
-        assert!(desk.pause(Duration::MAX), "no pause outlasts the stop");
-    }
-
-    #[test]
-    fn what_has_to_be_written_goes_before_a_look_that_is_due() {
-        let desk = Desk::new();
-        let due = Instant::now();
-        desk.give(order(1, 0, Direction::Download, false));
-        assert!(matches!(desk.next_work(due), Some(Work::Write(_))));
-        assert!(matches!(desk.next_work(due), Some(Work::Look)));
-    }
-
-    #[test]
-    fn a_tick_gets_the_latest_counters_once_with_their_age() {
-        let desk = Desk::new();
-        let counters =
-            |bytes| QueueCounters { bytes, dropped: 2, queued_bytes: 3, queued_packets: 4 };
-        desk.counted(1, Direction::Upload, counters(10), 1_000_000);
-        desk.counted(1, Direction::Upload, counters(11), 2_000_000);
-        desk.counted(MAX_WANS, Direction::Upload, counters(12), 2_000_000);
-        let mut tick = Tick::new(Now::from_micros(7_500));
-        desk.drain(&mut tick);
-        let expected = CounterReading {
-            wan: WanId(1),
-            direction: Direction::Upload,
-            delivered_bytes: 11,
-            dropped_packets: 2,
-            backlog_bytes: 3,
-            backlog_packets: 4,
-            age_us: 5_500,
-        };
-        assert_eq!(tick.counters.as_slice(), [expected]);
-        tick.reset(Now::from_micros(9_000));
-        desk.drain(&mut tick);
-        assert!(tick.counters.is_empty());
-    }
-
-    #[test]
-    fn order_for_an_unknown_wan_fails_at_once() {
-        let desk = Desk::new();
-        desk.give(order(1, 200, Direction::Download, true));
-        assert_eq!(drained(&desk), [(1, Outcome::Failed)]);
-    }
-
-    #[test]
-    fn replies_beyond_one_tick_come_with_the_next() {
-        let desk = Desk::new();
-        for id in 0..=20 {
-            desk.give(order(id, 0, Direction::Download, false));
-        }
-        assert_eq!(drained(&desk).len(), 16);
-        assert_eq!(drained(&desk).len(), 4);
-    }
-
-    #[test]
-    fn too_many_replies_are_counted() {
-        let desk = Desk::new();
-        for id in 0..=u32::try_from(REPLIES_MAX).unwrap() + 3 {
-            desk.give(order(id, 0, Direction::Download, false));
-        }
-        let mut tick = Tick::new(Now::from_micros(0));
-        desk.drain(&mut tick);
-        assert_eq!(tick.inputs_dropped, 3);
-    }
-}
+mod tests;

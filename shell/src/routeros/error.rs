@@ -69,6 +69,32 @@ pub enum RouterError {
         /// The ids of the queues.
         ids: Vec<String>,
     },
+    /// No mangle rule has this comment.
+    NoSuchRule {
+        /// The comment.
+        comment: String,
+        /// The comments that exist.
+        existing: Vec<String>,
+    },
+    /// Several mangle rules have this comment.
+    AmbiguousRule {
+        /// The comment.
+        comment: String,
+        /// What tells the rules apart: id, chain and action of each.
+        rules: Vec<String>,
+    },
+    /// The id now belongs to another rule.
+    OtherRule {
+        /// The comment that was meant.
+        expected: String,
+        /// The comment that answered.
+        found: String,
+    },
+    /// A rule was switched and does not show it.
+    RuleUnchanged {
+        /// Its comment.
+        comment: String,
+    },
     /// The router knows no object of this id (404).
     NoSuchId {
         /// The request.
@@ -109,13 +135,17 @@ impl RouterError {
             | Self::Unauthorized { .. }
             | Self::NotPermitted { .. }
             | Self::NoSuchQueue { .. }
-            | Self::AmbiguousQueue { .. } => true,
+            | Self::AmbiguousQueue { .. }
+            | Self::NoSuchRule { .. }
+            | Self::AmbiguousRule { .. } => true,
             Self::Unreachable { .. }
             | Self::Timeout { .. }
             | Self::ClockBehindCertificate { .. }
             | Self::Tls { .. }
             | Self::NoSuchId { .. }
             | Self::OtherQueue { .. }
+            | Self::OtherRule { .. }
+            | Self::RuleUnchanged { .. }
             | Self::Refused { .. }
             | Self::BadReply { .. } => false,
         }
@@ -128,14 +158,18 @@ impl RouterError {
             Self::NotPermitted { .. }
                 | Self::NoSuchId { .. }
                 | Self::OtherQueue { .. }
+                | Self::NoSuchRule { .. }
+                | Self::AmbiguousRule { .. }
+                | Self::OtherRule { .. }
+                | Self::RuleUnchanged { .. }
                 | Self::Refused { .. }
                 | Self::BadReply { .. }
         )
     }
 
-    /// Returns whether a remembered queue id has become wrong.
+    /// Returns whether a remembered id has become wrong.
     pub(crate) const fn is_stale_id(&self) -> bool {
-        matches!(self, Self::NoSuchId { .. } | Self::OtherQueue { .. })
+        matches!(self, Self::NoSuchId { .. } | Self::OtherQueue { .. } | Self::OtherRule { .. })
     }
 
     /// Sorts a failure of the transport.
@@ -245,6 +279,20 @@ impl RouterError {
                 ids.len(),
                 ids.join(", ")
             ),
+            Self::NoSuchRule { comment, existing } => write_no_such_rule(f, comment, existing),
+            Self::AmbiguousRule { comment, rules } => write!(
+                f,
+                "the router has {} mangle rules with the comment {comment:?} ({}); hint: give all \
+                 but one another comment",
+                rules.len(),
+                rules.join(", ")
+            ),
+            Self::OtherRule { expected, found } => {
+                write!(f, "the mangle rule that was {expected:?} is now {found:?}")
+            }
+            Self::RuleUnchanged { comment } => {
+                write!(f, "the mangle rule {comment:?} was switched and does not show it")
+            }
             Self::NoSuchId { request } => {
                 write!(f, "the router knows no such object any more: {request}")
             }
@@ -292,9 +340,27 @@ fn write_no_such_queue(f: &mut fmt::Formatter<'_>, name: &str, existing: &[Strin
     if existing.is_empty() {
         return f.write_str("; hint: the tree is empty; create the queue first");
     }
-    let shown: Vec<_> = existing.iter().take(NAMES_SHOWN_MAX).map(String::as_str).collect();
-    let more = if existing.len() > NAMES_SHOWN_MAX { ", ..." } else { "" };
-    write!(f, "; hint: it has {}{more}", shown.join(", "))
+    write!(f, "; hint: it has {}", list(existing))
+}
+
+fn write_no_such_rule(
+    f: &mut fmt::Formatter<'_>,
+    comment: &str,
+    existing: &[String],
+) -> fmt::Result {
+    write!(f, "the router has no rule with the comment {comment:?} in /ip/firewall/mangle")?;
+    if existing.is_empty() {
+        return f
+            .write_str("; hint: no rule there has a comment; add the rule, or a comment to it");
+    }
+    write!(f, "; hint: the comments there are {}", list(existing))
+}
+
+/// Returns the first few names.
+fn list(names: &[String]) -> String {
+    let shown: Vec<_> = names.iter().take(NAMES_SHOWN_MAX).map(String::as_str).collect();
+    let more = if names.len() > NAMES_SHOWN_MAX { ", ..." } else { "" };
+    format!("{}{more}", shown.join(", "))
 }
 
 impl std::error::Error for RouterError {}

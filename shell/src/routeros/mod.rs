@@ -7,13 +7,15 @@ mod error;
 mod model;
 mod secret;
 mod serve;
+mod steer;
 mod watch;
 mod worker;
 
 pub use client::{Client, RouterTarget, TlsTrust, check_url, check_user};
 pub use error::RouterError;
-pub use model::{Queue, QueueCounters, RouterIdentity, Written};
+pub use model::{MangleRule, Queue, QueueCounters, RouterIdentity, Written};
 pub use secret::Secret;
+pub use steer::{SteeringOrder, SteeringRule, SteeringRules};
 pub use watch::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
 pub use worker::{FinalRate, FinishReport, RateOrder, RequestCounters, RouterStatus, RouterWorker};
 

@@ -84,14 +84,8 @@ impl QueueCounters {
 impl Queue {
     /// Reads a record; `Err` names what is missing or malformed.
     pub(crate) fn from_record(record: &Record) -> Result<Self, String> {
-        let id = text(record, ".id").ok_or("a queue without .id")?;
-        // It becomes part of a URL.
-        let digits = id.strip_prefix('*').unwrap_or_default();
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(format!("a malformed .id {id:?}"));
-        }
         Ok(Self {
-            id,
+            id: id(record).map_err(|what| format!("a queue {what}"))?,
             name: text(record, "name").ok_or("a queue without name")?,
             max_limit: max_limit(record)?.unwrap_or(BitsPerSecond::ZERO),
             queue_type: text(record, "queue").unwrap_or_default(),
@@ -101,6 +95,48 @@ impl Queue {
             counters: QueueCounters::from_record(record),
         })
     }
+}
+
+/// One rule of `/ip/firewall/mangle`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MangleRule {
+    /// The router's id, as `*1`.
+    pub id: String,
+    /// The comment; rules have no names. Empty if there is none.
+    pub comment: String,
+    /// Where it stands, as `prerouting`; empty if not told.
+    pub chain: String,
+    /// What it does, as `mark-connection`; empty if not told.
+    pub action: String,
+    /// Whether it is switched off.
+    pub disabled: bool,
+    /// Whether it does nothing because something it refers to is gone.
+    pub invalid: bool,
+}
+
+impl MangleRule {
+    /// Reads a record; `Err` names what is missing or malformed.
+    pub(crate) fn from_record(record: &Record) -> Result<Self, String> {
+        Ok(Self {
+            id: id(record).map_err(|what| format!("a rule {what}"))?,
+            comment: text(record, "comment").unwrap_or_default(),
+            chain: text(record, "chain").unwrap_or_default(),
+            action: text(record, "action").unwrap_or_default(),
+            disabled: flag(record, "disabled"),
+            invalid: flag(record, "invalid"),
+        })
+    }
+}
+
+/// Reads the id of a record; `Err` says what is wrong with it.
+fn id(record: &Record) -> Result<String, String> {
+    let id = text(record, ".id").ok_or("without .id")?;
+    // It becomes part of a URL.
+    let digits = id.strip_prefix('*').unwrap_or_default();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(format!("with a malformed .id {id:?}"));
+    }
+    Ok(id)
 }
 
 /// Reads `max-limit` of a record; `Err` if it is there but not a rate.

@@ -1,5 +1,6 @@
 //! The worker thread: first contact, serving orders, the last writes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,9 @@ use super::client::Client;
 use super::desk::{Desk, Waiting, Work};
 use super::error::RouterError;
 use super::model::{Queue, RouterIdentity, Written};
+use super::steer::{Steerer, SteeringRules};
 use super::watch::Watch;
-use super::worker::RouterStatus;
+use super::worker::{FinalRate, RouterStatus};
 use crate::clock;
 
 /// The pause after the first failure of an episode. Long enough for the router's web server to
@@ -35,6 +37,13 @@ impl BackOff {
         self.0 = pause.saturating_mul(2).min(BACK_OFF_MAX);
         pause
     }
+}
+
+/// What is left to do before the end.
+#[derive(Debug, Clone, Copy)]
+enum Last {
+    Rate(FinalRate),
+    SteeringOff,
 }
 
 /// A queue to be controlled.
@@ -63,12 +72,13 @@ struct Failing {
 pub(crate) struct Server {
     client: Client,
     pub(crate) targets: Vec<PerDirection<Target>>,
+    pub(crate) steerer: Steerer,
     pub(crate) desk: Arc<Desk>,
     pub(crate) watch: Watch,
     /// Known after the first contact.
     identity: Option<RouterIdentity>,
     /// Whether any write has ever succeeded.
-    has_written: bool,
+    pub(crate) has_written: bool,
     failing: Option<Failing>,
     back_off: BackOff,
 }
@@ -77,6 +87,7 @@ impl Server {
     pub(crate) fn new(
         client: Client,
         queues: Vec<PerDirection<String>>,
+        steering: SteeringRules,
         watch: Watch,
         desk: Arc<Desk>,
     ) -> Self {
@@ -88,6 +99,7 @@ impl Server {
         Self {
             client,
             targets,
+            steerer: Steerer::new(steering),
             desk,
             watch,
             identity: None,
@@ -128,6 +140,7 @@ impl Server {
         while let Some(work) = self.desk.next_work(self.watch.due()) {
             match work {
                 Work::Write(waiting) => self.carry_out(&waiting)?,
+                Work::Steer(waiting) => self.carry_out_steering(&waiting)?,
                 Work::Look => self.look(),
             }
         }
@@ -159,36 +172,56 @@ impl Server {
         self.desk.pause(self.back_off.next());
     }
 
-    /// Writes each final rate until it is confirmed, waiting cannot help, or the time is over.
+    /// Switches steering off and writes each final rate, until it is confirmed, waiting cannot help,
+    /// or the time is over.
     fn write_final_rates(&mut self) {
-        let Some((mut open, deadline)) = self.desk.final_rates() else { return };
+        let Some((rates, deadline)) = self.desk.final_rates() else { return };
         self.back_off = BackOff::new();
-        while let Some((wan, direction, rate)) = open.pop_front() {
+        let steering = self.steerer.leaves_something().then_some(Last::SteeringOff);
+        let mut open: VecDeque<Last> =
+            steering.into_iter().chain(rates.into_iter().map(Last::Rate)).collect();
+        while let Some(last) = open.pop_front() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            let written = self.ensure_contact().and_then(|()| self.write(wan, direction, rate));
-            match written {
-                Ok(held) => self.desk.confirm((wan, direction, held)),
-                Err(error) => {
-                    let queue = self.target(usize::from(wan.0), direction);
-                    let queue = queue.map(|target| target.name.as_str()).unwrap_or_default();
-                    tracing::warn!(queue, %error, "the final rate is not confirmed");
-                    if !error.is_fatal() {
-                        open.push_back((wan, direction, rate));
-                        std::thread::sleep(self.back_off.next().min(left));
+            let done = self.ensure_contact().and_then(|()| self.write_last(last));
+            if let Err(error) = done {
+                match last {
+                    Last::Rate((wan, direction, _)) => {
+                        let queue = self.target(usize::from(wan.0), direction);
+                        let queue = queue.map(|target| target.name.as_str()).unwrap_or_default();
+                        tracing::warn!(queue, %error, "the final rate is not confirmed");
                     }
+                    Last::SteeringOff => tracing::warn!(%error, "steering is not confirmed off"),
+                }
+                if !error.is_fatal() {
+                    open.push_back(last);
+                    std::thread::sleep(self.back_off.next().min(left));
                 }
             }
         }
+    }
+
+    fn write_last(&mut self, last: Last) -> Result<(), RouterError> {
+        match last {
+            Last::Rate((wan, direction, rate)) => {
+                let held = self.write(wan, direction, rate)?;
+                self.desk.confirm((wan, direction, held));
+            }
+            Last::SteeringOff => {
+                self.steer(None)?;
+                self.desk.confirm_steering_off();
+            }
+        }
+        Ok(())
     }
 
     fn ensure_contact(&mut self) -> Result<(), RouterError> {
         if self.identity.is_some() { Ok(()) } else { self.look_up_everything() }
     }
 
-    /// Finds the router and all queues; nothing is written before this has succeeded once.
+    /// Finds the router, all queues and all steering rules; nothing is written before this has succeeded once.
     fn look_up_everything(&mut self) -> Result<(), RouterError> {
         let identity = self.call(Client::identify)?;
         for wan in 0..self.targets.len() {
@@ -196,6 +229,7 @@ impl Server {
                 self.look_up(wan, direction)?;
             }
         }
+        self.look_up_rules()?;
         let RouterIdentity { name, version, board } = &identity;
         tracing::info!(name, version, board, "router found");
         self.identity = Some(identity);

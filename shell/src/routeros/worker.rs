@@ -13,6 +13,7 @@ use super::desk::Desk;
 use super::error::RouterError;
 use super::model::RouterIdentity;
 use super::serve::Server;
+use super::steer::{SteeringOrder, SteeringRules};
 use super::watch::Watch;
 use crate::config::show_rate;
 
@@ -91,8 +92,19 @@ pub struct FinishReport {
     pub confirmed: Vec<FinalRate>,
     /// Final rates that were not confirmed; the router may hold them or the rates before.
     pub unconfirmed: Vec<FinalRate>,
+    /// Whether all steering rules are switched off, as the router said itself; `None` when there was
+    /// nothing to switch off.
+    pub steering_off: Option<bool>,
     /// Whether the deadline passed during a request. Its thread was left behind.
     pub timed_out: bool,
+}
+
+impl FinishReport {
+    /// Returns whether the router holds everything it was left with, as it said itself.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.unconfirmed.is_empty() && self.steering_off != Some(false)
+    }
 }
 
 impl fmt::Display for FinishReport {
@@ -108,11 +120,16 @@ impl fmt::Display for FinishReport {
             (confirmed, []) => write!(f, "the router holds {}", list(confirmed))?,
             (_, unconfirmed) => write!(f, "not confirmed by the router: {}", list(unconfirmed))?,
         }
+        match self.steering_off {
+            Some(true) => f.write_str("; steering is off")?,
+            Some(false) => f.write_str("; steering is not confirmed off")?,
+            None => {}
+        }
         if self.timed_out { f.write_str("; a request was still unanswered") } else { Ok(()) }
     }
 }
 
-/// Writes shaper rates to one router, on a thread of its own, one request at a time.
+/// Writes shaper rates and steering rules to one router, on a thread of its own, one request at a time.
 ///
 /// Dropping it without [`RouterWorker::finish`] ends the thread after the request in flight and
 /// does not wait for that.
@@ -120,10 +137,12 @@ impl fmt::Display for FinishReport {
 pub struct RouterWorker {
     desk: Arc<Desk>,
     thread: Option<JoinHandle<()>>,
+    has_steering: bool,
 }
 
 impl RouterWorker {
-    /// Starts the thread, which looks up the router and every queue before the first write.
+    /// Starts the thread, which looks up the router, every queue and every steering rule before the
+    /// first write.
     ///
     /// `queues` holds the queue names per WAN, the position being the [`WanId`]. Their counters are
     /// read about every `counter_interval`, between writes.
@@ -134,19 +153,26 @@ impl RouterWorker {
     pub fn start(
         client: Client,
         queues: Vec<PerDirection<String>>,
+        steering: SteeringRules,
         counter_interval: Duration,
     ) -> io::Result<Self> {
         let desk = Arc::new(Desk::new());
         let watch = Watch::new(counter_interval);
-        let server = Server::new(client, queues, watch, Arc::clone(&desk));
+        let server = Server::new(client, queues, steering, watch, Arc::clone(&desk));
+        let has_steering = server.steerer.leaves_something();
         let thread = Builder::new().name("router".to_owned()).spawn(move || server.run())?;
-        Ok(Self { desk, thread: Some(thread) })
+        Ok(Self { desk, thread: Some(thread), has_steering })
     }
 
     /// Takes an order; never blocks and allocates nothing. An order of the same direction that has
     /// not been sent yet is replaced and answered as superseded.
     pub fn set_rate(&self, order: RateOrder) {
         self.desk.give(order);
+    }
+
+    /// Takes a steering order; never blocks and allocates nothing.
+    pub fn steer(&self, order: SteeringOrder) {
+        self.desk.give_steering(order);
     }
 
     /// Moves replies into the tick, as many as it has room for, and the latest counters.
@@ -181,7 +207,7 @@ impl RouterWorker {
         self.desk.fatal()
     }
 
-    /// Takes no more orders, writes the final rates after the request in flight, and ends the
+    /// Takes no more orders, switches steering off and writes the final rates after the request in flight, and ends the
     /// thread. Returns at the deadline even if the router never answers.
     #[must_use]
     pub fn finish(mut self, final_rates: Vec<FinalRate>, deadline: Instant) -> FinishReport {
@@ -193,7 +219,8 @@ impl RouterWorker {
         let is_open =
             |rate: &FinalRate| !confirmed.iter().any(|held| (held.0, held.1) == (rate.0, rate.1));
         let unconfirmed = final_rates.into_iter().filter(is_open).collect();
-        FinishReport { confirmed, unconfirmed, timed_out: !is_ended }
+        let steering_off = self.has_steering.then(|| self.desk.is_steering_off());
+        FinishReport { confirmed, unconfirmed, steering_off, timed_out: !is_ended }
     }
 }
 

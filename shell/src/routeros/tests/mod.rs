@@ -2,6 +2,7 @@
 
 mod client;
 mod server;
+mod steering;
 mod tls;
 mod worker;
 

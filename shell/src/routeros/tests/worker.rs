@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use wanctl_core::tick::{Outcome, Tick};
 use wanctl_core::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
 
-use super::super::{RateOrder, RouterError, RouterStatus, RouterWorker};
+use super::super::{RateOrder, RouterError, RouterStatus, RouterWorker, SteeringRules};
 use super::server::{Answer, FakeRouter, Request};
 use super::*;
 
@@ -19,8 +19,10 @@ use Direction::{Download, Upload};
 
 fn start(url: &str) -> RouterWorker {
     let queues = PerDirection { download: "down".to_owned(), upload: "up".to_owned() };
+    let steering = SteeringRules::default();
     // No looks at the counters within a test.
-    RouterWorker::start(client(url), vec![queues], Duration::from_secs(3600)).unwrap()
+    let interval = Duration::from_secs(3600);
+    RouterWorker::start(client(url), vec![queues], steering, interval).unwrap()
 }
 
 fn order(id: u32, direction: Direction, mbps: u64, is_cut: bool) -> RateOrder {
