@@ -9,9 +9,10 @@
 use embassy_time::{Duration, Instant};
 use wanctl_core::config::{BlindMode, Checks, Config, Quirks};
 use wanctl_core::outputs::{Action, Outputs};
+use wanctl_core::steering::SteeringQuirks;
 use wanctl_core::tick::{
     CheckKind, ConnectivityReport, CounterReading, LinkFact, MAX_LOSSES, MAX_REPLIES, MAX_SAMPLES,
-    OperState, Outcome, ProbeLoss, Reply, RttSample, Tick,
+    OperState, Outcome, ProbeLoss, Reply, RttSample, SteeringReply, Tick,
 };
 use wanctl_core::units::{BitsPerSecond, CommandId, Direction, ReflectorId, RttNanos, WanId};
 
@@ -64,6 +65,12 @@ pub struct HostileLine {
     mood: Mood,
     mood_steps: u64,
     steps: u64,
+    /// The drop counters of this session stand still, as they do on some routers.
+    has_no_drops: bool,
+    /// The rules of this session's router can hardly be switched.
+    has_bad_rules: bool,
+    /// The router says nothing at all while it misbehaves.
+    is_mute: bool,
     /// How far the clock of the ticks has run away from the line's.
     ahead: i64,
     tick: Tick,
@@ -76,9 +83,12 @@ impl HostileLine {
         Self {
             line: SyntheticLine::new(config),
             random: Random::new(session + 1),
-            mood: Mood::Calm,
-            mood_steps: 100,
+            mood: Mood::Queue,
+            mood_steps: QUEUE_STEPS,
             steps: 0,
+            has_no_drops: session.is_multiple_of(2),
+            has_bad_rules: session.is_multiple_of(3),
+            is_mute: false,
             ahead: 0,
             tick: Tick::new(Instant::MIN),
         }
@@ -88,6 +98,7 @@ impl HostileLine {
         self.mood_steps -= 1;
         if self.mood_steps == 0 {
             self.mood = *self.random.of(&MOODS);
+            self.is_mute = self.random.below(2) == 0;
             self.mood_steps = match self.mood {
                 Mood::Queue => QUEUE_STEPS,
                 _ => 1 + self.random.below(MOOD_STEPS),
@@ -96,10 +107,16 @@ impl HostileLine {
     }
 
     fn spoil(&mut self, outputs: &Outputs) {
+        if self.has_bad_rules {
+            self.tick.steering_replies.clear();
+            if !self.is_mute {
+                self.answer_steering(outputs);
+            }
+        }
         match self.mood {
-            Mood::Calm => self.read_counters(),
+            Mood::Calm => self.read_counters(0),
             Mood::Queue => {
-                self.read_counters();
+                self.read_counters(2000);
                 let queue = self.random.below(4_000_000_000);
                 for sample in &mut self.tick.samples {
                     sample.rtt = RttNanos::new(sample.rtt.get() + queue);
@@ -110,16 +127,22 @@ impl HostileLine {
             Mood::Router => self.answer_wrongly(outputs),
             Mood::Links => self.move_links(),
             Mood::Clock => self.jump(),
-            Mood::Flood => self.flood(),
+            Mood::Flood => {
+                self.flood();
+                self.answer_steering(outputs);
+            }
         }
     }
 
-    fn read_counters(&mut self) {
+    fn read_counters(&mut self, backlog_packets: u32) {
+        if self.has_no_drops {
+            self.tick.counters.clear();
+        }
         let delivered_bytes = self.steps.wrapping_mul(60_000);
         for wan in (0..4).map(WanId) {
             let direction = self.random.direction();
             let age_us = self.random.any32();
-            let (dropped_packets, backlog_bytes, backlog_packets) = (0, 0, 0);
+            let (dropped_packets, backlog_bytes) = (0, 0);
             self.tick.push_counters(CounterReading {
                 wan,
                 direction,
@@ -144,6 +167,10 @@ impl HostileLine {
 
     fn answer_wrongly(&mut self, outputs: &Outputs) {
         self.tick.replies.clear();
+        self.tick.steering_replies.clear();
+        if self.is_mute {
+            return;
+        }
         for action in &outputs.actions {
             if let Action::SetRate { id, wan, direction, .. } = *action {
                 for _ in 0..self.random.below(3) {
@@ -153,6 +180,21 @@ impl HostileLine {
             }
         }
         self.reply();
+        self.answer_steering(outputs);
+    }
+
+    /// Says anything about steering: nothing, twice, or about a command that nobody gave.
+    fn answer_steering(&mut self, outputs: &Outputs) {
+        let commanded = outputs.actions.iter().find_map(|action| match *action {
+            Action::SetSteering { id, .. } => Some(id),
+            _ => None,
+        });
+        for _ in 0..self.random.below(4) {
+            let any = CommandId(u32::try_from(self.random.below(2000)).unwrap_or_default());
+            let id = commanded.filter(|_| self.random.below(4) > 0).unwrap_or(any);
+            let (succeeded, took_us) = (self.random.below(2) == 0, self.random.any32());
+            self.tick.push_steering_reply(SteeringReply { id, succeeded, took_us });
+        }
     }
 
     fn move_links(&mut self) {
@@ -260,6 +302,19 @@ pub fn config(base: &Config, session: u64) -> Config {
             limiter_delays_cuts: session % 6 == 5,
             baseline_freezes_for_ever: session % 6 == 4,
         };
+    }
+    if let Some(steering) = &mut config.steering {
+        steering.tick = config.tick;
+        steering.dry_run = session % 6 == 3;
+        if let Some(confidence) = &mut steering.confidence {
+            confidence.dry_run = session % 6 == 1;
+        }
+        if session % 3 == 2 {
+            steering.confidence = None;
+        }
+        if session % 6 == 5 {
+            steering.quirks = SteeringQuirks::REFERENCE;
+        }
     }
     config
 }

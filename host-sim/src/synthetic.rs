@@ -14,6 +14,7 @@ use wanctl_core::controller::Controller;
 use wanctl_core::example;
 use wanctl_core::fixed::ticks_covering;
 use wanctl_core::outputs::{Action, Outputs};
+use wanctl_core::steering::{ConfidenceConfig, SteeringConfig};
 use wanctl_core::tick::{
     CheckKind, ConnectivityReport, CounterReading, MAX_WANS, Outcome, ProbeLoss, Reply, RttSample,
     SteeringReply, Tick,
@@ -83,7 +84,7 @@ pub fn config() -> Config {
     config_of(2)
 }
 
-/// Returns the configuration of so many lines, all alike.
+/// Returns the configuration of so many lines, all alike, with steering between them.
 #[must_use]
 pub fn config_of(wans: usize) -> Config {
     let mut config = example::config();
@@ -95,6 +96,13 @@ pub fn config_of(wans: usize) -> Config {
         (download.step_up, upload.step_up) = (mbps(1), BitsPerSecond::new(200_000));
         let wan = *wan;
         config.wans = std::iter::repeat_n(wan, wans.min(MAX_WANS)).collect();
+    }
+    if wans > 1 {
+        let ids: Vec<WanId> = (0..).map(WanId).take(config.wans.len()).collect();
+        let mut steering = SteeringConfig::new(&ids, config.tick);
+        steering.confidence =
+            Some(ConfidenceConfig { dry_run: false, ..ConfidenceConfig::DEFAULT });
+        config.steering = Some(steering);
     }
     config
 }
@@ -321,8 +329,7 @@ impl RepeatedSteps {
     ///
     /// When the configuration does not work.
     pub fn new(wans: usize) -> Result<Self> {
-        let mut config = config();
-        config.wans.truncate(wans);
+        let config = config_of(wans);
         let fresh: Box<Controller> = Box::new(Controller::new(&config)?);
         let (mut controller, mut outputs) = (fresh.clone(), Outputs::new());
         let mut line = SyntheticLine::new(&config);

@@ -9,7 +9,7 @@ use wanctl_sim::hostile::{self, HostileLine, SESSION_STEPS};
 use wanctl_sim::synthetic::{self, Line};
 
 /// Every kind of event but those of a restart with a kept state, which is no input of a step.
-const EVENTS: [&str; 18] = [
+const EVENTS: [&str; 26] = [
     "ZoneChanged",
     "RateChanged",
     "RateConfirmed",
@@ -28,6 +28,14 @@ const EVENTS: [&str; 18] = [
     "InputsDropped",
     "LinkChanged",
     "ConnectivityChecked",
+    "SteeringCommanded",
+    "SteeringConfirmed",
+    "SteeringFailed",
+    "SteeringTimedOut",
+    "SteeringRefused",
+    "SteeringFlapping",
+    "SteeringDropsUseless",
+    "SteeringWouldChange",
 ];
 
 #[test]
