@@ -38,6 +38,10 @@ pub struct Controller<const WANS: usize = MAX_WANS> {
 }
 
 impl<const WANS: usize> Controller<WANS> {
+    /// One WAN has nothing to steer to. As a constant this leaves all of steering out of an image for
+    /// one WAN.
+    const CAN_STEER: bool = WANS > 1;
+
     /// Makes a controller that has not seen a tick yet.
     ///
     /// # Errors
@@ -90,7 +94,7 @@ impl<const WANS: usize> Controller<WANS> {
             let _full = self.wans.push(Wan::new(id, wan, config.tick));
         }
         self.histories.begin(config);
-        if let Some(steering) = &config.steering {
+        if let Some(steering) = config.steering.as_ref().filter(|_| Self::CAN_STEER) {
             let _full = self.steering.push(Steering::new(steering));
         }
         Ok(())
@@ -121,7 +125,8 @@ impl<const WANS: usize> Controller<WANS> {
 
     /// Lets steering look at what all WANs have seen.
     fn steer(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) {
-        let Some(steering) = self.steering.first_mut() else { return };
+        let steering = self.steering.first_mut().filter(|_| Self::CAN_STEER);
+        let Some(steering) = steering else { return };
         for reply in &tick.steering_replies {
             steering.answer(now, reply, out);
         }
@@ -237,7 +242,8 @@ impl<const WANS: usize> Controller<WANS> {
         for wan in &self.wans {
             snapshot.push(wan.snapshot());
         }
-        snapshot.steering = self.steering.first().map(Steering::snapshot);
+        let steering = self.steering.first().filter(|_| Self::CAN_STEER);
+        snapshot.steering = steering.map(Steering::snapshot);
         snapshot
     }
 }

@@ -38,7 +38,7 @@ fn place(bench: &Bench, line: u32, column: u32) -> String {
 fn an_unknown_key_is_named_with_its_place_and_the_known_keys() {
     let bench = Bench::new();
     bench.edit("name = \"cable\"", "name = \"cable\"\ncolour = \"green\"");
-    let place = place(&bench, 13, 1) + "wan.colour";
+    let place = place(&bench, 14, 1) + "wan.colour";
     let known = "known here: checks, classic, download, fwmark, interface, link, name, reflectors, source-address, upload";
     expect_config_refused(&bench, ExitReason::ConfigText, &[&place, "unknown key", known]);
 }
@@ -47,8 +47,8 @@ fn an_unknown_key_is_named_with_its_place_and_the_known_keys() {
 fn a_misspelt_key_is_recognised() {
     let bench = Bench::new();
     bench.edit("ceiling = \"38000k\"", "cieling = \"38000k\"");
-    let misspelt = place(&bench, 17, 1) + "wan.download.cieling";
-    let missing = place(&bench, 15, 1) + "wan.download.ceiling";
+    let misspelt = place(&bench, 18, 1) + "wan.download.cieling";
+    let missing = place(&bench, 16, 1) + "wan.download.ceiling";
     let pieces = [&*misspelt, "did you mean `ceiling`?", &*missing, "required and missing"];
     expect_config_refused(&bench, ExitReason::ConfigText, &pieces);
 }
@@ -57,7 +57,7 @@ fn a_misspelt_key_is_recognised() {
 fn a_floor_above_its_ceiling_is_refused_with_both_rates() {
     let bench = Bench::new();
     bench.edit("floor = \"8000k\"", "floor = \"39M\"");
-    let place = place(&bench, 18, 9) + "wan.download.floor = \"39 Mbit/s\"";
+    let place = place(&bench, 19, 9) + "wan.download.floor = \"39 Mbit/s\"";
     let rule = "must not be above wan.download.ceiling (38 Mbit/s)";
     expect_config_refused(&bench, ExitReason::ConfigValue, &[&place, rule]);
 }
@@ -78,8 +78,8 @@ fn all_problems_of_a_file_are_reported_and_the_most_basic_decides_the_exit_code(
         .edit("user = \"wanctl\"\n", "")
         .edit("floor = \"2500k\"", "floor = \"2500 apples\"");
     bench.remove_file("router-ca.pem");
-    let places = [place(&bench, 1, 12), place(&bench, 5, 1), place(&bench, 8, 11)];
-    let last = place(&bench, 22, 9) + "wan.upload.floor = \"2500 apples\"";
+    let places = [place(&bench, 1, 12), place(&bench, 6, 1), place(&bench, 9, 11)];
+    let last = place(&bench, 23, 9) + "wan.upload.floor = \"2500 apples\"";
     let [first, second, third] = &places;
     let pieces = [&**first, &**second, "router.user", &**third, &*last, "expected a rate such as"];
     expect_config_refused(&bench, ExitReason::ConfigText, &pieces);
@@ -89,7 +89,7 @@ fn all_problems_of_a_file_are_reported_and_the_most_basic_decides_the_exit_code(
 fn a_file_that_is_not_toml_is_refused_at_the_place() {
     let bench = Bench::new();
     bench.edit("[router]", "[router");
-    let place = place(&bench, 5, 8) + "not valid TOML";
+    let place = place(&bench, 6, 8) + "not valid TOML";
     expect_config_refused(&bench, ExitReason::ConfigText, &[&place]);
 }
 
@@ -104,7 +104,7 @@ fn a_configuration_that_is_not_there_is_named() {
 #[test]
 fn a_missing_or_empty_password_is_refused_with_advice() {
     let bench = Bench::new();
-    let place = place(&bench, 8, 17) + "router.password-file = \"password\"";
+    let place = place(&bench, 9, 17) + "router.password-file = \"password\"";
     let pieces = [&*place, "the router's password is missing", "chmod it 600"];
     bench.write_file("password", "\n");
     expect_config_refused(&bench, ExitReason::PasswordMissing, &pieces);
@@ -116,7 +116,7 @@ fn a_missing_or_empty_password_is_refused_with_advice() {
 #[test]
 fn a_ca_file_that_is_missing_or_no_certificate_is_refused() {
     let bench = Bench::new();
-    let place = place(&bench, 9, 11) + "router.ca-file = \"router-ca.pem\"";
+    let place = place(&bench, 10, 11) + "router.ca-file = \"router-ca.pem\"";
     let pieces = [&*place, "the CA certificate cannot be used", "export-certificate"];
     bench.write_file("router-ca.pem", "this is no certificate\n");
     expect_config_refused(&bench, ExitReason::CaUnreadable, &pieces);
@@ -267,6 +267,9 @@ fn run_as_nobody(bench: &Bench, namespace: &Namespace) -> Ended {
     let folder = bench.files.path();
     let readable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder, readable).expect("the folder is ours");
+    let run = folder.join("run");
+    std::fs::create_dir(&run).expect("the folder is ours");
+    std::os::unix::fs::chown(&run, Some(NOBODY), Some(NOBODY)).expect("root may do that");
     let program = folder.join("wanctl");
     // Copied by a process of its own: a descriptor open for writing here could be inherited by what
     // another test starts meanwhile, and a program open for writing cannot be run.

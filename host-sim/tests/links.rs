@@ -34,6 +34,11 @@ impl Rig {
 
     /// Another reflector, with what that needs in both namespaces.
     fn with(reflector: &str, prepare: impl FnOnce(&Namespace, &Namespace)) -> Self {
+        Self::by_way_of(&format!("interface = \"{INTERFACE}\""), reflector, prepare)
+    }
+
+    /// Another way out, as the configuration has it.
+    fn by_way_of(way: &str, reflector: &str, prepare: impl FnOnce(&Namespace, &Namespace)) -> Self {
         let home = Namespace::create("wctl-home").expect("a namespace");
         let internet = Namespace::create("wctl-inet").expect("a namespace");
         plug_in(&home, &internet);
@@ -43,7 +48,7 @@ impl Rig {
         let emulator = Emulator::start_on(&EmulatorOptions::default(), None, Some(listener));
         let emulator = emulator.expect("the emulator starts");
         let text = config_text(&emulator, &LineProfile::SLOW, &[reflector]);
-        let wan = format!("name = \"cable\"\ninterface = \"{INTERFACE}\"");
+        let wan = format!("name = \"cable\"\n{way}");
         let text = text.replace("name = \"cable\"", &wan) + "\n[wan.link]\nwarm-up = \"1s\"\n";
         let files = DaemonFiles::write(&text, emulator.ca_pem()).expect("a temporary folder");
         let mut command = home.command(wanctl_binary().to_str().expect("UTF-8"));
@@ -151,6 +156,32 @@ fn an_icmp_error_ends_a_probe_at_once_and_names_who_sent_it() {
         let internet = |arguments: &[&str]| rig.internet.ip(arguments).expect("ip works");
         internet(&["addr", "add", DISTANT, "dev", "lo"]);
         rig.wait_for("INFO the reflector answers again");
+        rig.daemon.terminate().expect(0, &[]);
+    }
+}
+
+#[test]
+fn probes_leave_by_the_way_their_mark_or_source_address_chooses() {
+    if !usable_or_skip("probes_leave_by_the_way_their_mark_or_source_address_chooses") {
+        return;
+    }
+    // The main table has no way to the reflector; the one of the rule has.
+    for (way, rule) in [
+        ("fwmark = 0x2a", ["fwmark", "0x2a"]),
+        ("source-address = \"192.0.2.3\"", ["from", "192.0.2.3"]),
+    ] {
+        let mut rig = Rig::by_way_of(way, DISTANT, |home, internet| {
+            home.ip(&["addr", "add", OTHER_ADDRESS, "dev", INTERFACE]).expect("ip works");
+            home.ip(&["route", "add", DISTANT, "via", REFLECTOR, "table", "100"])
+                .expect("ip works");
+            home.ip(&["rule", "add", rule[0], rule[1], "lookup", "100"]).expect("ip works");
+            internet.ip(&["addr", "add", DISTANT, "dev", "lo"]).expect("ip works");
+        });
+        rig.wait_until_live();
+        rig.home(&["rule", "del", rule[0], rule[1], "lookup", "100"]);
+        rig.wait_for("WARN probes cannot be sent");
+        rig.home(&["rule", "add", rule[0], rule[1], "lookup", "100"]);
+        rig.wait_for("INFO probes can be sent again");
         rig.daemon.terminate().expect(0, &[]);
     }
 }

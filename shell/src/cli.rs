@@ -1,7 +1,8 @@
 //! The command line of `wanctl`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -12,6 +13,9 @@ use wanctl_core::units::Direction;
 
 use crate::config::{self, DaemonConfig, ReadFiles, WanConfig, show_rate};
 use crate::exit::{ExitReason, Failure};
+use crate::instance::{self, Instance};
+use crate::notify::Notifier;
+use crate::observe::{self, Listener, Observer};
 use crate::probe::{IcmpProber, ProbeWan};
 use crate::published::Published;
 use crate::routeros::MangleRule;
@@ -41,6 +45,18 @@ enum Command {
         /// Record every tick to this file, for `wanctl-sim replay`; an existing recording goes on
         #[arg(long, value_name = "FILE")]
         record: Option<PathBuf>,
+    },
+    /// Show what a running daemon does
+    Status {
+        /// The configuration file of the daemon, to find its socket
+        #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+        config: Option<PathBuf>,
+        /// The daemon's socket [default: wanctl.sock in /run/wanctl]
+        #[arg(long, value_name = "FILE")]
+        socket: Option<PathBuf>,
+        /// One JSON document instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Check a configuration file, and on request the router
     Check {
@@ -98,6 +114,18 @@ pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
             let _flush_at_end = logging::start((*log_level).into());
             run(&config)
         }
+        Command::Status { config, socket, json } => {
+            let socket = match (socket, config) {
+                (Some(socket), _) => socket.clone(),
+                (None, config) => run_dir(config.as_deref())?.join(instance::SOCKET),
+            };
+            let path = if *json { "/status.json" } else { "/status" };
+            let state = observe::client::get(&socket, path).map_err(|error| {
+                let message = format!("no daemon answers at {}: {error}", socket.display());
+                Failure::new(ExitReason::NotRunning, message)
+            })?;
+            say(out, state.trim_end())
+        }
         Command::Check { config, text_only, router } => {
             let files = if *text_only { ReadFiles::No } else { ReadFiles::Yes };
             let loaded = config::load(config, files)?;
@@ -113,12 +141,57 @@ fn run(config: &DaemonConfig) -> Result<(), Failure> {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|error| Failure::new(ExitReason::Other, format!("signals: {error}")))?;
     }
+    let published = Arc::new(Published::new());
+    // First of all: a second daemon must not even ping.
+    let (_instance, listener) = take_run_dir(config)?.unzip();
     let wans: Vec<ProbeWan> = config.wans.iter().map(WanConfig::probe_path).collect();
     // A quarter of a tick: most answers still come before the next one.
     let spread = std::time::Duration::from_micros(config.core.tick.as_micros() / 4);
     let prober = IcmpProber::start(&wans, config.probe_timeout, spread)
         .map_err(|error| Failure::new(ExitReason::Probing, error.to_string()))?;
-    daemon::run(config, prober, &stop, &Published::new())
+    let _observer = start_observer(config, listener, &published)?;
+    let _notifier = Notifier::start(Arc::clone(&published))
+        .map_err(|error| Failure::new(ExitReason::Other, format!("notify thread: {error}")))?;
+    daemon::run(config, prober, &stop, &published)
+}
+
+/// Makes sure to be the only daemon. Where nobody has configured a folder and the usual one cannot be
+/// used, as without root, there is no lock and no `wanctl status`.
+fn take_run_dir(config: &DaemonConfig) -> Result<Option<(Instance, UnixListener)>, Failure> {
+    let folder = instance::folder(config.run_dir.as_deref());
+    match Instance::start(&folder) {
+        Err(failure) if failure.reason == ExitReason::Storage && config.run_dir.is_none() => {
+            tracing::warn!("{failure}; going on without lock and status socket");
+            Ok(None)
+        }
+        taken => taken.map(Some),
+    }
+}
+
+fn start_observer(
+    config: &DaemonConfig,
+    socket: Option<UnixListener>,
+    published: &Arc<Published>,
+) -> Result<Option<Observer>, Failure> {
+    let mut listeners: Vec<Listener> = socket.map(Listener::Unix).into_iter().collect();
+    if let Some(address) = config.listen {
+        listeners.push(Listener::tcp(address).map_err(|error| {
+            Failure::new(ExitReason::Other, format!("listen = \"{address}\": {error}"))
+        })?);
+    }
+    if listeners.is_empty() {
+        return Ok(None);
+    }
+    Observer::start(listeners, Arc::clone(published))
+        .map(Some)
+        .map_err(|error| Failure::new(ExitReason::Other, format!("observe thread: {error}")))
+}
+
+/// Returns the folder of the daemon that is asked about.
+fn run_dir(config: Option<&Path>) -> Result<PathBuf, Failure> {
+    let Some(config) = config else { return Ok(PathBuf::from(instance::DEFAULT_FOLDER)) };
+    let loaded = config::load(config, ReadFiles::No)?;
+    Ok(instance::folder(loaded.run_dir.as_deref()))
 }
 
 fn check_router(config: &DaemonConfig, out: &mut impl Write) -> Result<(), Failure> {

@@ -18,7 +18,7 @@ use crate::explain;
 use crate::links::{LinkWatcher, WatchedLink};
 use crate::pacer::Pacer;
 use crate::probe::Prober;
-use crate::published::Published;
+use crate::published::{About, Published};
 use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
 use crate::state_file::{self, StateFile, StateSaver};
 use crate::status;
@@ -49,7 +49,10 @@ pub fn run<P: Prober>(
     let worker = start_worker(config)?;
     let names: Vec<String> = config.wans.iter().map(|wan| wan.name.clone()).collect();
     tracing::info!("{} started for {}", crate::VERSION, names.join(", "));
-    let status_due = after(crate::clock::now(), config.status_interval);
+    let (interval, started) = (config.core.tick, crate::clock::now());
+    let (about_names, router) = (names.clone(), worker.view());
+    published.begin(About { names: about_names, interval, started, router });
+    let status_due = after(started, config.status_interval);
     let mut daemon = Daemon {
         controller,
         prober,
@@ -101,7 +104,8 @@ impl<P: Prober> Daemon<P> {
                 self.figures_due = after(now, FIGURES_INTERVAL);
                 self.figures = self.controller.figures();
             }
-            published.publish(self.snapshot(), self.pacer.pacing());
+            let probes = self.prober.counters();
+            published.publish(self.snapshot(), self.pacer.pacing(), probes);
             if now >= self.status_due {
                 self.status_due = after(now, config.status_interval);
                 tracing::info!("{}", self.status());
@@ -156,10 +160,7 @@ impl<P: Prober> Daemon<P> {
     }
 
     fn status(&self) -> String {
-        let mut router = self.worker.status().to_string();
-        for queue in self.worker.disputed() {
-            router.push_str(&format!(", somebody keeps changing {queue}"));
-        }
+        let router = self.worker.view().to_string();
         status::line(&self.names, &self.snapshot(), &self.pacer.pacing(), &router)
     }
 

@@ -21,6 +21,10 @@ pub enum ExitReason {
     Probing,
     /// The recording or the folder of the state cannot be used.
     Storage,
+    /// Another daemon of the same folder is running.
+    AlreadyRunning,
+    /// `status` was asked for and no daemon answers.
+    NotRunning,
     /// The router cannot be reached. Only one-shot commands end with this; `run` keeps trying.
     RouterUnreachable,
     /// The router refuses user or password.
@@ -43,7 +47,7 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// All reasons with their exit codes and a short description for the help text.
-    pub const TABLE: [(Self, u8, &'static str); 16] = [
+    pub const TABLE: [(Self, u8, &'static str); 18] = [
         (Self::Other, 1, "any other failure"),
         (Self::ConfigUnreadable, 10, "the configuration file cannot be read"),
         (Self::ConfigText, 11, "configuration: syntax, unknown, missing or mistyped key"),
@@ -52,6 +56,8 @@ impl ExitReason {
         (Self::CaUnreadable, 14, "the router's CA certificate cannot be read"),
         (Self::Probing, 20, "ICMP sockets are not permitted or cannot be opened"),
         (Self::Storage, 21, "the recording or the state folder cannot be used"),
+        (Self::AlreadyRunning, 22, "another wanctl of the same run-dir is running"),
+        (Self::NotRunning, 23, "no daemon answers (status only)"),
         (Self::RouterUnreachable, 30, "router unreachable (check only; run keeps trying)"),
         (Self::RouterLogin, 31, "the router refuses user or password"),
         (Self::QueueMissing, 32, "a queue does not exist on the router"),

@@ -94,8 +94,8 @@ impl WanState {
             thresholds: config.thresholds,
             quirks: config.quirks,
             tick: config.tick,
-            delay: StartingFilter::new(config.delay_time_constant, zeros),
-            backlog: StartingFilter::new(config.backlog_time_constant, zeros),
+            delay: StartingFilter::new(config.delay_time_constant, config.tick, zeros),
+            backlog: StartingFilter::new(config.backlog_time_constant, config.tick, zeros),
             unfed_ticks: 0,
             counter: DropCounter::new(&config.quirks),
             queue: None,
@@ -216,7 +216,7 @@ impl WanState {
 
     fn assess(&mut self, delay: MicrosQ32, out: &mut Outputs) {
         self.unfiltered_delay = delay;
-        let filtered = self.delay.update(delay, self.tick);
+        let filtered = self.delay.update(delay, 1);
         self.filter_backlog();
         if self.quirks.score_from_last_zone {
             self.score = score(self.zone, delay, &self.recent);
@@ -235,9 +235,8 @@ impl WanState {
         self.unfed_ticks = self.unfed_ticks.saturating_add(1);
         let Some(queue) = self.queue.as_mut().filter(|queue| !queue.is_filtered) else { return };
         queue.is_filtered = true;
-        let ticks = u64::from(core::mem::take(&mut self.unfed_ticks));
-        let time = Duration::from_ticks(self.tick.as_ticks().saturating_mul(ticks));
-        self.backlog.update(queue.backlog.into(), time);
+        let ticks = core::mem::take(&mut self.unfed_ticks);
+        self.backlog.update(queue.backlog.into(), ticks);
     }
 
     /// Returns drops and backlog as zones are made of them.

@@ -63,6 +63,7 @@ pub fn config_text(emulator: &Emulator, line: &LineProfile, reflectors: &[&str])
         r#"interval = "50ms"
 on-exit = "keep"
 status-interval = "1s"
+run-dir = "run"
 
 [router]
 url = "{url}"

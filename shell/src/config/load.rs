@@ -1,6 +1,7 @@
 //! The top of the document and the router's table.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,12 +10,14 @@ use wanctl_core::config::{Config, TICK_MAX, TICK_MIN};
 use wanctl_core::steering::SteeringConfig;
 use wanctl_core::tick::MAX_WANS;
 
-use super::reader::{Placed, Problems, Section};
+use super::reader::{Placed, Problems, Refusal, Section};
 use super::{DaemonConfig, OnExit, ReadFiles, RouterConfig, quantity, steering, wan};
 use crate::exit::ExitReason;
 use crate::routeros::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
 use crate::routeros::{Secret, SteeringRules, TlsTrust, check_url, check_user};
 
+/// A password file in the folder of systemd's credentials (`LoadCredential=`) begins with this.
+const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY/";
 /// The most bytes a password file may hold.
 const PASSWORD_BYTES_MAX: usize = 256;
 
@@ -64,6 +67,8 @@ fn root_section(
     let probe_timeout =
         bounded("probe-timeout", second * 2, Duration::from_millis(100), second * 4);
     let state_dir = root.optional(problems, "state-dir", string);
+    let run_dir = root.optional(problems, "run-dir", string);
+    let listen = root.optional(problems, "listen", loopback).map(|placed| placed.value);
     let router = root.required(problems, "router", table_of("router"));
     let router = router
         .map(|placed| Section::new(placed.value, placed.at, placed.key))
@@ -85,12 +90,15 @@ fn root_section(
         }
     }
     let state_dir = state_dir.map(|placed| folder.join(placed.value));
+    let run_dir = run_dir.map(|placed| folder.join(placed.value));
     let record = None;
     Some(DaemonConfig {
         on_exit,
         status_interval,
         probe_timeout,
         state_dir,
+        run_dir,
+        listen,
         record,
         router,
         wans,
@@ -208,7 +216,12 @@ fn check_text<T>(
 }
 
 fn password(file: &Placed<String>, folder: &Path, problems: &mut Problems) -> Option<Secret> {
-    let path = folder.join(&file.value);
+    let path = match file.value.strip_prefix(CREDENTIALS) {
+        Some(name) => {
+            PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_default()).join(name)
+        }
+        None => folder.join(&file.value),
+    };
     let hint = || Some("write the password alone into the file and chmod it 600".to_owned());
     let mut complain = |message: String| {
         let subject = format!("{} = \"{}\"", file.key, file.value);
@@ -286,6 +299,19 @@ pub(super) fn table_of<'a>(
     name: &'static str,
 ) -> impl FnOnce(&'a DeValue<'a>) -> Result<&'a DeTable<'a>, String> {
     move |value| value.as_table().ok_or_else(|| format!("expected a table [{name}]"))
+}
+
+/// Health and metrics are for this machine: whoever wants them elsewhere puts a proxy in front.
+fn loopback(value: &DeValue<'_>) -> Result<SocketAddr, Refusal> {
+    let expected = || "expected address and port, such as \"127.0.0.1:9871\"".to_owned();
+    let address: SocketAddr =
+        value.as_str().unwrap_or_default().parse().map_err(|_| Refusal::from(expected()))?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        let message = "must be a loopback address: anybody could read it otherwise";
+        Err(Refusal::out_of_range(message))
+    }
 }
 
 fn on_exit(value: &DeValue<'_>) -> Result<OnExit, String> {

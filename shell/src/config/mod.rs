@@ -12,7 +12,7 @@ mod steering;
 mod tests;
 mod wan;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +35,10 @@ pub struct DaemonConfig {
     pub probe_timeout: Duration,
     /// The folder with the state that survives a restart; without it every start is fresh.
     pub state_dir: Option<PathBuf>,
+    /// The folder of the lock and of the socket of `wanctl status`, if configured.
+    pub run_dir: Option<PathBuf>,
+    /// The loopback address for health and metrics, if they are wanted.
+    pub listen: Option<SocketAddr>,
     /// Where every tick is recorded; from the command line, never from a file.
     pub record: Option<PathBuf>,
     /// The router.

@@ -99,6 +99,23 @@ fn an_unknown_key_brings_the_list_of_known_ones() {
 }
 
 #[test]
+fn the_folder_and_the_address_of_a_running_daemon_are_optional() {
+    let config = parse_text(GOOD).unwrap();
+    assert_eq!((config.run_dir, config.listen), (None, None));
+    let text = format!("run-dir = \"run\"\nlisten = \"[::1]:9871\"\n{GOOD}");
+    let config = parse_text(&text).unwrap();
+    assert_eq!(config.run_dir, Some("run".into()));
+    assert_eq!(config.listen, Some("[::1]:9871".parse().unwrap()));
+    for (address, expected) in
+        [("192.0.2.1:9871", "must be a loopback address"), ("9871", "expected address and port")]
+    {
+        let text = format!("listen = \"{address}\"\n{GOOD}");
+        let told = parse_text(&text).unwrap_err().to_string();
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
 fn a_firewall_mark_is_a_positive_number_of_32_bits() {
     let line = "name = \"cable\"";
     let marked = |mark: &str| GOOD.replacen(line, &format!("{line}\nfwmark = {mark}"), 1);

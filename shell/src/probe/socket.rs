@@ -104,7 +104,10 @@ impl IcmpSocket {
     /// Sends one echo request.
     pub(crate) fn send(&self, echo: Echo, to: Ipv4Addr) -> io::Result<()> {
         let packet = icmp::encode_request(echo);
-        self.socket.send_to(&packet, (to, 0)).map(|_| ())
+        let send = || self.socket.send_to(&packet, (to, 0)).map(|_| ());
+        // An ICMP error about an earlier probe that came just now makes one call fail on an
+        // unprivileged socket, whomever it is for.
+        send().or_else(|_| send())
     }
 
     /// Takes the next message, or [`io::ErrorKind::WouldBlock`].
@@ -217,6 +220,10 @@ fn arrival_ns(stamp: Option<TimeSpec>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use rustix::event::{PollFd, PollFlags, poll};
+
     use super::*;
 
     #[test]
@@ -234,5 +241,31 @@ mod tests {
             assert!(arrival_ns(stamp(jumped)) >= before, "{jumped}");
         }
         assert!(arrival_ns(None) >= before);
+    }
+
+    #[test]
+    fn an_answer_is_as_old_as_the_kernel_says_however_late_it_is_read() {
+        let settings =
+            ProbeWan { reflectors: Vec::new(), source: None, interface: None, fwmark: None };
+        let Ok(mut socket) = IcmpSocket::open(0, &settings) else { return };
+        // A busy kernel begins to stamp packets a good while after it was asked to.
+        let give_up = Instant::now() + Duration::from_secs(20);
+        let is_in_time = |_: &u16| Instant::now() < give_up;
+        let is_stamped = (0..u16::MAX).cycle().take_while(is_in_time).any(|sequence| {
+            let echo = Echo { identifier: 7, sequence, cookie: 0x5eed_0001 };
+            socket.send(echo, Ipv4Addr::LOCALHOST).unwrap();
+            let mut fds = [PollFd::new(&socket, PollFlags::IN)];
+            poll(&mut fds, None).unwrap();
+            let arrived_before_ns = clock::now_nanos();
+            std::thread::yield_now();
+            // A raw socket hears other pings of this machine as well.
+            std::iter::from_fn(|| socket.receive().ok()).any(|received| match received {
+                Received::Reply { echo: found, at_ns, .. } => {
+                    found.cookie == echo.cookie && at_ns <= arrived_before_ns
+                }
+                Received::Fault { .. } | Received::Other => false,
+            })
+        });
+        assert!(is_stamped, "answers are as old as their reading");
     }
 }

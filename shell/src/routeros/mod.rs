@@ -17,7 +17,9 @@ pub use model::{MangleRule, Queue, QueueCounters, RouterIdentity, Written};
 pub use secret::Secret;
 pub use steer::{SteeringOrder, SteeringRule, SteeringRules};
 pub use watch::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
-pub use worker::{FinalRate, FinishReport, RateOrder, RequestCounters, RouterStatus, RouterWorker};
+pub use worker::{
+    FinalRate, FinishReport, RateOrder, RequestCounters, RouterStatus, RouterView, RouterWorker,
+};
 
 #[cfg(test)]
 mod tests;

@@ -140,6 +140,41 @@ pub struct RouterWorker {
     has_steering: bool,
 }
 
+/// What a router's worker is doing, for everybody who watches.
+#[derive(Debug, Clone)]
+pub struct RouterView(Arc<Desk>);
+
+impl RouterView {
+    /// Returns how the router is doing.
+    #[must_use]
+    pub fn status(&self) -> RouterStatus {
+        self.0.status()
+    }
+
+    /// Returns what the requests have been like.
+    #[must_use]
+    pub fn counters(&self) -> RequestCounters {
+        self.0.counters()
+    }
+
+    /// Returns the queues whose rate somebody else keeps changing and which are therefore left alone
+    /// between decisions.
+    #[must_use]
+    pub fn disputed(&self) -> Vec<String> {
+        self.0.disputed()
+    }
+}
+
+impl fmt::Display for RouterView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status())?;
+        for queue in self.disputed() {
+            write!(f, ", somebody keeps changing {queue}")?;
+        }
+        Ok(())
+    }
+}
+
 impl RouterWorker {
     /// Starts the thread, which looks up the router, every queue and every steering rule before the
     /// first write.
@@ -192,11 +227,10 @@ impl RouterWorker {
         self.desk.counters()
     }
 
-    /// Returns the queues whose rate somebody else keeps changing and which are therefore left alone
-    /// between decisions.
+    /// Returns what others may see.
     #[must_use]
-    pub fn disputed(&self) -> Vec<String> {
-        self.desk.disputed()
+    pub fn view(&self) -> RouterView {
+        RouterView(Arc::clone(&self.desk))
     }
 
     /// Returns why control is impossible: set when waiting cannot help and no write has ever
