@@ -22,6 +22,7 @@ pub const MAX_WRITES_PER_WINDOW: usize = 64;
 
 /// Everything a [`crate::controller::Controller`] needs to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Config {
     /// Time between two ticks, [`TICK_MIN`] ..= [`TICK_MAX`].
     #[serde(with = "crate::micros")]
@@ -34,6 +35,7 @@ pub struct Config {
 
 /// One WAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WanConfig {
     /// How many reflectors the shell knows for this WAN, 1 ..= [`MAX_REFLECTORS`].
     pub reflectors: u8,
@@ -47,6 +49,7 @@ pub struct WanConfig {
 
 /// The parameters of the classic law, see [`crate::law::classic`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ClassicConfig {
     /// Delay above the baseline at which GREEN ends.
     #[serde(with = "crate::micros")]
@@ -94,6 +97,7 @@ pub struct ClassicConfig {
 
 /// One direction's shaper. The three-zone upload uses no floor but `floors.red`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ShaperConfig {
     /// The rate is never cut below the floor of the zone it is cut in.
     pub floors: ZoneFloors,
@@ -109,6 +113,7 @@ pub struct ShaperConfig {
 
 /// The lowest rate per zone: `red <= soft_red <= yellow <= green <= ceiling`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ZoneFloors {
     /// In GREEN.
     pub green: BitsPerSecond,
@@ -134,6 +139,7 @@ impl ZoneFloors {
 
 /// What to do when no reflector answers although the line works otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum BlindMode {
     /// The first blind tick reuses the load filter's value, then the rates are frozen until
     /// [`BlindConfig::limit`], then the tick counts as failed.
@@ -146,6 +152,7 @@ pub enum BlindMode {
 
 /// Behaviour without answers from reflectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct BlindConfig {
     /// The mode.
     pub mode: BlindMode,
@@ -161,6 +168,7 @@ pub struct BlindConfig {
 
 /// Where connectivity reports come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Checks {
     /// They stand in the blind tick itself, as the reference's blocking checks do.
     Given,
@@ -178,6 +186,7 @@ pub enum Checks {
 
 /// At most `writes` router writes within `window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WriteLimit {
     /// Number of writes, 1 ..= [`MAX_WRITES_PER_WINDOW`]. Both directions of a WAN written in
     /// one tick count as one.
@@ -200,6 +209,7 @@ impl WriteLimit {
 ///
 /// All are off unless asked for; `wanctl-sim parity` switches all of them on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Quirks {
     /// A zone's floor lifts a lower rate at once, so leaving RED jumps the rate up. Without the
     /// quirk floors only bound cuts.
@@ -227,6 +237,7 @@ impl Quirks {
 
 /// Why a configuration cannot work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ConfigError {
     /// No WAN at all.
     NoWan,

@@ -4,7 +4,9 @@ use embassy_time::{Duration, Instant};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::config::{Config, ConfigError};
+use crate::histories::Histories;
 use crate::outputs::{Event, Outputs, SampleRejection};
 use crate::persist::{PersistedState, Restoration, StateRefusal};
 use crate::recent::{Recent, RecentFigures};
@@ -23,39 +25,79 @@ pub struct Controller<const WANS: usize = MAX_WANS> {
     #[serde(with = "crate::micros")]
     tick: Duration,
     wans: Vec<Wan, WANS>,
+    histories: Histories<WANS>,
     #[serde(with = "crate::micros")]
     last_now: Option<Instant>,
     next_id: CommandId,
     ticks: u64,
     outputs_dropped: u64,
     config: u32,
-    steering: Option<Steering>,
-    restoration: Option<Restoration>,
+    /// None or one. An `Option` of it would not be all zeros when it is empty.
+    steering: Vec<Steering, 1>,
+    restoration: Restoration,
 }
 
 impl<const WANS: usize> Controller<WANS> {
+    /// One WAN has nothing to steer to. As a constant this leaves all of steering out of an image for
+    /// one WAN.
+    const CAN_STEER: bool = WANS > 1;
+
     /// Makes a controller that has not seen a tick yet.
     ///
     /// # Errors
     ///
     /// Returns what [`Config::check`] finds, or [`ConfigError::TooManyWans`].
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
-        config.check()?;
-        let mut wans = Vec::new();
-        for (id, wan) in (0..).map(WanId).zip(&config.wans) {
-            wans.push(Wan::new(id, wan, config.tick)).map_err(|_| ConfigError::TooManyWans)?;
-        }
-        Ok(Self {
-            tick: config.tick,
-            wans,
+        let mut controller = Self::empty();
+        controller.begin(config)?;
+        Ok(controller)
+    }
+
+    /// Makes a controller without any WAN, for [`Self::begin`]. It is all zeros, so that a static one
+    /// takes no room in a board's flash.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            tick: Duration::from_ticks(0),
+            wans: Vec::new(),
+            histories: Histories::empty(),
             last_now: None,
             next_id: CommandId(0),
             ticks: 0,
             outputs_dropped: 0,
-            config: config.fingerprint(),
-            steering: config.steering.as_ref().map(Steering::new),
-            restoration: None,
-        })
+            config: 0,
+            steering: Vec::new(),
+            restoration: Restoration::NotDue,
+        }
+    }
+
+    /// Forgets everything and begins with a configuration, where this controller is: the stack of a
+    /// board has no room for a second one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`]. The controller is empty then.
+    pub fn begin(&mut self, config: &Config) -> Result<(), ConfigError> {
+        self.wans.clear();
+        self.steering.clear();
+        (self.last_now, self.next_id) = (None, CommandId(0));
+        (self.ticks, self.outputs_dropped) = (0, 0);
+        self.restoration = Restoration::NotDue;
+        config.check()?;
+        if config.wans.len() > WANS {
+            return Err(ConfigError::TooManyWans);
+        }
+        self.tick = config.tick;
+        self.config = config.fingerprint();
+        for (id, wan) in (0..).map(WanId).zip(&config.wans) {
+            // There is room for all of them.
+            let _full = self.wans.push(Wan::new(id, wan, config.tick));
+        }
+        self.histories.begin(config);
+        if let Some(steering) = config.steering.as_ref().filter(|_| Self::CAN_STEER) {
+            let _full = self.steering.push(Steering::new(steering));
+        }
+        Ok(())
     }
 
     /// Runs one tick. `out` is emptied first.
@@ -64,17 +106,17 @@ impl<const WANS: usize> Controller<WANS> {
     pub fn step(&mut self, tick: &Tick, out: &mut Outputs) {
         out.clear();
         let now = self.advance_time(tick, out);
-        match self.restoration.take() {
-            Some(Restoration::Restored) => out.tell(Event::StateRestored),
-            Some(Restoration::Refused(why)) => out.tell(Event::StateRefused { why }),
-            None => {}
+        match core::mem::replace(&mut self.restoration, Restoration::NotDue) {
+            Restoration::NotDue => {}
+            Restoration::Restored => out.tell(Event::StateRestored),
+            Restoration::Refused(why) => out.tell(Event::StateRefused { why }),
         }
         if tick.inputs_dropped > 0 {
             out.tell(Event::InputsDropped { count: tick.inputs_dropped });
         }
         self.reject_strangers(tick, out);
-        for wan in &mut self.wans {
-            wan.step(tick, now, &mut self.next_id, out);
+        for (wan, history) in self.wans.iter_mut().zip(self.histories.iter_mut()) {
+            wan.step(tick, now, &mut self.next_id, history, out);
         }
         self.steer(tick, now, out);
         self.ticks = self.ticks.saturating_add(1);
@@ -83,14 +125,15 @@ impl<const WANS: usize> Controller<WANS> {
 
     /// Lets steering look at what all WANs have seen.
     fn steer(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) {
-        let Some(steering) = &mut self.steering else { return };
+        let steering = self.steering.first_mut().filter(|_| Self::CAN_STEER);
+        let Some(steering) = steering else { return };
         for reply in &tick.steering_replies {
             steering.answer(now, reply, out);
         }
         let wans = &self.wans;
         let seen = |id: WanId| wans.get(usize::from(id.0)).map(|wan| wan.steering_signals(tick));
         let signals: Vec<WanSignals, MAX_WANS> =
-            steering.wans().map(|id| seen(id).unwrap_or_default()).collect();
+            bounded::collect(steering.wans().map(|id| seen(id).unwrap_or_default()));
         steering.step(now, &signals, &mut self.next_id, out);
     }
 
@@ -134,7 +177,8 @@ impl<const WANS: usize> Controller<WANS> {
     /// Returns what is worth keeping over a restart.
     #[must_use]
     pub fn persist(&self) -> PersistedState {
-        PersistedState { config: self.config, wans: self.wans.iter().map(Wan::persist).collect() }
+        let wans = bounded::collect(self.wans.iter().map(Wan::persist));
+        PersistedState { config: self.config, wans }
     }
 
     /// Goes on from a state that was kept. Meant for a controller before its first step, whose
@@ -153,13 +197,13 @@ impl<const WANS: usize> Controller<WANS> {
                 wan.restore(kept);
             }
         }
-        self.restoration = Some(Restoration::Restored);
+        self.restoration = Restoration::Restored;
         Ok(())
     }
 
     /// Notes that a state was there and could not be used, to be told with the next step.
     pub const fn refuse_state(&mut self, why: StateRefusal) {
-        self.restoration = Some(Restoration::Refused(why));
+        self.restoration = Restoration::Refused(why);
     }
 
     fn check_state(&self, state: &PersistedState) -> Result<(), StateRefusal> {
@@ -177,14 +221,18 @@ impl<const WANS: usize> Controller<WANS> {
     /// Returns the latest past of one WAN, if there is such a WAN.
     #[must_use]
     pub fn recent(&self, wan: WanId) -> Option<Recent<'_>> {
-        self.wans.get(usize::from(wan.0)).map(Wan::recent)
+        self.pasts().nth(usize::from(wan.0))
     }
 
     /// Returns what the latest past of every WAN looked like, for [`Snapshot::set_recent`]. It looks
     /// at every history several times: for once a second.
     #[must_use]
     pub fn figures(&self) -> Vec<RecentFigures, WANS> {
-        self.wans.iter().map(|wan| wan.recent().figures()).collect()
+        bounded::collect(self.pasts().map(|past| past.figures()))
+    }
+
+    fn pasts(&self) -> impl Iterator<Item = Recent<'_>> {
+        self.wans.iter().zip(self.histories.iter()).map(|(wan, history)| wan.recent(history))
     }
 
     /// Returns a read-only mirror of the controller for observers, without its latest past.
@@ -194,7 +242,8 @@ impl<const WANS: usize> Controller<WANS> {
         for wan in &self.wans {
             snapshot.push(wan.snapshot());
         }
-        snapshot.steering = self.steering.as_ref().map(Steering::snapshot);
+        let steering = self.steering.first().filter(|_| Self::CAN_STEER);
+        snapshot.steering = steering.map(Steering::snapshot);
         snapshot
     }
 }

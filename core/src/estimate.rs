@@ -10,19 +10,15 @@ use serde::{Deserialize, Serialize};
 use crate::config::ClassicConfig;
 use crate::ewma::Ewma;
 use crate::fixed::{Alpha, MicrosQ32, ticks_covering};
-use crate::history::History;
 use crate::outputs::{Event, Outputs};
 use crate::persist::LOAD_MAX;
-use crate::units::{Permille, WanId};
+use crate::recent::WanHistory;
+use crate::units::WanId;
 
 /// A delay this close below the freeze threshold counts as equal to it: 1 ns. Whether a delay that
 /// is equal on paper comes out a few bits above or below depends on how the filter's coefficient is
 /// rounded, and an equal delay freezes.
 const TIE: MicrosQ32 = MicrosQ32::from_bits(1 << 22);
-
-/// Unit of the history of round-trip times, in µs: 16 bits then reach 1.3 s, further than a probe is
-/// waited for, and lower than the jitter of any line.
-const HISTORY_UNIT_US: u64 = 20;
 
 /// The filters of one WAN.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,8 +35,6 @@ pub(crate) struct DelayEstimate {
     out_of_bounds: bool,
     /// The latest sample in whole µs.
     latest_us: Option<u32>,
-    /// Samples in units of [`HISTORY_UNIT_US`].
-    history: History<u16>,
 }
 
 impl DelayEstimate {
@@ -58,7 +52,6 @@ impl DelayEstimate {
             frozen_ticks: 0,
             out_of_bounds: false,
             latest_us: None,
-            history: History::new(),
         }
     }
 
@@ -70,7 +63,6 @@ impl DelayEstimate {
         self.frozen_ticks = 0;
         self.out_of_bounds = false;
         self.latest_us = None;
-        self.history = History::new();
     }
 
     /// Returns whether the filters hold anything yet.
@@ -98,18 +90,6 @@ impl DelayEstimate {
         self.latest_us
     }
 
-    /// Returns how many samples the history holds.
-    pub(crate) fn samples(&self) -> usize {
-        self.history.len()
-    }
-
-    /// Returns how far a quantile of the latest samples lies above the baseline of now, to 20 µs;
-    /// zero if it lies below.
-    pub(crate) fn recent_delay(&self, share: Permille) -> Option<MicrosQ32> {
-        let sample = from_units(self.history.quantile(share)?);
-        Some(sample.saturating_sub(self.baseline()).max(MicrosQ32::ZERO))
-    }
-
     /// Returns whether the filters can hold these values.
     pub(crate) fn accepts(&self, baseline: MicrosQ32, load: MicrosQ32) -> bool {
         let bounds = self.baseline_min..=self.baseline_max;
@@ -135,9 +115,11 @@ impl DelayEstimate {
         wan: WanId,
         sample: MicrosQ32,
         may_reanchor: bool,
+        history: &mut WanHistory,
         out: &mut Outputs,
     ) {
-        self.remember(sample);
+        history.sampled(sample);
+        self.latest_us = Some(u32::try_from(sample.as_micros_rounded()).unwrap_or(u32::MAX));
         if !self.is_seeded {
             self.is_seeded = true;
             self.load.set(sample);
@@ -147,15 +129,8 @@ impl DelayEstimate {
         if self.delay() < self.freeze_delay {
             self.follow(wan, sample, out);
         } else {
-            self.freeze(wan, may_reanchor, out);
+            self.freeze(wan, may_reanchor, history, out);
         }
-    }
-
-    fn remember(&mut self, sample: MicrosQ32) {
-        let micros = sample.as_micros_rounded();
-        self.latest_us = Some(u32::try_from(micros).unwrap_or(u32::MAX));
-        let units = micros.saturating_add(HISTORY_UNIT_US / 2) / HISTORY_UNIT_US;
-        self.history.push(u16::try_from(units).unwrap_or(u16::MAX));
     }
 
     /// Goes on without a sample: the baseline follows the load filter's value as if it were one.
@@ -182,33 +157,28 @@ impl DelayEstimate {
         }
     }
 
-    fn freeze(&mut self, wan: WanId, may_reanchor: bool, out: &mut Outputs) {
+    fn freeze(&mut self, wan: WanId, may_reanchor: bool, history: &WanHistory, out: &mut Outputs) {
         if self.frozen_ticks == 0 {
             let (baseline, delay) = (self.baseline(), self.delay());
             out.tell(Event::BaselineFrozen { wan, baseline, delay });
         }
         self.frozen_ticks = self.frozen_ticks.saturating_add(1);
         if may_reanchor && self.freeze_max_ticks.is_some_and(|limit| self.frozen_ticks >= limit) {
-            self.reanchor(wan, out);
+            self.reanchor(wan, history, out);
         }
     }
 
     /// Ends a freeze that has lasted too long. A queue would have drained at least once in all
     /// that time, so the lowest sample of the period is the idle time of a changed path.
-    fn reanchor(&mut self, wan: WanId, out: &mut Outputs) {
+    fn reanchor(&mut self, wan: WanId, history: &WanHistory, out: &mut Outputs) {
         let frozen = usize::try_from(self.frozen_ticks).unwrap_or(usize::MAX);
         // The next freeze period begins; that it is frozen has been told already.
         self.frozen_ticks = 1;
-        let Some(lowest) = self.history.min_of_recent(frozen) else { return };
-        let (from, to) = (self.baseline(), from_units(lowest).min(self.baseline_max));
+        let Some(lowest) = history.lowest_sample(frozen) else { return };
+        let (from, to) = (self.baseline(), lowest.min(self.baseline_max));
         if to > from {
             self.baseline.set(to);
             out.tell(Event::BaselineReanchored { wan, from, to });
         }
     }
-}
-
-/// Returns a sample of the history.
-fn from_units(units: u16) -> MicrosQ32 {
-    MicrosQ32::from_micros(u64::from(units).saturating_mul(HISTORY_UNIT_US))
 }

@@ -8,11 +8,11 @@ use core::fmt;
 use core::iter::Peekable;
 use core::marker::PhantomData;
 
-use heapless::HistoryBuf;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::ring::Ring;
 use crate::units::Permille;
 
 /// How many values a [`History`] keeps.
@@ -21,14 +21,19 @@ pub const HISTORY_SAMPLES: usize = 2400;
 /// The latest [`HISTORY_SAMPLES`] values, in fixed memory; a new value replaces the oldest.
 #[derive(Debug, Clone)]
 pub struct History<T> {
-    ring: HistoryBuf<T, HISTORY_SAMPLES>,
+    ring: Ring<T, HISTORY_SAMPLES>,
 }
 
 impl<T: Copy + Ord> History<T> {
     /// Makes an empty history.
     #[must_use]
     pub const fn new() -> Self {
-        Self { ring: HistoryBuf::new() }
+        Self { ring: Ring::new() }
+    }
+
+    /// Removes all values.
+    pub fn clear(&mut self) {
+        self.ring.clear();
     }
 
     /// Adds a value.
@@ -50,7 +55,7 @@ impl<T: Copy + Ord> History<T> {
 
     /// Returns the latest `count` values (fewer if there are fewer), oldest first.
     pub fn recent(&self, count: usize) -> impl Iterator<Item = T> + '_ {
-        self.ring.oldest_ordered().skip(self.len().saturating_sub(count)).copied()
+        self.ring.latest(count).copied()
     }
 
     /// Returns the smallest of the latest `count` values.
@@ -134,7 +139,7 @@ impl<I: Iterator<Item = u16>> Iterator for Differences<I> {
 
 impl<T: Copy + Into<u16>> Serialize for History<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let values = || self.ring.oldest_ordered().map(|value| (*value).into());
+        let values = || self.ring.latest(usize::MAX).map(|value| (*value).into());
         let mut list = serializer.serialize_seq(Some(Differences::new(values()).count()))?;
         for difference in Differences::new(values()) {
             list.serialize_element(&difference)?;

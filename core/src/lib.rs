@@ -49,6 +49,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod bounded;
 pub mod command;
 pub mod config;
 pub mod controller;
@@ -59,6 +60,7 @@ pub mod example;
 mod fallback;
 pub mod fixed;
 mod governor;
+mod histories;
 pub mod history;
 pub mod law;
 pub mod link;
@@ -67,8 +69,10 @@ pub mod outputs;
 pub mod persist;
 pub mod quality;
 pub mod recent;
+mod ring;
 pub mod snapshot;
 pub mod steering;
+mod stuffing;
 pub mod tick;
 pub mod trace;
 pub mod units;

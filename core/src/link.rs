@@ -95,6 +95,7 @@ pub enum LinkEdge {
 /// Limits of quality. A line is good while everything is at or below `good`, and bad while
 /// anything is above `bad`; in between nothing changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct QualityLimits {
     /// The limits that promote.
     pub good: LinkQuality,
@@ -104,6 +105,7 @@ pub struct QualityLimits {
 
 /// Thresholds and times of a link's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct LinkConfig {
     /// The limits of quality.
     pub limits: QualityLimits,

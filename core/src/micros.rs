@@ -4,6 +4,8 @@ use embassy_time::{Duration, Instant};
 use heapless::Deque;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::bounded;
+
 /// A time, or something made of times, that is written as µs.
 pub(crate) trait Micros: Sized {
     /// What is written instead.
@@ -53,7 +55,7 @@ impl<T: Micros, const N: usize> Micros for Deque<T, N> {
     type Written = heapless::Vec<T::Written, N>;
 
     fn to_written(&self) -> Self::Written {
-        self.iter().map(T::to_written).collect()
+        bounded::collect(self.iter().map(T::to_written))
     }
 
     fn from_written(written: Self::Written) -> Self {

@@ -333,6 +333,7 @@ pub enum Event {
 
 /// Everything the core wants done and has to say after one tick.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Outputs {
     /// To be done.
     pub actions: Vec<Action, MAX_ACTIONS>,

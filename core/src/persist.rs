@@ -26,6 +26,7 @@ pub const MAX_SLOT_BYTES: usize = 512;
 
 /// What a [`crate::controller::Controller`] needs to go on where another one has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PersistedState {
     /// [`Config::fingerprint`] of the configuration it was made under.
     pub config: u32,
@@ -35,6 +36,7 @@ pub struct PersistedState {
 
 /// One WAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PersistedWan {
     /// The baseline.
     pub baseline: MicrosQ32,
@@ -63,6 +65,7 @@ pub enum StateRefusal {
 /// A state with what is needed to decide whether it may be used. Two slots are kept and written in
 /// turn, so that one is whole whatever happens; the one with the higher generation counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Slot {
     /// Counts up with every write.
     pub generation: u64,
@@ -121,7 +124,10 @@ pub fn checksum(bytes: &[u8]) -> u32 {
 
 /// How taking over a state ended; told with the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)] // Puts `NotDue` at 0, for `Controller::empty`.
 pub(crate) enum Restoration {
+    /// Nothing is to be told.
+    NotDue,
     Restored,
     Refused(StateRefusal),
 }

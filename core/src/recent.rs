@@ -10,13 +10,12 @@
 //!
 //! Each keeps the latest [`HISTORY_SAMPLES`] values: two minutes of 50 ms ticks. The rate is the
 //! wanted one because that is known in every tick and stays within the ceiling; what the router
-//! holds follows it by a round trip. Round-trip times are in `estimate`, which needs them.
+//! holds follows it by a round trip.
 //!
 //! [`HISTORY_SAMPLES`]: crate::history::HISTORY_SAMPLES
 
 use serde::{Deserialize, Serialize};
 
-use crate::estimate::DelayEstimate;
 use crate::fixed::MicrosQ32;
 use crate::history::History;
 use crate::tick::CounterReading;
@@ -29,6 +28,15 @@ const WRAP_DROPS_MAX: u32 = 1 << 24;
 
 /// What the ceiling is in a history of rates.
 const FULL_RATE: u64 = u16::MAX as u64;
+
+/// Unit of the history of round-trip times, in µs: 16 bits then reach 1.3 s, further than a probe is
+/// waited for, and lower than the jitter of any line.
+const ROUND_TRIP_UNIT_US: u64 = 20;
+
+/// Returns a round-trip time of a history.
+fn round_trip_of(units: u16) -> MicrosQ32 {
+    MicrosQ32::from_micros(u64::from(units).saturating_mul(ROUND_TRIP_UNIT_US))
+}
 
 /// From a counter of dropped packets to the packets dropped between readings.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -90,14 +98,22 @@ struct DirectionHistory {
 }
 
 impl DirectionHistory {
-    const fn new(ceiling: BitsPerSecond) -> Self {
+    const fn empty() -> Self {
         Self {
-            ceiling,
+            ceiling: BitsPerSecond::new(0),
             rates: History::new(),
             drop_counter: DropCounter { last: None },
             drops: History::new(),
             backlog_packets: History::new(),
         }
+    }
+
+    fn begin(&mut self, ceiling: BitsPerSecond) {
+        self.ceiling = ceiling;
+        self.rates.clear();
+        self.drop_counter = DropCounter::default();
+        self.drops.clear();
+        self.backlog_packets.clear();
     }
 
     fn rate_code(&self, rate: BitsPerSecond) -> u16 {
@@ -119,22 +135,51 @@ impl DirectionHistory {
     }
 }
 
-/// The histories of one WAN but for its round-trip times.
+/// The histories of one WAN. They are far larger than all the rest of it, so they have a place of
+/// their own in the controller and are never moved: a board's stack has no room for them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct WanHistory {
+    /// In units of [`ROUND_TRIP_UNIT_US`].
+    round_trips: History<u16>,
     zones: History<ZonePair>,
     directions: PerDirection<DirectionHistory>,
 }
 
 impl WanHistory {
-    pub(crate) const fn new(ceilings: &PerDirection<BitsPerSecond>) -> Self {
+    pub(crate) const fn empty() -> Self {
         Self {
+            round_trips: History::new(),
             zones: History::new(),
             directions: PerDirection {
-                download: DirectionHistory::new(ceilings.download),
-                upload: DirectionHistory::new(ceilings.upload),
+                download: DirectionHistory::empty(),
+                upload: DirectionHistory::empty(),
             },
         }
+    }
+
+    /// Begins again, where it is.
+    pub(crate) fn begin(&mut self, download: BitsPerSecond, upload: BitsPerSecond) {
+        self.round_trips.clear();
+        self.zones.clear();
+        self.directions.download.begin(download);
+        self.directions.upload.begin(upload);
+    }
+
+    /// Notes a sample.
+    pub(crate) fn sampled(&mut self, sample: MicrosQ32) {
+        let half = ROUND_TRIP_UNIT_US / 2;
+        let units = sample.as_micros_rounded().saturating_add(half) / ROUND_TRIP_UNIT_US;
+        self.round_trips.push(u16::try_from(units).unwrap_or(u16::MAX));
+    }
+
+    /// Forgets the samples of a path that is gone.
+    pub(crate) fn forget_samples(&mut self) {
+        self.round_trips.clear();
+    }
+
+    /// Returns the lowest of the latest `count` samples.
+    pub(crate) fn lowest_sample(&self, count: usize) -> Option<MicrosQ32> {
+        self.round_trips.min_of_recent(count).map(round_trip_of)
     }
 
     /// Notes what a tick has ended with.
@@ -167,25 +212,27 @@ impl WanHistory {
 /// once a second, not for every tick.
 #[derive(Debug, Clone, Copy)]
 pub struct Recent<'a> {
-    estimate: &'a DelayEstimate,
+    baseline: MicrosQ32,
     history: &'a WanHistory,
 }
 
 impl<'a> Recent<'a> {
-    pub(crate) const fn new(estimate: &'a DelayEstimate, history: &'a WanHistory) -> Self {
-        Self { estimate, history }
+    pub(crate) const fn new(baseline: MicrosQ32, history: &'a WanHistory) -> Self {
+        Self { baseline, history }
     }
 
     /// Returns how many round-trip times the delays are made of.
     #[must_use]
     pub fn samples(&self) -> usize {
-        self.estimate.samples()
+        self.history.round_trips.len()
     }
 
-    /// Returns a quantile of the unfiltered delay above the baseline of now.
+    /// Returns a quantile of the unfiltered delay above the baseline of now, to 20 µs; zero for
+    /// samples below it.
     #[must_use]
     pub fn delay(&self, share: Permille) -> Option<MicrosQ32> {
-        self.estimate.recent_delay(share)
+        let sample = self.history.round_trips.quantile(share).map(round_trip_of)?;
+        Some(sample.saturating_sub(self.baseline).max(MicrosQ32::ZERO))
     }
 
     /// Returns the share of time a direction has spent in a zone, rounded down.
@@ -238,6 +285,7 @@ impl<'a> Recent<'a> {
 
 /// Half of the values do not exceed the median, 95 of 100 do not exceed the other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Spread<T> {
     /// The median.
     pub p50: T,
@@ -253,6 +301,7 @@ impl<T> Spread<T> {
 
 /// What the latest past of one WAN looked like. `None` stands for: no value yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct RecentFigures {
     /// Unfiltered delay above the baseline.
     pub delay: Option<Spread<MicrosQ32>>,
@@ -262,6 +311,7 @@ pub struct RecentFigures {
 
 /// What the latest past of one direction looked like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DirectionFigures {
     /// Share of time in GREEN.
     pub green: Permille,
@@ -310,7 +360,8 @@ mod tests {
     #[test]
     fn rates_are_shares_of_the_ceiling() {
         for ceiling in [1, 19_000_000, 95_000_000, 940_000_000, 1 << 60, u64::MAX] {
-            let history = DirectionHistory::new(BitsPerSecond::new(ceiling));
+            let mut history = DirectionHistory::empty();
+            history.begin(BitsPerSecond::new(ceiling));
             for rate in [ceiling, ceiling / 2, ceiling / 7, 0] {
                 let read = history.rate_of(history.rate_code(BitsPerSecond::new(rate))).get();
                 assert!(read.abs_diff(rate) <= ceiling / 65_000 + 1, "{read}, not {rate}");

@@ -23,6 +23,7 @@ use crate::zone::Zone;
 
 /// What a WAN did in its last tick.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum TickResult {
     /// Nothing came in; probes are on their way.
     #[default]
@@ -37,6 +38,7 @@ pub enum TickResult {
 
 /// One direction of one WAN.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DirectionSnapshot {
     /// The zone of the last decision.
     pub zone: Zone,
@@ -54,6 +56,7 @@ pub struct DirectionSnapshot {
 
 /// Totals since start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WanCounters {
     /// Samples accepted.
     pub samples: u64,
@@ -86,6 +89,7 @@ impl WanCounters {
 
 /// One WAN.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WanSnapshot {
     /// What the last tick did.
     pub result: TickResult,
@@ -113,6 +117,7 @@ pub struct WanSnapshot {
 
 /// The whole controller.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Snapshot {
     /// Time of the last tick.
     pub now: Option<Instant>,

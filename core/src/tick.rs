@@ -166,6 +166,7 @@ pub struct SteeringReply {
 /// A sample, a loss and a reply each appear in exactly one tick. Lists are bounded; what did not
 /// fit is counted in [`Tick::inputs_dropped`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[serde(deny_unknown_fields)]
 pub struct Tick {
     /// Monotonic time of this tick, from an arbitrary origin. Never wall-clock time.

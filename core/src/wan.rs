@@ -1,7 +1,6 @@
 //! One WAN: first look at everything that came in, then decide once.
 
 use embassy_time::{Duration, Instant};
-use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::config::WanConfig;
@@ -57,7 +56,6 @@ pub(crate) struct Wan {
     has_decided: bool,
     result: TickResult,
     counters: WanCounters,
-    history: WanHistory,
     sight: Sight,
 }
 
@@ -88,10 +86,6 @@ impl Wan {
             has_decided: false,
             result: TickResult::Waiting,
             counters: WanCounters::default(),
-            history: WanHistory::new(&PerDirection {
-                download: config.shapers.download.ceiling,
-                upload: config.shapers.upload.ceiling,
-            }),
             sight: Sight::new(config.link.map(|link| link.outage_after)),
         }
     }
@@ -102,17 +96,18 @@ impl Wan {
         tick: &Tick,
         now: Instant,
         next_id: &mut CommandId,
+        history: &mut WanHistory,
         out: &mut Outputs,
     ) {
         self.take_replies(tick, now, out);
-        self.take_counters(tick, now);
+        self.take_counters(tick, now, history);
         let evidence = self.gather(tick, now, out);
         let is_answered = matches!(evidence, Evidence::Sample(_));
-        let is_usable = self.live(tick, now, is_answered, out);
+        let is_usable = self.live(tick, now, is_answered, history, out);
         let works = is_answered || self.fallback.is_connected(now);
         self.sight.look(now, works, self.oper_state == OperState::Down);
         self.result = match evidence {
-            Evidence::Sample(sample) if is_usable => self.go_on(sample, now, out),
+            Evidence::Sample(sample) if is_usable => self.go_on(sample, now, history, out),
             Evidence::Lost { connected } => self.go_on_blind(connected, now, out),
             Evidence::Sample(_) | Evidence::Nothing => TickResult::Waiting,
         };
@@ -121,22 +116,22 @@ impl Wan {
             self.govern(now, next_id, out);
         }
         self.probe(out);
-        self.remember();
+        self.remember(history);
     }
 
     /// Adds zones and wanted rates to the histories, from the first decision on.
-    fn remember(&mut self) {
+    fn remember(&self, history: &mut WanHistory) {
         if self.has_decided {
             let PerDirection { download, upload } = &self.shapers;
             let zones = PerDirection { download: download.zone(), upload: upload.zone() };
             let wanted = PerDirection { download: download.rate(), upload: upload.rate() };
-            self.history.decided(&zones, &wanted);
+            history.decided(&zones, &wanted);
         }
     }
 
     /// Returns the latest past.
-    pub(crate) const fn recent(&self) -> Recent<'_> {
-        Recent::new(&self.estimate, &self.history)
+    pub(crate) const fn recent<'a>(&self, history: &'a WanHistory) -> Recent<'a> {
+        Recent::new(self.estimate.baseline(), history)
     }
 
     /// Pings every reflector, unless the link is known to be down.
@@ -164,9 +159,9 @@ impl Wan {
 
     /// Follows the delivered rates. Only a loaded direction says how steady the line is: one that
     /// delivers at least half of what its shaper lets through.
-    fn take_counters(&mut self, tick: &Tick, now: Instant) {
+    fn take_counters(&mut self, tick: &Tick, now: Instant, history: &mut WanHistory) {
         for reading in tick.counters.iter().filter(|reading| reading.wan == self.id) {
-            self.history.read(reading);
+            history.read(reading);
             let age = Duration::from_micros(u64::from(reading.age_us));
             let at = now.checked_sub(age).unwrap_or(Instant::MIN);
             let delivery = self.deliveries.get_mut(reading.direction);
@@ -182,7 +177,14 @@ impl Wan {
     }
 
     /// Moves the link's life on; returns whether its samples mean anything now.
-    fn live(&mut self, tick: &Tick, now: Instant, answered: bool, out: &mut Outputs) -> bool {
+    fn live(
+        &mut self,
+        tick: &Tick,
+        now: Instant,
+        answered: bool,
+        history: &mut WanHistory,
+        out: &mut Outputs,
+    ) -> bool {
         let mut address_changed = false;
         for fact in tick.links.iter().filter(|fact| fact.wan == self.id) {
             self.oper_state = fact.oper_state;
@@ -198,15 +200,16 @@ impl Wan {
         if let Some(LinkChange { from, to, edge }) = change {
             out.tell(Event::LinkChanged { wan: self.id, from, to, edge, quality });
             if to == LinkState::Reset {
-                self.forget(now);
+                self.forget(now, history);
             }
         }
         !matches!(state, LinkState::Init | LinkState::Reset)
     }
 
     /// Forgets what was learned about a path that is gone, and begins again from the start rate.
-    fn forget(&mut self, now: Instant) {
+    fn forget(&mut self, now: Instant, history: &mut WanHistory) {
         self.estimate.forget();
+        history.forget_samples();
         self.quality = QualityEstimate::new(self.tick);
         self.deliveries = PerDirection::default();
         self.last_sample = None;
@@ -273,12 +276,18 @@ impl Wan {
         }
     }
 
-    fn go_on(&mut self, sample: MicrosQ32, now: Instant, out: &mut Outputs) -> TickResult {
+    fn go_on(
+        &mut self,
+        sample: MicrosQ32,
+        now: Instant,
+        history: &mut WanHistory,
+        out: &mut Outputs,
+    ) -> TickResult {
         self.leave_blindness(out);
         self.last_sample = Some(now);
         self.quality.sample(sample);
         let may_reanchor = !self.is_at_floor();
-        self.estimate.update(self.id, sample, may_reanchor, out);
+        self.estimate.update(self.id, sample, may_reanchor, history, out);
         self.sight.measure(sample.saturating_sub(self.estimate.baseline()));
         self.control(now, out);
         TickResult::Controlled
@@ -425,13 +434,13 @@ impl Wan {
 }
 
 /// Returns the median of one value per reflector: the middle of three, the mean of two, or the one.
-fn median(values: &[Option<MicrosQ32>]) -> Option<MicrosQ32> {
-    let mut sorted: Vec<MicrosQ32, MAX_REFLECTORS> = values.iter().flatten().copied().collect();
-    sorted.sort_unstable();
-    match sorted.as_slice() {
-        [] => None,
-        [one] => Some(*one),
-        [low, high] => Some(low.midpoint(*high)),
-        [_, middle, ..] => Some(*middle),
+fn median(values: &[Option<MicrosQ32>; MAX_REFLECTORS]) -> Option<MicrosQ32> {
+    let mut answered = values.iter().flatten().copied();
+    match (answered.next(), answered.next(), answered.next()) {
+        (Some(one), Some(other), Some(third)) => {
+            Some(one.min(other).max(one.max(other).min(third)))
+        }
+        (Some(one), Some(other), None) => Some(one.midpoint(other)),
+        (one, _, _) => one,
     }
 }

@@ -3,6 +3,7 @@
 pub mod accuracy;
 pub mod daemon_process;
 pub mod demo;
+pub mod hostile;
 pub mod link;
 pub mod measure;
 pub mod netns;

@@ -42,7 +42,7 @@ enum Command {
     Sweep(score::sweep::SweepArgs),
     /// Run the core for a foreign simulator: one JSON tick per line in, one JSON line out
     Step(step::StepArgs),
-    /// Make a long recording of a made-up line with two WANs, without waiting for it
+    /// Make a long recording of made-up lines, without waiting for it
     Synthesize(synthetic::SynthesizeArgs),
 }
 

@@ -14,12 +14,15 @@ use wanctl_core::controller::Controller;
 use wanctl_core::example;
 use wanctl_core::fixed::ticks_covering;
 use wanctl_core::outputs::{Action, Outputs};
+use wanctl_core::steering::{ConfidenceConfig, SteeringConfig};
 use wanctl_core::tick::{
-    CheckKind, ConnectivityReport, CounterReading, Outcome, ProbeLoss, Reply, RttSample,
+    CheckKind, ConnectivityReport, CounterReading, MAX_WANS, Outcome, ProbeLoss, Reply, RttSample,
     SteeringReply, Tick,
 };
 use wanctl_core::trace::{self, STATE_INTERVAL};
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, ReflectorId, RttNanos, WanId};
+
+use crate::hostile::{self, HostileLine};
 
 /// The round-trip time of the idle line.
 const BASE_RTT_US: u64 = 20_000;
@@ -43,6 +46,12 @@ pub struct SynthesizeArgs {
     /// How many seconds of line it covers
     #[arg(long, default_value_t = 86_400)]
     seconds: u64,
+    /// How many WANs
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=MAX_WANS as i64))]
+    wans: u8,
+    /// Let everything go wrong, in several sessions with different configurations
+    #[arg(long)]
+    hostile: bool,
 }
 
 /// Writes a recording.
@@ -54,14 +63,30 @@ pub fn run(args: &SynthesizeArgs, out: &mut impl Write) -> Result<()> {
     let name = args.file.display();
     let file = std::fs::File::create(&args.file).with_context(|| format!("{name}"))?;
     let steps = args.seconds.saturating_mul(20);
-    write_recording(&config(), steps, &mut std::io::BufWriter::new(file))?;
-    writeln!(out, "{name}: {steps} steps of two WANs")?;
+    let mut file = std::io::BufWriter::new(file);
+    let config = config_of(args.wans.into());
+    if args.hostile {
+        for (session, first) in (0..).zip((0..steps).step_by(hostile::SESSION_STEPS as usize)) {
+            let config = hostile::config(&config, session);
+            let steps = hostile::SESSION_STEPS.min(steps - first);
+            record(&config, steps, &mut HostileLine::new(&config, session), &mut file)?;
+        }
+    } else {
+        write_recording(&config, steps, &mut file)?;
+    }
+    writeln!(out, "{name}: {steps} steps of {} WANs", config.wans.len())?;
     Ok(())
 }
 
 /// Returns the configuration of both lines.
 #[must_use]
 pub fn config() -> Config {
+    config_of(2)
+}
+
+/// Returns the configuration of so many lines, all alike, with steering between them.
+#[must_use]
+pub fn config_of(wans: usize) -> Config {
     let mut config = example::config();
     if let Some(wan) = config.wans.first_mut() {
         let mbps = BitsPerSecond::from_mbps;
@@ -70,10 +95,22 @@ pub fn config() -> Config {
         (upload.ceiling, upload.floors) = (mbps(19), ZoneFloors::all(mbps(5)));
         (download.step_up, upload.step_up) = (mbps(1), BitsPerSecond::new(200_000));
         let wan = *wan;
-        // Two of four places are taken.
-        let _full = config.wans.push(wan);
+        config.wans = std::iter::repeat_n(wan, wans.min(MAX_WANS)).collect();
+    }
+    if wans > 1 {
+        let ids: Vec<WanId> = (0..).map(WanId).take(config.wans.len()).collect();
+        let mut steering = SteeringConfig::new(&ids, config.tick);
+        steering.confidence =
+            Some(ConfidenceConfig { dry_run: false, ..ConfidenceConfig::DEFAULT });
+        config.steering = Some(steering);
     }
     config
+}
+
+/// Something that answers a controller, tick by tick.
+pub trait Line {
+    /// Answers the outputs of the last step with the next tick.
+    fn next(&mut self, outputs: &Outputs) -> &Tick;
 }
 
 /// Runs a controller against the made-up line and records all of it.
@@ -82,8 +119,21 @@ pub fn config() -> Config {
 ///
 /// When the configuration does not work or the target cannot be written.
 pub fn write_recording(config: &Config, steps: u64, target: &mut impl Write) -> Result<()> {
+    record(config, steps, &mut SyntheticLine::new(config), target)
+}
+
+/// Records one session of a controller with a line.
+///
+/// # Errors
+///
+/// When the configuration does not work or the target cannot be written.
+pub fn record(
+    config: &Config,
+    steps: u64,
+    line: &mut impl Line,
+    target: &mut impl Write,
+) -> Result<()> {
     let mut controller: Box<Controller> = Box::new(Controller::new(config)?);
-    let mut line = SyntheticLine::new(config);
     let mut outputs = Outputs::new();
     let mut buffer = vec![0; trace::MAX_STATE_BYTES];
     let state_ticks = u64::from(ticks_covering(STATE_INTERVAL, config.tick));
@@ -115,7 +165,7 @@ pub struct SyntheticLine {
     interval: Duration,
     counter_ticks: u64,
     wans: Vec<Wan>,
-    random: u64,
+    random: Random,
     ticks: u64,
     tick: Tick,
 }
@@ -135,14 +185,13 @@ impl SyntheticLine {
             interval: config.tick,
             counter_ticks: u64::from(ticks_covering(COUNTER_INTERVAL, config.tick)),
             wans: config.wans.iter().map(|config| wan(config.reflectors)).collect(),
-            random: 1,
+            random: Random::new(1),
             ticks: 0,
             tick: Tick::new(Instant::from_ticks(0)),
         }
     }
 
-    /// Answers the outputs of the last step with the next tick.
-    pub fn next(&mut self, outputs: &Outputs) -> &Tick {
+    fn answer(&mut self, outputs: &Outputs) {
         self.tick.reset(self.tick.now + self.interval);
         for action in &outputs.actions {
             if let Action::SetRate { id, wan, direction, rate, .. } = *action {
@@ -164,7 +213,6 @@ impl SyntheticLine {
             }
         }
         self.ticks += 1;
-        &self.tick
     }
 
     fn probe(&mut self, wan: WanId, index: usize) {
@@ -174,15 +222,15 @@ impl SyntheticLine {
         let reflectors = line.reflectors;
         let mut lost = 0;
         for reflector in (0..reflectors).map(ReflectorId) {
-            let jitter_ns = self.random(2_000_000);
-            if self.random(LOSS_ONE_IN) == 0 {
+            let jitter_ns = self.random.below(2_000_000);
+            if self.random.below(LOSS_ONE_IN) == 0 {
                 lost += 1;
                 self.tick.push_loss(ProbeLoss { wan, reflector });
                 continue;
             }
             let micros = BASE_RTT_US + queue_us.iter().sum::<u64>();
             let rtt = RttNanos::new(micros * 1000 + jitter_ns);
-            let age_us = u32::try_from(self.random(50_000)).unwrap_or_default();
+            let age_us = u32::try_from(self.random.below(50_000)).unwrap_or_default();
             self.tick.push_sample(RttSample { wan, reflector, rtt, age_us });
         }
         if lost == reflectors {
@@ -193,7 +241,6 @@ impl SyntheticLine {
             });
         }
     }
-
     fn read_counters(&mut self, wan: WanId, index: usize) {
         let line = &self.wans[index];
         for direction in Direction::BOTH {
@@ -210,13 +257,40 @@ impl SyntheticLine {
             });
         }
     }
+}
 
-    /// xorshift64: plenty for jitter.
-    fn random(&mut self, below: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % below
+impl Line for SyntheticLine {
+    fn next(&mut self, outputs: &Outputs) -> &Tick {
+        self.answer(outputs);
+        &self.tick
+    }
+}
+
+/// xorshift64: plenty for jitter.
+#[derive(Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Begins with a seed other than 0.
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Returns a number below `limit`, which is not 0.
+    pub(crate) const fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// Returns one of a few.
+    pub(crate) fn of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[usize::try_from(self.below(choices.len() as u64)).unwrap_or_default()]
     }
 }
 
@@ -255,8 +329,7 @@ impl RepeatedSteps {
     ///
     /// When the configuration does not work.
     pub fn new(wans: usize) -> Result<Self> {
-        let mut config = config();
-        config.wans.truncate(wans);
+        let config = config_of(wans);
         let fresh: Box<Controller> = Box::new(Controller::new(&config)?);
         let (mut controller, mut outputs) = (fresh.clone(), Outputs::new());
         let mut line = SyntheticLine::new(&config);

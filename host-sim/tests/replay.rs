@@ -95,7 +95,6 @@ fn a_state_that_was_not_reached_is_a_difference() {
     let last = changed.last_mut().unwrap();
     assert_eq!((*last, changed[0]), (0, 2), "a state ends with a restoration that is not due");
     *changed.last_mut().unwrap() = 1;
-    changed.push(0);
     frames[at] = reframe(&changed);
     let difference = check(&frames.concat()).unwrap().difference.unwrap();
     assert_eq!((difference.seq, difference.time_us), (1200, None));
@@ -242,4 +241,35 @@ fn the_exit_code_says_identical_different_or_unusable() {
     assert!(said.contains("0 records saved"), "{said}");
     let (code, said) = program(&frames.concat(), &["--what-if", "no-such-file.toml"]);
     assert_eq!(code, Some(2), "{said}");
+}
+
+#[test]
+fn the_outputs_of_every_step_are_written_down() {
+    let frames = frames(3);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outputs");
+    let (code, said) = program(&frames.concat(), &["--outputs", path.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let written = std::fs::read(path).unwrap();
+    let mut rest = &written[..];
+    for (seq, frame) in (0_u64..).zip(&frames[2..]) {
+        let recorded = payload(frame);
+        let Ok(trace::Record::Step { body, .. }) = trace::parse(&recorded) else { panic!("{seq}") };
+        let outputs = trace::decode_tick(body).unwrap().1;
+        let (head, bytes) = rest.split_at(10);
+        assert_eq!(head[..8], seq.to_le_bytes());
+        assert_eq!(usize::from(u16::from_le_bytes([head[8], head[9]])), outputs.len());
+        assert_eq!(&bytes[..outputs.len()], outputs);
+        rest = &bytes[outputs.len()..];
+    }
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn starts_with_and_without_a_past_are_told() {
+    let frames = frames(1300);
+    let (_, said) = program(&frames.concat(), &[]);
+    assert!(said.contains("\nstarts: 1 fresh, 0 from a state; WANs: 2\n"), "{said}");
+    let (_, said) = program(&frames[1202..].concat(), &[]);
+    assert!(said.contains("\nstarts: 0 fresh, 1 from a state; WANs: 2\n"), "{said}");
 }

@@ -12,7 +12,7 @@ const STEPS: u64 = 20_000;
 
 /// Measures; everything is printed.
 pub(crate) fn run_all() -> Result<()> {
-    install("valgrind", "--version", "valgrind")?;
+    install("valgrind", "--version", &["valgrind"])?;
     run(&mut cargo(&["bench", "--locked", "-p", "wanctl-sim", "--bench", "step"]))?;
     run(&mut cargo(&["build", "--locked", "--release", "-p", "wanctl-sim", "--example", "steps"]))?;
     for wans in [1, 2] {

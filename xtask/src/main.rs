@@ -1,8 +1,14 @@
 //! `cargo xtask`: the project's own commands. What CI runs is `cargo xtask test` and nothing else.
 
-#![expect(clippy::print_stderr, reason = "a build tool talks to its terminal")]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a build tool talks to its terminal"
+)]
 
 mod bench;
+mod board;
+mod cross;
 mod demo;
 mod run;
 mod test;
@@ -21,10 +27,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything CI runs: formatting, lints, docs, tests, shipped configs, the README's commands
+    /// Everything CI runs: formatting, lints, docs, tests, shipped configs, the README's commands,
+    /// the core on one board
     Test,
     /// Measure one step of the core: time (criterion) and instructions (callgrind)
     Bench,
+    /// Build the core for small ARM boards, replay recordings on them in QEMU and compare
+    Board(board::BoardArgs),
+    /// Build daemon and simulator for ARM Linux boards and try them with QEMU's user emulation
+    Cross,
     /// Build in release mode and play the demo; also reached as `cargo demo`
     Demo {
         /// Passed on to `wanctl-sim demo`: --seconds N, --root-net
@@ -37,6 +48,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test => test::run_all(),
         Command::Bench => bench::run_all(),
+        Command::Board(args) => board::run(&args),
+        Command::Cross => cross::run_all(),
         Command::Demo { args } => demo::run(&args),
     };
     match result {

@@ -27,19 +27,50 @@ pub(crate) fn target() -> PathBuf {
         .map_or_else(|| root().join("target"), |target| root().join(target))
 }
 
-/// Installs a Debian package unless its program is there and answers to `argument`.
-pub(crate) fn install(program: &str, argument: &str, package: &str) -> Result<()> {
+/// Returns every configuration that is shipped as an example.
+pub(crate) fn example_configs() -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(root().join("configs")).context("configs")?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    if files.is_empty() { bail!("configs holds no example") } else { Ok(files) }
+}
+
+/// Installs Debian packages unless their program is there and answers to `argument`.
+pub(crate) fn install(program: &str, argument: &str, packages: &[&str]) -> Result<()> {
     let mut probe = Command::new(program);
     probe.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if probe.status().is_ok() {
         return Ok(());
     }
-    eprintln!("{program} is missing; installing the package {package}");
+    eprintln!("{program} is missing; installing {}", packages.join(" "));
+    install_packages(packages)
+}
+
+/// Installs Debian packages.
+pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
     let apt = |args: &[&str]| {
-        run(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+        let mut command = Command::new("apt-get");
+        command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        // apt tells every package on its standard output; what goes wrong is told elsewhere.
+        run(command.stdout(Stdio::null()))
     };
     apt(&["update", "-qq"])?;
-    apt(&["install", "-qq", "-y", "--no-install-recommends", package])
+    apt(&[&["install", "-qq", "-y", "--no-install-recommends"], packages].concat())
+}
+
+/// Runs a command and returns what it has printed, unless it fails.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let shown = show(command);
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {shown}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() { Ok(text) } else { bail!("{shown}: {}\n{text}", output.status) }
 }
 
 /// Runs a command and fails if it does.
@@ -67,7 +98,7 @@ pub(crate) fn run_watched(command: &mut Command, mut look: impl FnMut(&str)) -> 
     Ok(child.wait()?.success())
 }
 
-fn show(command: &Command) -> String {
+pub(crate) fn show(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let mut shown = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for arg in command.get_args() {

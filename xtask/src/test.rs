@@ -1,10 +1,9 @@
 //! `cargo xtask test`: everything that must hold.
 
-use std::path::PathBuf;
+use anyhow::{Result, bail};
 
-use anyhow::{Context as _, Result, bail};
-
-use crate::run::{cargo, install, root, run, run_watched};
+use crate::board;
+use crate::run::{cargo, example_configs, install, run, run_watched};
 
 /// Programs the tests call, with the Debian package that brings them.
 const PROGRAMS: [(&str, &str); 1] = [("ip", "iproute2")];
@@ -13,6 +12,7 @@ const PROGRAMS: [(&str, &str); 1] = [("ip", "iproute2")];
 pub(crate) fn run_all() -> Result<()> {
     install_programs();
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut cargo(&["fmt", "--check", "--manifest-path", "core/board/Cargo.toml"]))?;
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     run(&mut cargo(&clippy))?;
     run(&mut cargo(&["check", "--locked", "-p", "wanctl-core", "--features", "defmt"]))?;
@@ -21,6 +21,7 @@ pub(crate) fn run_all() -> Result<()> {
     check_configs()?;
     let counts = run_tests()?;
     readme_commands()?;
+    board::run_quick()?;
     eprintln!("all checks passed");
     // Alone on its line: this is how CI learns how many tests ran.
     println_counts(&counts);
@@ -30,7 +31,7 @@ pub(crate) fn run_all() -> Result<()> {
 /// Installs what is missing, where that is possible.
 fn install_programs() {
     for (program, package) in PROGRAMS {
-        if let Err(error) = install(program, "-V", package) {
+        if let Err(error) = install(program, "-V", &[package]) {
             eprintln!("{error:#}; tests that need {program} will be skipped or fail");
         }
     }
@@ -38,17 +39,7 @@ fn install_programs() {
 
 /// Validates every file that is shipped as an example.
 fn check_configs() -> Result<()> {
-    let folder = root().join("configs");
-    let entries = std::fs::read_dir(&folder).context("configs")?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .collect();
-    files.sort();
-    if files.is_empty() {
-        bail!("configs holds no example");
-    }
-    for file in files {
+    for file in example_configs()? {
         let check =
             ["run", "--locked", "-q", "-p", "wanctl", "--", "check", "--text-only", "--config"];
         run(cargo(&check).arg(file))?;
@@ -97,7 +88,6 @@ fn readme_commands() -> Result<()> {
     run(&mut cargo(&["demo", "--", "--seconds", "20"]))
 }
 
-#[expect(clippy::print_stdout, reason = "the last line of the output is read by CI")]
 fn println_counts(counts: &Counts) {
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.ignored);
 }

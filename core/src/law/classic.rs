@@ -26,6 +26,7 @@ use crate::zone::{Thresholds, Zone};
 
 /// How long a direction has been in its zone, in ticks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Streaks {
     /// GREEN in a row.
     pub green: u32,

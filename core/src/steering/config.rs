@@ -4,6 +4,7 @@ use embassy_time::Duration;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::steering::flap::MAX_TOGGLES;
 use crate::steering::score::SCORE_MAX;
 use crate::tick::MAX_WANS;
@@ -11,6 +12,7 @@ use crate::units::{Packets, TimeConstant, WanId};
 
 /// The parameters of [`crate::steering::Steering`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SteeringConfig {
     /// Time between two ticks.
     #[serde(with = "crate::micros")]
@@ -44,6 +46,7 @@ pub struct SteeringConfig {
 
 /// From which values on a WAN is YELLOW or RED. Delays are compared strictly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SteeringThresholds {
     /// A filtered delay above this is YELLOW.
     #[serde(with = "crate::micros")]
@@ -64,6 +67,7 @@ pub struct SteeringThresholds {
 
 /// When steering counts as flapping, and what then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FlapGuardConfig {
     /// Changes longer ago than this do not count.
     #[serde(with = "crate::micros")]
@@ -81,6 +85,7 @@ pub struct FlapGuardConfig {
 
 /// The parameters of confidence scoring; scores are 0 ..= 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ConfidenceConfig {
     /// A score of at least this speaks for leaving the primary.
     pub steer_score: u8,
@@ -106,7 +111,7 @@ impl SteeringConfig {
     pub fn new(wans: &[WanId], tick: Duration) -> Self {
         Self {
             tick,
-            wans: wans.iter().copied().take(MAX_WANS).collect(),
+            wans: bounded::collect(wans.iter().copied()),
             dry_run: false,
             thresholds: SteeringThresholds::DEFAULT,
             delay_time_constant: TimeConstant::from_millis(500),
@@ -123,6 +128,7 @@ impl SteeringConfig {
 
 /// Why a steering configuration cannot work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SteeringError {
     /// Fewer than two WANs, one that does not exist, or one twice.
     Wans,
@@ -231,6 +237,7 @@ impl ConfidenceConfig {
 ///
 /// All are off unless asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SteeringQuirks {
     /// The first reading of a drop counter counts as drops. Without the quirk it is 0.
     pub first_reading_counts: bool,

@@ -36,6 +36,7 @@ use embassy_time::{Duration, Instant};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::command::COMMAND_TIMEOUT;
 use crate::outputs::{Action, Event, Outputs};
 use crate::tick::{MAX_WANS, SteeringReply};
@@ -112,7 +113,7 @@ impl Steering {
             tick: config.tick,
             dry_run: config.dry_run,
             quirks: config.quirks,
-            wans: config.wans.iter().map(|id| WanState::new(*id, config)).collect(),
+            wans: bounded::collect(config.wans.iter().map(|id| WanState::new(*id, config))),
             hysteresis: Hysteresis::new(config),
             scoring: config.confidence.as_ref().map(|confidence| Scoring {
                 confidence: Confidence::new(confidence, config),
@@ -364,7 +365,7 @@ impl Steering {
             decision: self.decision,
             ..SteeringSnapshot::default()
         };
-        snapshot.set_wans(&self.wans.iter().map(WanState::snapshot).collect());
+        snapshot.set_wans(&bounded::collect(self.wans.iter().map(WanState::snapshot)));
         snapshot
     }
 }

@@ -11,6 +11,7 @@ use crate::zone::Zone;
 
 /// Steering as it was after its last tick.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SteeringSnapshot {
     /// Where traffic is steered to, as far as it was confirmed; `None` is the primary.
     pub steered_to: Option<WanId>,
@@ -49,6 +50,7 @@ pub struct SteeringSnapshot {
 
 /// One WAN that takes part in steering.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SteeringWanSnapshot {
     /// Which WAN.
     pub wan: WanId,

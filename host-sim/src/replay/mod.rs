@@ -4,7 +4,7 @@ mod session;
 mod what_if;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -29,6 +29,9 @@ pub struct ReplayArgs {
     /// Feed the same inputs to a core with this configuration as well, and show both
     #[arg(long, value_name = "CONFIG.toml")]
     what_if: Option<PathBuf>,
+    /// Write the outputs of every replayed step to a file, for `cargo xtask board`
+    #[arg(long, value_name = "FILE")]
+    outputs: Option<PathBuf>,
     /// Print how many ticks per second were replayed
     #[arg(long)]
     speed: bool,
@@ -55,8 +58,11 @@ pub fn run(args: &ReplayArgs, out: &mut impl Write) -> Result<bool> {
     let mut what_if = what_if.map(WhatIf::new).transpose()?;
     let name = args.file.display();
     let file = File::open(&args.file).with_context(|| format!("{name}"))?;
+    let outputs = args.outputs.as_deref().map(File::create).transpose().context("--outputs")?;
+    let outputs = outputs.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write + Send>);
     let begin = Instant::now();
-    let outcome = replay(file, what_if.as_mut()).with_context(|| format!("{name}"))?;
+    let outcome =
+        replay_into(file, what_if.as_mut(), outputs).with_context(|| format!("{name}"))?;
     let seconds = begin.elapsed().as_secs_f64();
     outcome.print(&name.to_string(), out)?;
     if args.speed {
@@ -81,19 +87,32 @@ fn load_config(path: &Path) -> Result<Config> {
 ///
 /// When that is nothing; the message says why and how many records could be read.
 pub fn replay(source: impl Read + Send, what_if: Option<&mut WhatIf>) -> Result<Outcome> {
+    replay_into(source, what_if, None)
+}
+
+/// Replays, and writes the outputs of every step as `docs/boards.md` describes it.
+fn replay_into(
+    source: impl Read + Send,
+    what_if: Option<&mut WhatIf>,
+    outputs: Option<Box<dyn Write + Send>>,
+) -> Result<Outcome> {
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("replay".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || replay_here(source, what_if))?
+            .spawn_scoped(scope, || replay_here(source, what_if, outputs))?
             .join()
             .map_err(|_| anyhow!("the replay has panicked"))?
     })
 }
 
-fn replay_here(source: impl Read, mut what_if: Option<&mut WhatIf>) -> Result<Outcome> {
+fn replay_here(
+    source: impl Read,
+    mut what_if: Option<&mut WhatIf>,
+    outputs: Option<Box<dyn Write + Send>>,
+) -> Result<Outcome> {
     let mut reader = TraceReader::new(source);
-    let mut session = Session::new();
+    let mut session = Session::new(outputs);
     let mut failure = None;
     while let Some(payload) = reader.next_payload().context("cannot be read on")? {
         // What comes behind the end of the replay is only counted.
@@ -106,7 +125,7 @@ fn replay_here(source: impl Read, mut what_if: Option<&mut WhatIf>) -> Result<Ou
     if let Some(error) = failure {
         return Err(error.context(saved));
     }
-    let (progress, difference) = session.finish();
+    let (progress, difference) = session.finish()?;
     if progress.steps == 0 && progress.states == 0 && difference.is_none() {
         bail!(
             "{saved}: {}",
@@ -155,8 +174,10 @@ impl Outcome {
     /// When `out` cannot be written.
     pub fn print(&self, name: &str, out: &mut impl Write) -> Result<()> {
         let Tally { saved, damaged } = self.tally;
-        let Progress { steps, states, skipped, .. } = self.progress;
+        let Progress { steps, states, skipped, fresh, resumed, wans, .. } = self.progress;
         writeln!(out, "{name}: {saved} records saved, {damaged} places damaged")?;
+        // `cargo xtask board` reads this line.
+        writeln!(out, "starts: {fresh} fresh, {resumed} from a state; WANs: {wans}")?;
         for note in &self.progress.notes {
             writeln!(out, "note: {note}")?;
         }

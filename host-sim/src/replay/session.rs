@@ -70,6 +70,12 @@ pub struct Progress {
     pub steps: u64,
     /// Recorded states that were loaded, or reached bit for bit.
     pub states: u64,
+    /// Starts from the beginning, with nothing learned yet.
+    pub fresh: u64,
+    /// Starts from a state with a past: in the middle of a session, or after a restart.
+    pub resumed: u64,
+    /// The most WANs of a session.
+    pub wans: usize,
     /// Steps without a state to start from.
     pub skipped: u64,
     /// What a reader should know: gaps, restarts.
@@ -103,10 +109,12 @@ pub(super) struct Session {
     buffer: Vec<u8>,
     progress: Progress,
     difference: Option<Difference>,
+    /// Where the outputs go as well.
+    copy: Option<Box<dyn Write + Send>>,
 }
 
 impl Session {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(copy: Option<Box<dyn Write + Send>>) -> Self {
         Self {
             head: None,
             controller: None,
@@ -115,11 +123,13 @@ impl Session {
             buffer: vec![0; trace::MAX_STATE_BYTES],
             progress: Progress::default(),
             difference: None,
+            copy,
         }
     }
 
-    pub(super) fn finish(self) -> (Progress, Option<Difference>) {
-        (self.progress, self.difference)
+    pub(super) fn finish(mut self) -> Result<(Progress, Option<Difference>)> {
+        self.copy.as_mut().map(Write::flush).transpose()?;
+        Ok((self.progress, self.difference))
     }
 
     pub(super) const fn has_differed(&self) -> bool {
@@ -195,7 +205,19 @@ impl Session {
             self.progress.note(format!("starting again from the state in front of step {seq}"));
         }
         self.progress.states += 1;
+        self.count_start(&controller)?;
         self.controller = Some(Box::new(controller));
+        Ok(())
+    }
+
+    fn count_start(&mut self, controller: &Controller) -> Result<()> {
+        let Some(head) = &self.head else { return Ok(()) };
+        self.progress.wans = self.progress.wans.max(head.config.wans.len());
+        let new: Box<Controller> = Box::new(Controller::new(&head.config)?);
+        let mut other = vec![0; self.buffer.len()];
+        let is_fresh = trace::state_bytes(&new, &mut self.buffer)?
+            == trace::state_bytes(controller, &mut other)?;
+        *(if is_fresh { &mut self.progress.fresh } else { &mut self.progress.resumed }) += 1;
         Ok(())
     }
 
@@ -225,7 +247,13 @@ impl Session {
         let recorded;
         (self.tick, recorded) = trace::decode_tick(body)?;
         controller.step(&self.tick, &mut self.outputs);
-        if trace::outputs_bytes(&self.outputs, &mut self.buffer)? == recorded {
+        let outputs = trace::outputs_bytes(&self.outputs, &mut self.buffer)?;
+        if let Some(copy) = &mut self.copy {
+            copy.write_all(&seq.to_le_bytes())?;
+            copy.write_all(&u16::try_from(outputs.len())?.to_le_bytes())?;
+            copy.write_all(outputs)?;
+        }
+        if outputs == recorded {
             self.progress.steps += 1;
         } else {
             let recorded = trace::decode_outputs(recorded)?;
