@@ -20,8 +20,10 @@ use crate::wan::Wan;
 ///
 /// It owns no clock and does no I/O: everything it knows is in the [`Tick`], everything it wants
 /// is in the [`Outputs`]. The same ticks give the same outputs, bit for bit, on every machine.
+///
+/// `STEERINGS` is 1, or 0 for a controller that has no room for steering and leaves it out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Controller<const WANS: usize = MAX_WANS> {
+pub struct Controller<const WANS: usize = MAX_WANS, const STEERINGS: usize = 1> {
     #[serde(with = "crate::micros")]
     tick: Duration,
     wans: Vec<Wan, WANS>,
@@ -33,15 +35,11 @@ pub struct Controller<const WANS: usize = MAX_WANS> {
     outputs_dropped: u64,
     config: u32,
     /// None or one. An `Option` of it would not be all zeros when it is empty.
-    steering: Vec<Steering, 1>,
+    steering: Vec<Steering, STEERINGS>,
     restoration: Restoration,
 }
 
 impl<const WANS: usize> Controller<WANS> {
-    /// One WAN has nothing to steer to. As a constant this leaves all of steering out of an image for
-    /// one WAN.
-    const CAN_STEER: bool = WANS > 1;
-
     /// Makes a controller that has not seen a tick yet.
     ///
     /// # Errors
@@ -52,6 +50,11 @@ impl<const WANS: usize> Controller<WANS> {
         controller.begin(config)?;
         Ok(controller)
     }
+}
+
+impl<const WANS: usize, const STEERINGS: usize> Controller<WANS, STEERINGS> {
+    /// As a constant this leaves all of steering out of an image that has no room for it.
+    const CAN_STEER: bool = STEERINGS > 0;
 
     /// Makes a controller without any WAN, for [`Self::begin`]. It is all zeros, so that a static one
     /// takes no room in a board's flash.

@@ -20,6 +20,7 @@
 
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use embassy_time::{Duration, Instant};
+use heapless::Vec;
 use postcard::ser_flavors::crc::CrcModifier;
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +48,7 @@ pub const STATE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What comes before the bytes of a record.
 #[derive(Serialize)]
-enum Written<'a, const WANS: usize> {
+enum Written<'a, const WANS: usize, const STEERINGS: usize> {
     Header {
         magic: [u8; 8],
         format: u16,
@@ -62,12 +63,12 @@ enum Written<'a, const WANS: usize> {
     },
     State {
         seq: u64,
-        controller: &'a Controller<WANS>,
+        controller: &'a Controller<WANS, STEERINGS>,
     },
 }
 
 /// A record other than a state has nothing to do with the number of WANs.
-type WithoutState<'a> = Written<'a, 1>;
+type WithoutState<'a> = Written<'a, 1, 1>;
 
 /// A buffer was too small for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,15 +122,15 @@ pub fn encode_step<'b>(
 /// # Errors
 ///
 /// When the buffer is too small.
-pub fn encode_state<'b, const WANS: usize>(
-    controller: &Controller<WANS>,
+pub fn encode_state<'b, const WANS: usize, const STEERINGS: usize>(
+    controller: &Controller<WANS, STEERINGS>,
     buffer: &'b mut [u8],
 ) -> Result<&'b mut [u8], BufferTooSmall> {
     encode(&Written::State { seq: controller.ticks(), controller }, buffer)
 }
 
-fn encode<'b, const WANS: usize>(
-    record: &Written<'_, WANS>,
+fn encode<'b, const WANS: usize, const STEERINGS: usize>(
+    record: &Written<'_, WANS, STEERINGS>,
     buffer: &'b mut [u8],
 ) -> Result<&'b mut [u8], BufferTooSmall> {
     let checksum = Crc::<u32>::new(&CRC_32_ISO_HDLC);
@@ -254,7 +255,32 @@ fn parse_header(body: &[u8]) -> Result<Record<'_>, Damage> {
 ///
 /// When it is nothing this version writes.
 pub fn decode_config(body: &[u8]) -> Result<Config, Damage> {
-    whole(body)
+    let mut config = Config { tick: Duration::MIN, wans: Vec::new(), steering: None };
+    decode_config_into(body, &mut config)?;
+    Ok(config)
+}
+
+/// Reads a configuration into memory that is there, as [`decode_config`] does. On a board's stack a
+/// whole configuration would stand several times.
+///
+/// # Errors
+///
+/// When it is nothing this version writes; the configuration is of no use then.
+pub fn decode_config_into(body: &[u8], config: &mut Config) -> Result<(), Damage> {
+    // The fields in their order, as serde would read them.
+    let (tick, rest) = take(body)?;
+    config.tick = Duration::from_micros(tick);
+    let (count, mut rest) = take::<u16>(rest)?;
+    config.wans.clear();
+    for _ in 0..count {
+        let wan;
+        (wan, rest) = take(rest)?;
+        config.wans.push(wan).map_err(|_| Damage::Content)?;
+    }
+    match replace(&mut config.steering, rest)? {
+        [] => Ok(()),
+        _ => Err(Damage::Content),
+    }
 }
 
 /// Reads the tick of a step record; what is left are the outputs, as [`outputs_bytes`] gives them.
@@ -331,8 +357,8 @@ pub fn outputs_bytes<'b>(
 /// # Errors
 ///
 /// When the buffer is too small.
-pub fn state_bytes<'b, const WANS: usize>(
-    controller: &Controller<WANS>,
+pub fn state_bytes<'b, const WANS: usize, const STEERINGS: usize>(
+    controller: &Controller<WANS, STEERINGS>,
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], BufferTooSmall> {
     postcard::to_slice(controller, buffer).map(|bytes| &*bytes).map_err(|_| BufferTooSmall)

@@ -8,12 +8,12 @@ use wanctl_core::controller::Controller;
 use wanctl_core::outputs::Outputs;
 use wanctl_core::tick::Tick;
 
-use crate::WANS;
 use crate::meter::Meter;
+use crate::{STEERINGS, WANS};
 
 /// Controller, inputs and outputs. Whoever holds it may use all of it.
 pub(crate) struct Desk {
-    pub(crate) controller: Controller<WANS>,
+    pub(crate) controller: Controller<WANS, STEERINGS>,
     /// The controller has a configuration and is in step with the recording.
     pub(crate) is_ready: bool,
     pub(crate) tick: Tick,

@@ -29,6 +29,9 @@ use crate::replay::{FRAME_BYTES, Replay};
 /// How many WANs this image serves.
 const WANS: usize = include!(concat!(env!("OUT_DIR"), "/wans.rs"));
 
+/// One WAN has nothing to steer to. An image that starts from states reads what hosts have written.
+const STEERINGS: usize = if WANS > 1 || cfg!(feature = "resume") { 1 } else { 0 };
+
 /// From `main` to the tick.
 static INBOX: Handover = Handover::new();
 /// From the tick back to `main`.

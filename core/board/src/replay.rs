@@ -3,14 +3,16 @@
 use core::ffi::CStr;
 
 use cortex_m::peripheral::SCB;
+use embassy_time::Duration;
 use heapless::Vec;
+use wanctl_core::config::Config;
 use wanctl_core::controller::Controller;
 use wanctl_core::trace::{self, Header, Record, STATE_FORMAT};
 
 use crate::desk::Desk;
 use crate::frames::Frames;
 use crate::host::{Failure, Writer};
-use crate::{INBOX, OUTBOX, SNAPSHOT, WANS, stack};
+use crate::{INBOX, OUTBOX, SNAPSHOT, STEERINGS, WANS, stack};
 
 /// The longest frame that is looked at. Without `resume` no state record is needed, and a step with
 /// full lists has less than 5 KiB (`core/tests/trace.rs`).
@@ -112,8 +114,7 @@ impl Replay {
         let Some(desk) = &mut self.desk else { return Err("the tick has kept the desk") };
         if !desk.is_at(seq) {
             desk.is_ready = if cfg!(feature = "resume") && self.has_our_states {
-                desk.controller =
-                    trace::decode_state(body).map_err(|_| "a state cannot be read")?;
+                resume(&mut desk.controller, body)?;
                 true
             } else {
                 // Before the first step there is nothing in a state that is not in the configuration.
@@ -182,7 +183,30 @@ impl Replay {
 
 /// Starts a controller from the beginning.
 #[inline(never)]
-fn begin(controller: &mut Controller<WANS>, config: &[u8]) -> Result<(), Failure> {
-    let config = trace::decode_config(config).map_err(|_| "the configuration cannot be read")?;
-    controller.begin(&config).map_err(|_| "the core refuses the configuration")
+fn begin(controller: &mut Controller<WANS, STEERINGS>, config: &[u8]) -> Result<(), Failure> {
+    let mut place = Config { tick: Duration::MIN, wans: Vec::new(), steering: None };
+    trace::decode_config_into(config, &mut place)
+        .map_err(|_| "the configuration cannot be read")?;
+    begin_with(controller, &place)
+}
+
+#[inline(never)]
+fn begin_with(
+    controller: &mut Controller<WANS, STEERINGS>,
+    config: &Config,
+) -> Result<(), Failure> {
+    controller.begin(config).map_err(|_| "the core refuses the configuration")
+}
+
+/// Starts a controller from a state.
+#[cfg(feature = "resume")]
+fn resume(controller: &mut Controller<WANS>, state: &[u8]) -> Result<(), Failure> {
+    *controller = trace::decode_state(state).map_err(|_| "a state cannot be read")?;
+    Ok(())
+}
+
+/// An image without that much memory never needs it.
+#[cfg(not(feature = "resume"))]
+fn resume(_: &mut Controller<WANS, STEERINGS>, _state: &[u8]) -> Result<(), Failure> {
+    Err("this image starts from no state")
 }
