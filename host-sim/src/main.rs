@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use wanctl_sim::{accuracy, demo, measure, parity, replay, routeros, step, synthetic};
+use wanctl_sim::{accuracy, demo, measure, parity, replay, routeros, score, step, synthetic};
 
 /// Emulated routers and links for wanctl
 #[derive(Debug, Parser)]
@@ -21,6 +21,9 @@ enum Command {
     Accuracy(accuracy::AccuracyArgs),
     /// Play a congestion episode with an emulated router, an emulated line and the real daemon
     Demo(demo::DemoArgs),
+    /// Tell what a configuration will do: recovery, response to a drop, cuts on idle noise
+    #[command(after_help = LINT_EXIT_CODES)]
+    Lint(score::lint::LintArgs),
     /// Measure the memory, CPU time and tick pacing of a wanctl process with one WAN
     Measure(measure::MeasureArgs),
     /// Compare the core with a recorded run of the reference controller
@@ -31,6 +34,12 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Serve an emulated RouterOS REST interface until interrupted
     Routeros(routeros::cli::RouterosArgs),
+    /// Score laws side by side on emulated lines
+    #[command(after_help = SCORE_EXIT_CODES)]
+    Score(score::ScoreArgs),
+    /// Score a law with many parameter values, sharded and resumable
+    #[command(after_help = SCORE_EXIT_CODES)]
+    Sweep(score::sweep::SweepArgs),
     /// Run the core for a foreign simulator: one JSON tick per line in, one JSON line out
     Step(step::StepArgs),
     /// Make a long recording of made-up lines, without waiting for it
@@ -47,6 +56,19 @@ const REPLAY_EXIT_CODES: &str = "Exit codes:
   1  there is a difference; the first one is printed
   2  nothing can be replayed";
 
+const SCORE_EXIT_CODES: &str = "Exit codes:
+  0  done
+  2  it cannot be done: a bad option, a file that cannot be opened
+  3  a suite, trace or sweep file is malformed; nothing was run";
+
+const LINT_EXIT_CODES: &str = "Exit codes:
+  0  nothing to warn of
+  1  some lines are marked with !
+  2  the configuration cannot be used";
+
+/// A file of the user's cannot be used.
+const MALFORMED: u8 = 3;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Not locked: the emulator prints as well.
@@ -54,9 +76,12 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Accuracy(args) => accuracy::run(args, &mut stdout),
         Command::Demo(args) => demo::run(args, &mut stdout).map(|()| true),
+        Command::Lint(args) => score::lint::run(args, &mut stdout),
         Command::Measure(args) => measure::run(args, &mut stdout).map(|()| true),
         Command::Parity(args) => parity::run(args, &mut stdout),
         Command::Replay(args) => replay::run(args, &mut stdout),
+        Command::Score(args) => score::run(args, &mut stdout).map(|()| true),
+        Command::Sweep(args) => score::sweep::run(args, &mut stdout).map(|()| true),
         Command::Step(args) => step::run(args, std::io::stdin().lock(), &mut stdout),
         Command::Synthesize(args) => synthetic::run(args, &mut stdout).map(|()| true),
         Command::Routeros(args) => routeros::cli::run(args).map(|()| true),
@@ -66,7 +91,8 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(error) => {
             let _closed = writeln!(std::io::stderr(), "wanctl-sim: {error:#}");
-            ExitCode::from(2)
+            let is_malformed = error.downcast_ref::<score::input::InputError>().is_some();
+            ExitCode::from(if is_malformed { MALFORMED } else { 2 })
         }
     }
 }
