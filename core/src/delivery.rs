@@ -9,6 +9,7 @@
 use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
+use crate::divide::divide;
 use crate::units::BitsPerSecond;
 
 /// Readings closer together than this are not divided: they are a few ms apart from the moments
@@ -120,7 +121,7 @@ impl Delivery {
         self.refresh = self.refresh.min(at.checked_duration_since(before)?);
         let passed = at.checked_duration_since(value.first)?;
         let bits = u128::from(bytes.saturating_sub(value.bytes)).saturating_mul(8_000_000);
-        let rate = bits.checked_div(u128::from(passed.as_micros()))?;
+        let rate = divide(bits, u128::from(passed.as_micros()))?;
         self.set(BitsPerSecond::new(u64::try_from(rate).unwrap_or(u64::MAX)), at, passed)
     }
 

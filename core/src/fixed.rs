@@ -14,6 +14,7 @@
 use embassy_time::Duration;
 use serde::{Deserialize, Serialize};
 
+use crate::divide::divide;
 use crate::ewma::Filtered;
 use crate::units::{BitsPerSecond, Packets, RttNanos, TimeConstant};
 
@@ -155,13 +156,11 @@ impl PpmQ32 {
     /// Returns this value as a share of `whole`, rounded down; zero if `whole` is not positive.
     #[must_use]
     pub fn share_of(self, whole: Self) -> Self {
-        let (part, whole) = (self.0.to_bits().max(0), whole.0.to_bits());
-        if whole <= 0 {
-            return Self::ZERO;
-        }
+        let bits = |value: Self| value.0.to_bits().max(0).cast_unsigned();
         // 63 bits times 20 bits fits 128 bits.
-        let scaled = i128::from(part).saturating_mul(1_000_000).checked_div(i128::from(whole));
-        let ppm = u64::try_from(scaled.unwrap_or_default()).unwrap_or(u64::MAX);
+        let scaled = u128::from(bits(self)).saturating_mul(1_000_000);
+        let ppm = divide(scaled, u128::from(bits(whole))).unwrap_or_default();
+        let ppm = u64::try_from(ppm).unwrap_or(u64::MAX);
         Self::from_ppm(ppm)
     }
 
@@ -246,11 +245,8 @@ impl Alpha {
     pub const fn per_tick(tick: Duration, time_constant: TimeConstant) -> Self {
         let tau_nanos = time_constant.as_nanos() as u128;
         let tick_nanos = (tick.as_micros() as u128).saturating_mul(1000);
-        let Some(bits) =
-            (tick_nanos << ALPHA_BITS).saturating_add(tau_nanos / 2).checked_div(tau_nanos)
-        else {
-            return Self::ONE;
-        };
+        let scaled = (tick_nanos << ALPHA_BITS).saturating_add(tau_nanos / 2);
+        let Some(bits) = divide(scaled, tau_nanos) else { return Self::ONE };
         if bits >= ONE_ALPHA as u128 { Self::ONE } else { Self::from_small(bits) }
     }
 

@@ -61,7 +61,8 @@ impl<T: Copy + Ord> History<T> {
     /// Returns the smallest of the latest `count` values.
     #[must_use]
     pub fn min_of_recent(&self, count: usize) -> Option<T> {
-        self.recent(count).min()
+        let [older, newer] = self.ring.latest_slices(count).map(lowest);
+        older.into_iter().chain(newer).min()
     }
 
     /// Returns how many values are such.
@@ -69,6 +70,19 @@ impl<T: Copy + Ord> History<T> {
     pub fn count(&self, is_it: impl Fn(T) -> bool) -> usize {
         self.ring.as_slice().iter().filter(|value| is_it(**value)).count()
     }
+}
+
+/// Returns the lowest value. Four at a time: in the worst tick this was most of all instructions, and the
+/// iterators' own way takes twice as many of them on a Cortex-M.
+fn lowest<T: Copy + Ord>(values: &[T]) -> Option<T> {
+    let (&first, rest) = values.split_first()?;
+    let (blocks, rest) = rest.as_chunks();
+    let lower = |one: T, other: T| if other < one { other } else { one };
+    let mut lowest = rest.iter().copied().fold(first, lower);
+    for &[one, two, three, four] in blocks {
+        lowest = lower(lower(lower(lower(lowest, one), two), three), four);
+    }
+    Some(lowest)
 }
 
 impl History<u16> {

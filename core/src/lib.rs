@@ -54,6 +54,7 @@ pub mod command;
 pub mod config;
 pub mod controller;
 mod delivery;
+mod divide;
 mod estimate;
 pub mod ewma;
 pub mod example;

@@ -5,6 +5,7 @@
 use embassy_time::Duration;
 use serde::{Deserialize, Serialize};
 
+use crate::divide::divide;
 use crate::ewma::{Ewma, Filtered as _};
 use crate::fixed::{Alpha, MicrosQ32, PpmQ32};
 use crate::units::{BitsPerSecond, Direction, PerDirection, TimeConstant};
@@ -114,7 +115,7 @@ impl Throughput {
     /// Returns a rate in parts per million of the first one; at most a thousandfold.
     fn relative(&self, rate: BitsPerSecond) -> PpmQ32 {
         let scaled = u128::from(rate.get()).saturating_mul(1_000_000);
-        let ppm = scaled.checked_div(u128::from(self.unit.get())).unwrap_or_default();
+        let ppm = divide(scaled, u128::from(self.unit.get())).unwrap_or_default();
         PpmQ32::from_ppm(u64::try_from(ppm).unwrap_or(u64::MAX).min(1_000_000_000))
     }
 }

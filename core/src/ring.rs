@@ -49,9 +49,14 @@ impl<T: Copy, const N: usize> Ring<T, N> {
 
     /// Returns the latest `count` values (fewer if there are fewer), the oldest first.
     pub(crate) fn latest(&self, count: usize) -> impl Iterator<Item = &T> + Clone {
+        let [older, newer] = self.latest_slices(count);
+        older.iter().chain(newer)
+    }
+
+    /// Returns the same values as two slices, the older ones first.
+    pub(crate) fn latest_slices(&self, count: usize) -> [&[T]; 2] {
         let (newer, older) = self.values.split_at_checked(self.oldest).unwrap_or_default();
-        let from_older = tail(older, count.saturating_sub(newer.len()));
-        from_older.iter().chain(tail(newer, count))
+        [tail(older, count.saturating_sub(newer.len())), tail(newer, count)]
     }
 }
 

@@ -18,6 +18,7 @@ use embassy_time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ShaperConfig, WanConfig};
+use crate::divide::divide;
 use crate::fixed::{MicrosQ32, PpmQ32, ticks_covering};
 use crate::governor::{Wanted, smallest_raise};
 use crate::outputs::RateReason;
@@ -94,7 +95,8 @@ impl ClassicShaper {
     pub(crate) fn cap(&mut self, share: PpmQ32) {
         let (floor, ceiling) = (self.config.floors.red, self.config.ceiling);
         let span = u128::from(ceiling.get().saturating_sub(floor.get()));
-        let part = span.saturating_mul(u128::from(share.as_ppm_rounded())).checked_div(1_000_000);
+        let part = span.saturating_mul(u128::from(share.as_ppm_rounded()));
+        let part = divide(part, 1_000_000);
         let part = u64::try_from(part.unwrap_or_default()).unwrap_or(u64::MAX);
         let cap = floor.saturating_add(BitsPerSecond::new(part));
         if self.rate > cap {
