@@ -49,6 +49,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod budget;
 pub mod command;
 pub mod config;
 pub mod controller;

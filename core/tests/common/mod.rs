@@ -99,7 +99,16 @@ impl Rig {
         let Profile { shapers, classic } = profile;
         let interval = Duration::from_millis(50);
         let mut config = Config { tick: interval, wans: heapless::Vec::new() };
-        config.wans.push(WanConfig { reflectors, shapers, link, classic }).expect("one WAN fits");
+        config
+            .wans
+            .push(WanConfig {
+                reflectors,
+                shapers,
+                link,
+                classic,
+                law: wanctl_core::config::LawConfig::Classic,
+            })
+            .expect("one WAN fits");
         let controller = Controller::new(&config).expect("the configuration is valid");
         let tick = Tick::new(Instant::from_ticks(0) + interval);
         Self { controller, tick, out: Outputs::new(), interval, confirms: true }

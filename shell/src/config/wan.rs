@@ -78,7 +78,13 @@ pub(super) fn read(
     };
     let mut classic = classic?;
     classic.blind.checks = checks;
-    let core = wanctl_core::config::WanConfig { reflectors: count, shapers, link, classic };
+    let core = wanctl_core::config::WanConfig {
+        reflectors: count,
+        shapers,
+        link,
+        classic,
+        law: wanctl_core::config::LawConfig::Classic,
+    };
     Some(ReadWan { shell, core, unique: vec![name, download.queue, upload.queue] })
 }
 

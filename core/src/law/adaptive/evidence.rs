@@ -1,0 +1,45 @@
+//! Whether a queue stands: the excess of the delay over what noise explains, summed up.
+//!
+//! A cumulative sum sees a small excess that lasts as surely as a large one that has just begun, and
+//! forgets single spikes. Where it last left zero is when the queue began.
+
+use serde::{Deserialize, Serialize};
+
+use super::noise::Threshold;
+use super::signal::Round;
+
+/// The cumulative sum.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    sum_us: i64,
+    rounds: u8,
+}
+
+impl Evidence {
+    /// Takes a round; returns whether a queue stands. `explained_us` is the part of the delay that is
+    /// known already.
+    pub(super) fn take(&mut self, round: &Round, explained_us: i64, limit: &Threshold) -> bool {
+        let excess = round.delay_us.saturating_sub(explained_us).saturating_sub(limit.expected_us);
+        // A single voice may be wrong: it takes two rounds of it.
+        let most = if round.voices >= 2 { limit.alarm_us } else { limit.alarm_us / 2 };
+        let gained = excess.clamp(limit.alarm_us.saturating_neg() / 2, most);
+        self.sum_us = self.sum_us.saturating_add(gained).max(0);
+        self.rounds = if self.sum_us == 0 { 0 } else { self.rounds.saturating_add(1) };
+        self.sum_us >= limit.alarm_us
+    }
+
+    /// Returns whether anything speaks for a queue.
+    pub(super) const fn is_suspicious(&self) -> bool {
+        self.sum_us > 0
+    }
+
+    /// Returns for how many rounds something has been speaking for a queue.
+    pub(super) const fn rounds(&self) -> u8 {
+        self.rounds
+    }
+
+    /// Begins again.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}

@@ -1,0 +1,144 @@
+//! What the shaper's counters say: is the direction loaded, and does less come through than it
+//! lets through?
+
+use embassy_time::Instant;
+use heapless::Deque;
+use serde::{Deserialize, Serialize};
+
+use super::arith::{ONE_PPM, micros, share_ppm};
+use super::inflow::Inflow;
+use crate::tick::CounterReading;
+
+/// Readings that are remembered.
+const READINGS: usize = 8;
+/// A rate is taken over at least this much.
+const SPAN_US: i64 = 90_000;
+/// Counters older than this say nothing any more.
+const FRESH_US: i64 = 3_000_000;
+/// A direction that has pressed counts as pressing for this much longer.
+const MEMORY_US: i64 = 1_500_000;
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Reading {
+    at_us: i64,
+    bytes: u64,
+    backlog: u32,
+}
+
+/// What is known about the traffic of a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Load {
+    /// There are no counters.
+    Unknown,
+    /// It uses this share of the shaper rate.
+    Share(i64),
+}
+
+/// The counters of one direction.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Flow {
+    readings: Deque<Reading, READINGS>,
+    load: Load,
+    delivered_bps: u64,
+    /// Of the latest rate.
+    span_us: i64,
+    pressed_us: Option<i64>,
+    read_us: Option<i64>,
+}
+
+impl Flow {
+    pub(super) const fn new() -> Self {
+        Self {
+            readings: Deque::new(),
+            load: Load::Unknown,
+            delivered_bps: 0,
+            span_us: 0,
+            pressed_us: None,
+            read_us: None,
+        }
+    }
+
+    /// Takes a reading. A counter that stands still although packets wait has not been refreshed.
+    pub(super) fn read(
+        &mut self,
+        reading: &CounterReading,
+        now: Instant,
+        inflow: &Inflow,
+        lag_us: i64,
+    ) {
+        let at_us = micros(now).saturating_sub(i64::from(reading.age_us));
+        let new = Reading { at_us, bytes: reading.delivered_bytes, backlog: reading.backlog_bytes };
+        let last = self.readings.back().copied();
+        if last.is_some_and(|last| at_us <= last.at_us) {
+            return;
+        }
+        if last.is_some_and(|last| new.bytes < last.bytes) {
+            self.readings.clear();
+        }
+        let oldest_us = at_us.saturating_sub(SPAN_US);
+        let from = self.readings.iter().rev().find(|past| past.at_us <= oldest_us).copied();
+        if let Some(from) = from.or(last) {
+            self.rate(&from, &new, inflow, lag_us, micros(now));
+        }
+        if self.readings.is_full() {
+            self.readings.pop_front();
+        }
+        let _full = self.readings.push_back(new);
+        self.read_us = Some(micros(now));
+    }
+
+    fn rate(&mut self, from: &Reading, to: &Reading, inflow: &Inflow, lag_us: i64, now_us: i64) {
+        let span_us = to.at_us.saturating_sub(from.at_us);
+        let bits = to.bytes.saturating_sub(from.bytes).saturating_mul(8);
+        let passed = u64::try_from(span_us).unwrap_or(0);
+        let allowed =
+            inflow.between(from.at_us.saturating_sub(lag_us), to.at_us.saturating_sub(lag_us));
+        // 1 kbit/s for 1 µs is a thousandth of a bit.
+        let share = share_ppm(bits, allowed / 1000);
+        self.delivered_bps = bits.saturating_mul(1_000_000).checked_div(passed).unwrap_or(0);
+        self.span_us = span_us;
+        self.load = Load::Share(share);
+        let waits = to.backlog > 0 && from.backlog > 0;
+        if share >= ONE_PPM.saturating_mul(8) / 10 || waits {
+            self.pressed_us = Some(now_us);
+        }
+    }
+
+    /// Forgets counters that have not been read for long.
+    pub(super) fn age(&mut self, now_us: i64) {
+        let is_old = self.read_us.is_none_or(|read| now_us.saturating_sub(read) > FRESH_US);
+        if is_old && self.load != Load::Unknown {
+            *self = Self::new();
+        }
+    }
+
+    /// Returns whether the direction presses against its shaper or did a moment ago. Without counters
+    /// it may.
+    pub(super) fn presses(&self, now_us: i64) -> bool {
+        let memory_us = MEMORY_US.saturating_add(self.span_us.saturating_mul(2));
+        match self.load {
+            Load::Unknown => true,
+            Load::Share(_) => {
+                self.pressed_us.is_some_and(|then| now_us.saturating_sub(then) <= memory_us)
+            }
+        }
+    }
+
+    /// Returns whether the direction presses against its shaper as far as the latest reading goes.
+    pub(super) fn presses_now(&self, share_ppm: i64) -> bool {
+        let waits = self.readings.back().is_some_and(|reading| reading.backlog > 0);
+        match self.load {
+            Load::Unknown => true,
+            Load::Share(share) => share >= share_ppm || waits,
+        }
+    }
+
+    pub(super) const fn load(&self) -> Load {
+        self.load
+    }
+
+    /// Returns what is delivered, if it is known over a span not longer than this.
+    pub(super) fn delivered_within(&self, span_us: i64) -> Option<u64> {
+        (self.load != Load::Unknown && self.span_us <= span_us).then_some(self.delivered_bps)
+    }
+}

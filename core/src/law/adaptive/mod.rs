@@ -1,0 +1,308 @@
+//! The adaptive law: see `docs/control-law.md`.
+
+mod arith;
+mod baseline;
+mod evidence;
+mod flow;
+mod gains;
+mod inflow;
+mod noise;
+mod shaper;
+mod signal;
+
+use embassy_time::{Duration, Instant};
+use serde::{Deserialize, Serialize};
+
+use self::arith::{follow, micros};
+use self::evidence::Evidence;
+use self::flow::Load;
+pub use self::gains::AdaptiveGains;
+use self::noise::{Noise, Threshold};
+use self::shaper::{AdaptiveShaper, Mode};
+use self::signal::{Round, Signal};
+use crate::config::{AdaptiveConfig, WanConfig};
+use crate::fixed::{MicrosQ32, PpmQ32};
+use crate::governor::Wanted;
+use crate::tick::{CounterReading, RttSample};
+use crate::units::{BitsPerSecond, Direction, PerDirection};
+
+/// The delay that zones are made of follows the rounds with this time constant.
+const SHOWN_TAU_US: i64 = 150_000;
+/// A delay that stands for this long on an idle line is the path's own.
+const PATH_US: i64 = 1_500_000;
+/// The longest step of time that is believed at once.
+const STEP_MAX_US: i64 = 200_000;
+
+/// What the law is told once per tick besides samples and counters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LawInputs {
+    pub(crate) now: Instant,
+    pub(crate) held: PerDirection<Option<BitsPerSecond>>,
+    /// Whether the line is up and its probes mean anything.
+    pub(crate) is_usable: bool,
+}
+
+/// A delay that has been standing although nobody can have caused it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Standing {
+    since_us: i64,
+    least_us: i64,
+}
+
+/// One WAN under the adaptive law.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AdaptiveLaw {
+    config: AdaptiveConfig,
+    signal: Signal,
+    noise: Noise,
+    evidence: Evidence,
+    shapers: PerDirection<AdaptiveShaper>,
+    /// From a command to its confirmation.
+    write_us: i64,
+    last_us: Option<i64>,
+    shown_us: i64,
+    standing: Option<Standing>,
+    /// Whose turn it is to climb while both directions are loaded.
+    turn: Direction,
+    turn_us: i64,
+}
+
+impl AdaptiveLaw {
+    pub(crate) fn new(config: &AdaptiveConfig, wan: &WanConfig, tick: Duration) -> Self {
+        let shaper =
+            |direction| AdaptiveShaper::new(direction, wan.shapers.get(direction), &config.gains);
+        Self {
+            config: *config,
+            signal: Signal::new(tick),
+            noise: Noise::new(),
+            evidence: Evidence::default(),
+            shapers: PerDirection {
+                download: shaper(Direction::Download),
+                upload: shaper(Direction::Upload),
+            },
+            write_us: 0,
+            last_us: None,
+            shown_us: 0,
+            standing: None,
+            turn: Direction::Download,
+            turn_us: 0,
+        }
+    }
+
+    pub(crate) fn wanted(&self, direction: Direction) -> Wanted {
+        self.shapers.get(direction).wanted()
+    }
+
+    /// Returns the baseline.
+    pub(crate) fn baseline(&self) -> Option<MicrosQ32> {
+        self.signal.baseline_us().map(to_q32)
+    }
+
+    /// Returns the filtered delay above it.
+    pub(crate) fn delay(&self) -> MicrosQ32 {
+        to_q32(self.shown_us)
+    }
+
+    pub(crate) fn is_at_floor(&self, direction: Direction) -> bool {
+        self.shapers.get(direction).is_at_floor()
+    }
+
+    pub(crate) fn accepts(&self, direction: Direction, rate: BitsPerSecond) -> bool {
+        self.shapers.get(direction).accepts(rate)
+    }
+
+    pub(crate) fn restore(&mut self, direction: Direction, rate: BitsPerSecond) {
+        self.shapers.get_mut(direction).restore(rate);
+    }
+
+    pub(crate) fn cap(&mut self, share: PpmQ32) {
+        let ppm = i64::try_from(share.as_ppm_rounded()).unwrap_or(i64::MAX);
+        for direction in Direction::BOTH {
+            self.shapers.get_mut(direction).cap(ppm);
+        }
+    }
+
+    /// Forgets what was learned about a path that is gone.
+    pub(crate) fn forget(&mut self) {
+        self.signal.forget();
+        self.noise = Noise::new();
+        self.evidence.clear();
+        self.standing = None;
+        self.shown_us = 0;
+    }
+
+    /// Takes an answered probe.
+    pub(crate) fn answer(&mut self, sample: &RttSample, now: Instant) {
+        self.signal.answer(sample, micros(now));
+    }
+
+    /// Takes a reading of counters.
+    pub(crate) fn counters(&mut self, reading: &CounterReading, now: Instant) {
+        let shaper = self.shapers.get_mut(reading.direction);
+        let lag_us = shaper.lag_us();
+        shaper.flow.read(reading, now, &shaper.inflow, lag_us);
+    }
+
+    /// Learns how long a write takes.
+    pub(crate) fn write_took(&mut self, took_us: u32) {
+        self.write_us = follow(self.write_us, i64::from(took_us.min(1_000_000)), 1, 8);
+    }
+
+    /// Notes what the routers hold; before samples and counters of a tick.
+    pub(crate) fn hold(&mut self, held: &PerDirection<Option<BitsPerSecond>>, now: Instant) {
+        let base_us = self.signal.baseline_us().unwrap_or(0);
+        for direction in Direction::BOTH {
+            let held = *held.get(direction);
+            self.shapers.get_mut(direction).hold(held, self.write_us, base_us, micros(now));
+        }
+    }
+
+    /// Decides on both directions.
+    pub(crate) fn step(&mut self, inputs: &LawInputs) {
+        let now_us = micros(inputs.now);
+        let passed_us = self.last_us.map_or(0, |last| now_us.saturating_sub(last));
+        self.last_us = Some(now_us);
+        let dt_us = passed_us.clamp(0, STEP_MAX_US);
+        let Some(round) = self.signal.close(now_us).filter(|_| inputs.is_usable) else {
+            return;
+        };
+        self.shown_us = follow(self.shown_us, round.delay_us, dt_us, SHOWN_TAU_US);
+        let limit = self.noise.threshold(&self.config.gains, self.packet_us());
+        self.learn(&round, &limit, dt_us, now_us);
+        if self.is_draining() {
+            self.go_on_draining(&round, &limit, now_us, dt_us);
+        } else if self.evidence.take(&round, 0, &limit) {
+            self.blame(&round, now_us);
+            self.go_on_draining(&round, &limit, now_us, dt_us);
+        }
+        self.watch_path(&round, &limit, now_us);
+        self.climb(inputs, now_us, dt_us);
+    }
+
+    fn is_draining(&self) -> bool {
+        Direction::BOTH.iter().any(|&direction| self.shapers.get(direction).mode() != Mode::Climb)
+    }
+
+    /// Returns how long a full packet of each direction takes at the rates of now.
+    fn packet_us(&self) -> i64 {
+        let of = |direction: Direction| {
+            let rate = self.shapers.get(direction).rate().get();
+            12_000_000_000_u64.checked_div(rate).unwrap_or(0)
+        };
+        let sum = of(Direction::Download).saturating_add(of(Direction::Upload));
+        i64::try_from(sum).unwrap_or(i64::MAX).min(1_000_000)
+    }
+
+    /// Learns the noise while nothing can queue: nobody is loaded, or nobody has reached the
+    /// capacity. Under load it learns slowly and nothing above the target.
+    fn learn(&mut self, round: &Round, limit: &Threshold, dt_us: i64, now_us: i64) {
+        if round.is_bound || self.is_draining() {
+            return;
+        }
+        let is_idle = Direction::BOTH.iter().all(|&direction| {
+            let flow = &self.shapers.get(direction).flow;
+            flow.load() != Load::Unknown && !flow.presses(now_us)
+        });
+        if is_idle {
+            self.noise.learn(round.delay_us, dt_us, 3_000_000);
+        } else if !self.evidence.is_suspicious() || round.delay_us < limit.expected_us {
+            let most_us = i64::try_from(self.config.target_delay.as_micros()).unwrap_or(i64::MAX);
+            self.noise.learn(round.delay_us.min(most_us), dt_us, 20_000_000);
+        }
+    }
+
+    /// Finds who has caused a queue.
+    fn blame(&mut self, round: &Round, now_us: i64) {
+        let rounds = usize::from(self.evidence.rounds()).clamp(1, 6);
+        let oldest = self.signal.newest_first().nth(rounds).copied().unwrap_or(*round);
+        self.evidence.clear();
+        let presses = |direction| {
+            let shaper = self.shapers.get(direction);
+            shaper.flow.presses(now_us) && !shaper.is_at_floor()
+        };
+        let (down, up) = (presses(Direction::Download), presses(Direction::Upload));
+        let share = self.shapers.download.share_ppm();
+        let short = share.is_some_and(|share| share < 930_000);
+        let (down, up) = match (down, up) {
+            (true, true) if short => (true, false),
+            (true, true) if share.is_some() => match self.turn {
+                Direction::Download => (true, false),
+                Direction::Upload => (false, true),
+            },
+            both => both,
+        };
+        for (direction, is_blamed) in [(Direction::Download, down), (Direction::Upload, up)] {
+            if is_blamed {
+                self.shapers.get_mut(direction).begin_drain(round, &oldest, now_us);
+            }
+        }
+    }
+
+    fn go_on_draining(&mut self, round: &Round, limit: &Threshold, now_us: i64, dt_us: i64) {
+        let before_us = round.sent_us.saturating_sub(150_000);
+        let oldest = self.signal.newest_first().take_while(|past| past.sent_us >= before_us).last();
+        let oldest = oldest.copied().unwrap_or(*round);
+        let gains = self.config.gains;
+        for direction in Direction::BOTH {
+            let shaper = self.shapers.get_mut(direction);
+            if shaper.mode() != Mode::Climb
+                && shaper.drain(round, &oldest, limit, &gains, now_us, dt_us)
+            {
+                shaper.resume(&gains);
+                self.evidence.clear();
+            }
+        }
+    }
+
+    /// A delay that stands although nobody can have caused it is the path's own.
+    fn watch_path(&mut self, round: &Round, limit: &Threshold, now_us: i64) {
+        let presses = |direction: &Direction| self.shapers.get(*direction).flow.presses(now_us);
+        if round.delay_us <= limit.expected_us || Direction::BOTH.iter().any(presses) {
+            self.standing = None;
+            return;
+        }
+        let new = Standing { since_us: now_us, least_us: i64::MAX };
+        let standing = self.standing.get_or_insert(new);
+        standing.least_us = standing.least_us.min(round.delay_us);
+        if now_us.saturating_sub(standing.since_us) >= PATH_US {
+            let by_us = standing.least_us.saturating_sub(limit.mean_us);
+            self.signal.lengthen(by_us);
+            self.evidence.clear();
+            self.standing = None;
+        }
+    }
+
+    /// Lets the directions grow that press against their rate, one at a time.
+    fn climb(&mut self, inputs: &LawInputs, now_us: i64, dt_us: i64) {
+        if self.evidence.is_suspicious() || self.is_draining() {
+            return;
+        }
+        let gains = self.config.gains;
+        let share = i64::from(gains.pressing_ppm);
+        let presses = |law: &Self, direction| law.shapers.get(direction).flow.presses_now(share);
+        let (down, up) = (presses(self, Direction::Download), presses(self, Direction::Upload));
+        let knows = self.shapers.download.flow.load() != Load::Unknown;
+        if down && up && knows {
+            self.turn_us = self.turn_us.saturating_add(dt_us);
+            if self.turn_us > 1_500_000 {
+                self.turn_us = 0;
+                self.turn = match self.turn {
+                    Direction::Download => Direction::Upload,
+                    Direction::Upload => Direction::Download,
+                };
+            }
+        }
+        for (direction, presses) in [(Direction::Download, down), (Direction::Upload, up)] {
+            let waits = down && up && knows && self.turn != direction;
+            if presses && !waits {
+                let held = *inputs.held.get(direction);
+                self.shapers.get_mut(direction).climb(&gains, dt_us, held);
+            }
+        }
+        let _ = now_us;
+    }
+}
+
+fn to_q32(micros: i64) -> MicrosQ32 {
+    MicrosQ32::from_micros(u64::try_from(micros).unwrap_or(0))
+}

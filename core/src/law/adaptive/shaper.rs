@@ -1,0 +1,260 @@
+//! One direction: it climbs until it is blamed for a queue, then drains the queue and goes on just
+//! below the capacity it has met.
+
+use serde::{Deserialize, Serialize};
+
+use super::arith::{ONE_PPM, follow, over, scale, share_ppm};
+use super::flow::{Flow, Load};
+use super::gains::AdaptiveGains;
+use super::inflow::Inflow;
+use super::noise::Threshold;
+use super::signal::Round;
+use crate::config::ShaperConfig;
+use crate::governor::Wanted;
+use crate::outputs::RateReason;
+use crate::units::{BitsPerSecond, Direction};
+
+/// What a direction is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Mode {
+    /// No queue stands: the rate grows while the direction presses against it.
+    Climb,
+    /// A queue stands and is being emptied.
+    Drain(Drain),
+}
+
+/// A queue that is being emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Drain {
+    /// When it was noticed.
+    pub(super) since_us: i64,
+    /// The rate before.
+    pub(super) before_bps: u64,
+}
+
+/// One direction under the adaptive law.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct AdaptiveShaper {
+    direction: Direction,
+    floor_bps: u64,
+    ceiling_bps: u64,
+    rate_bps: u64,
+    reason: RateReason,
+    mode: Mode,
+    /// What the line carried when a queue stood last.
+    capacity_bps: Option<u64>,
+    growth_ppm: i64,
+    /// How much the capacity differs from one queue to the next.
+    unsteadiness_ppm: i64,
+    pub(super) inflow: Inflow,
+    pub(super) flow: Flow,
+    /// From a command to its effect on the queue.
+    lag_us: i64,
+}
+
+impl AdaptiveShaper {
+    pub(super) fn new(direction: Direction, config: &ShaperConfig, gains: &AdaptiveGains) -> Self {
+        let ceiling_bps = config.ceiling.get();
+        Self {
+            direction,
+            floor_bps: config.floors.red.get(),
+            ceiling_bps,
+            rate_bps: ceiling_bps,
+            reason: RateReason::Start,
+            mode: Mode::Climb,
+            capacity_bps: None,
+            growth_ppm: i64::from(gains.growth_start_ppm.1),
+            unsteadiness_ppm: i64::from(gains.growth_start_ppm.1),
+            inflow: Inflow::new(),
+            flow: Flow::new(),
+            lag_us: 0,
+        }
+    }
+
+    pub(super) const fn rate(&self) -> BitsPerSecond {
+        BitsPerSecond::new(self.rate_bps)
+    }
+
+    pub(super) const fn wanted(&self) -> Wanted {
+        let (rate, ceiling) = (self.rate(), BitsPerSecond::new(self.ceiling_bps));
+        Wanted { rate, ceiling, reason: self.reason }
+    }
+
+    pub(super) const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub(super) const fn lag_us(&self) -> i64 {
+        self.lag_us
+    }
+
+    pub(super) fn is_at_floor(&self) -> bool {
+        self.rate_bps <= self.floor_bps && self.floor_bps < self.ceiling_bps
+    }
+
+    pub(super) fn accepts(&self, rate: BitsPerSecond) -> bool {
+        (self.floor_bps..=self.ceiling_bps).contains(&rate.get())
+    }
+
+    pub(super) const fn restore(&mut self, rate: BitsPerSecond) {
+        self.rate_bps = rate.get();
+    }
+
+    /// Bounds the wanted rate.
+    pub(super) fn cap(&mut self, share_ppm: i64) {
+        let span = self.ceiling_bps.saturating_sub(self.floor_bps);
+        let most = self.floor_bps.saturating_add(scale(span, share_ppm));
+        if self.rate_bps > most {
+            self.set(most, RateReason::Ramp);
+        }
+    }
+
+    fn set(&mut self, rate_bps: u64, reason: RateReason) {
+        let bounded = rate_bps.max(self.floor_bps).min(self.ceiling_bps);
+        if bounded != self.rate_bps {
+            self.rate_bps = bounded;
+            self.reason = reason;
+        }
+    }
+
+    /// Notes what the router holds, and how long a command takes.
+    pub(super) fn hold(
+        &mut self,
+        held: Option<BitsPerSecond>,
+        write_us: i64,
+        base_us: i64,
+        now_us: i64,
+    ) {
+        let held_bps = held.map_or(self.rate_bps, BitsPerSecond::get);
+        self.inflow.hold(held_bps, now_us);
+        // A download is shaped behind the queue: its senders notice half a round trip later.
+        let way_us = match self.direction {
+            Direction::Download => base_us / 2,
+            Direction::Upload => 0,
+        };
+        self.lag_us = write_us.saturating_add(way_us);
+        self.flow.age(now_us);
+    }
+
+    /// Returns the share of what was let through that came through, if that is known and recent.
+    pub(super) fn share_ppm(&self) -> Option<i64> {
+        match self.flow.load() {
+            Load::Unknown => None,
+            Load::Share(share) => self.flow.delivered_within(250_000).map(|_| share),
+        }
+    }
+
+    /// Returns what the line has carried between two rounds while a queue stood: what came into the
+    /// queue between two probes went out of it between their arrivals.
+    fn carried(&self, newest: &Round, oldest: &Round) -> Option<u64> {
+        let from_us = oldest.sent_us.saturating_sub(self.lag_us);
+        let to_us = newest.sent_us.saturating_sub(self.lag_us);
+        let sent_us = newest.sent_us.saturating_sub(oldest.sent_us);
+        let arrived_us = sent_us.saturating_add(newest.delay_us).saturating_sub(oldest.delay_us);
+        let arrived_us = arrived_us.max(sent_us / 4);
+        let passed = u64::try_from(arrived_us).ok().filter(|passed| *passed > 0)?;
+        let kbps = self.inflow.between(from_us, to_us).checked_div(passed)?;
+        Some(kbps.saturating_mul(1000).max(1000))
+    }
+
+    /// Begins to empty a queue this direction is blamed for.
+    pub(super) fn begin_drain(&mut self, newest: &Round, oldest: &Round, now_us: i64) {
+        let before_bps = self.rate_bps;
+        let held_bps =
+            self.inflow.between(newest.sent_us.saturating_sub(100_000), newest.sent_us) / 100;
+        let carried = self.carried(newest, oldest).unwrap_or(held_bps);
+        let short = self.share_ppm().filter(|share| *share < 930_000);
+        let delivered = short.and_then(|_| self.flow.delivered_within(250_000));
+        let capacity = delivered.map_or(carried, |delivered| delivered.min(carried)).min(held_bps);
+        let before = self.capacity_bps.replace(capacity);
+        if let Some(before) = before {
+            let change = share_ppm(capacity.abs_diff(before), capacity.max(before));
+            self.unsteadiness_ppm = follow(self.unsteadiness_ppm, change, 1, 4);
+        }
+        self.mode = Mode::Drain(Drain { since_us: now_us, before_bps });
+    }
+
+    /// Goes on emptying the queue; returns whether it is empty.
+    pub(super) fn drain(
+        &mut self,
+        newest: &Round,
+        oldest: &Round,
+        limit: &Threshold,
+        gains: &AdaptiveGains,
+        now_us: i64,
+        dt_us: i64,
+    ) -> bool {
+        let Mode::Drain(drain) = self.mode else { return true };
+        let Some(capacity) = self.capacity_bps else { return true };
+        let took_effect = newest.sent_us >= drain.since_us.saturating_add(self.lag_us);
+        if took_effect && newest.delay_us <= limit.expected_us {
+            return true;
+        }
+        let mut capacity = capacity;
+        if newest.sent_us > oldest.sent_us {
+            if let Some(carried) = self.carried(newest, oldest) {
+                capacity = if newest.is_bound && carried > capacity {
+                    capacity
+                } else {
+                    let (old, new) = (to_i64(capacity), to_i64(carried));
+                    let tau_us = i64::from(gains.capacity_tau_us);
+                    u64::try_from(follow(old, new, dt_us, tau_us)).unwrap_or(1000)
+                };
+            }
+        }
+        self.capacity_bps = Some(capacity.max(1000));
+        let delay_us =
+            self.predicted(newest, capacity, now_us).saturating_sub(limit.mean_us).max(0);
+        let drained = delay_us.saturating_mul(ONE_PPM) / i64::from(gains.drain_us.max(1));
+        let share = i64::from(gains.run_at_ppm)
+            .saturating_sub(drained)
+            .max(i64::from(gains.drain_least_ppm));
+        self.set(scale(capacity, share), RateReason::Red);
+        false
+    }
+
+    /// Returns the delay there will be when a command of now takes effect.
+    fn predicted(&self, newest: &Round, capacity_bps: u64, now_us: i64) -> i64 {
+        let from_us = newest.sent_us.saturating_sub(self.lag_us);
+        let let_in = self.inflow.between(from_us, now_us);
+        let serve_us = let_in.checked_div((capacity_bps / 1000).max(1)).unwrap_or(0);
+        let passed_us = now_us.saturating_sub(from_us);
+        newest.delay_us.saturating_add(to_i64(serve_us)).saturating_sub(passed_us)
+    }
+
+    /// Ends the draining: goes on just below the capacity met.
+    pub(super) fn resume(&mut self, gains: &AdaptiveGains) {
+        self.mode = Mode::Climb;
+        if let Some(capacity) = self.capacity_bps {
+            self.set(scale(capacity, i64::from(gains.run_at_ppm)), RateReason::Green);
+        }
+        let (least, most) = gains.growth_start_ppm;
+        self.growth_ppm = self.unsteadiness_ppm.clamp(i64::from(least), i64::from(most));
+    }
+
+    /// Ends a draining that was a mistake.
+    pub(super) fn undo(&mut self, gains: &AdaptiveGains) {
+        if let Mode::Drain(drain) = self.mode {
+            self.mode = Mode::Climb;
+            self.capacity_bps = Some(drain.before_bps);
+            self.set(drain.before_bps, RateReason::Green);
+            self.growth_ppm = i64::from(gains.growth_start_ppm.0);
+        }
+    }
+
+    /// Tries more, a little at a time.
+    pub(super) fn climb(&mut self, gains: &AdaptiveGains, dt_us: i64, held: Option<BitsPerSecond>) {
+        let grown =
+            self.rate_bps.saturating_add(scale(self.rate_bps, over(self.growth_ppm, dt_us)));
+        // What the router does not hold yet has not been tried.
+        let most = held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps));
+        self.set(grown.min(most), RateReason::Green);
+        let faster = self.growth_ppm.saturating_mul(dt_us) / i64::from(gains.growth_tau_us.max(1));
+        self.growth_ppm =
+            self.growth_ppm.saturating_add(faster).min(i64::from(gains.growth_max_ppm));
+    }
+}
+
+fn to_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
