@@ -43,3 +43,8 @@ impl Evidence {
         *self = Self::default();
     }
 }
+impl Evidence {
+    pub(super) const fn sum(&self) -> i64 {
+        self.sum_us
+    }
+}

@@ -5,12 +5,16 @@ use embassy_time::Instant;
 use heapless::Deque;
 use serde::{Deserialize, Serialize};
 
-use super::arith::{ONE_PPM, micros, share_ppm};
+use super::arith::{ONE_PPM, micros, scale, share_ppm};
 use super::inflow::Inflow;
 use crate::tick::CounterReading;
 
 /// Readings that are remembered.
 const READINGS: usize = 8;
+/// Below this share of the lowest rate held, a direction's delivery falls short.
+const SHORT_PPM: i64 = 930_000;
+/// From this share of the highest rate held on, a direction's shaper is full.
+const FULL_PPM: i64 = 950_000;
 /// A rate is taken over at least this much.
 const SPAN_US: i64 = 90_000;
 /// Counters older than this say nothing any more.
@@ -34,6 +38,18 @@ pub(super) enum Load {
     Share(i64),
 }
 
+/// How what was delivered compares with what the shaper let through, whenever within the span and
+/// the lag before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum UseOfShaper {
+    /// Less came through than the lowest rate that was held.
+    Short,
+    /// As much as the highest rate that was held.
+    Full,
+    /// In between, or not known.
+    Unclear,
+}
+
 /// The counters of one direction.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Flow {
@@ -42,6 +58,8 @@ pub(super) struct Flow {
     delivered_bps: u64,
     /// Of the latest rate.
     span_us: i64,
+    at_us: i64,
+    use_of_shaper: UseOfShaper,
     pressed_us: Option<i64>,
     read_us: Option<i64>,
 }
@@ -53,6 +71,8 @@ impl Flow {
             load: Load::Unknown,
             delivered_bps: 0,
             span_us: 0,
+            at_us: 0,
+            use_of_shaper: UseOfShaper::Unclear,
             pressed_us: None,
             read_us: None,
         }
@@ -97,7 +117,14 @@ impl Flow {
         let share = share_ppm(bits, allowed / 1000);
         self.delivered_bps = bits.saturating_mul(1_000_000).checked_div(passed).unwrap_or(0);
         self.span_us = span_us;
+        self.at_us = to.at_us;
         self.load = Load::Share(share);
+        let range = inflow.range(from.at_us.saturating_sub(lag_us), to.at_us);
+        self.use_of_shaper = match range {
+            Some((low, _)) if self.delivered_bps < scale(low, SHORT_PPM) => UseOfShaper::Short,
+            Some((_, high)) if self.delivered_bps >= scale(high, FULL_PPM) => UseOfShaper::Full,
+            _ => UseOfShaper::Unclear,
+        };
         let waits = to.backlog > 0 && from.backlog > 0;
         if share >= ONE_PPM.saturating_mul(8) / 10 || waits {
             self.pressed_us = Some(now_us);
@@ -130,6 +157,16 @@ impl Flow {
         match self.load {
             Load::Unknown => true,
             Load::Share(share) => share >= share_ppm || waits,
+        }
+    }
+
+    /// Returns how the shaper is used according to a reading not older than `age_us`.
+    pub(super) fn use_of_shaper(&self, now_us: i64, age_us: i64) -> UseOfShaper {
+        let is_recent = now_us.saturating_sub(self.at_us) <= age_us;
+        if self.load != Load::Unknown && is_recent {
+            self.use_of_shaper
+        } else {
+            UseOfShaper::Unclear
         }
     }
 

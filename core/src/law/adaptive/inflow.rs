@@ -65,6 +65,20 @@ impl Inflow {
         oldest.sum.wrapping_sub(oldest.rate_kbps.saturating_mul(before))
     }
 
+    /// Returns the lowest and the highest rate held between two points in time, in bit/s.
+    pub(super) fn range(&self, from_us: i64, to_us: i64) -> Option<(u64, u64)> {
+        let mut range: Option<(u64, u64)> = None;
+        for point in self.points.iter().rev().skip_while(|point| point.at_us > to_us) {
+            let rate = point.rate_kbps.saturating_mul(1000);
+            let (low, high) = range.unwrap_or((rate, rate));
+            range = Some((low.min(rate), high.max(rate)));
+            if point.at_us <= from_us {
+                break;
+            }
+        }
+        range
+    }
+
     /// Returns what went through between two points in time, in kbit/s x µs.
     pub(super) fn between(&self, from_us: i64, to_us: i64) -> u64 {
         if to_us <= from_us {

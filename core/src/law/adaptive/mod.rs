@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::arith::{follow, micros};
 use self::evidence::Evidence;
-use self::flow::Load;
+use self::flow::{Load, UseOfShaper};
 pub use self::gains::AdaptiveGains;
 use self::noise::{Noise, Threshold};
 use self::shaper::{AdaptiveShaper, Mode};
@@ -221,15 +221,9 @@ impl AdaptiveLaw {
             shaper.flow.presses(now_us) && !shaper.is_at_floor()
         };
         let (down, up) = (presses(Direction::Download), presses(Direction::Upload));
-        let share = self.shapers.download.share_ppm();
-        let short = share.is_some_and(|share| share < 930_000);
         let (down, up) = match (down, up) {
-            (true, true) if short => (true, false),
-            (true, true) if share.is_some() => match self.turn {
-                Direction::Download => (true, false),
-                Direction::Upload => (false, true),
-            },
-            both => both,
+            (true, true) => self.tell_apart(round, &oldest, now_us),
+            one => one,
         };
         for (direction, is_blamed) in [(Direction::Download, down), (Direction::Upload, up)] {
             if is_blamed {
@@ -238,15 +232,62 @@ impl AdaptiveLaw {
         }
     }
 
+    /// Both directions press: finds which of them has the queue. A download whose delivery falls short
+    /// has it, one whose shaper is full has not. A queue that grows slowly belongs to whoever has just
+    /// been growing.
+    fn tell_apart(&self, round: &Round, oldest: &Round, now_us: i64) -> (bool, bool) {
+        let sent_us = round.sent_us.saturating_sub(oldest.sent_us);
+        let grown_us = round.delay_us.saturating_sub(oldest.delay_us);
+        let is_slow = grown_us < sent_us / 12;
+        let knows = self.shapers.download.flow.load() != Load::Unknown;
+        match self.shapers.download.use_of_shaper(now_us) {
+            UseOfShaper::Short => (true, false),
+            UseOfShaper::Full if !is_slow => (false, true),
+            UseOfShaper::Full | UseOfShaper::Unclear if knows => match self.turn {
+                Direction::Download => (true, false),
+                Direction::Upload => (false, true),
+            },
+            UseOfShaper::Full | UseOfShaper::Unclear => (true, true),
+        }
+    }
+
+    /// Turns to the other direction when draining does not help and the counters say why.
+    fn reconsider(&mut self, round: &Round, oldest: &Round, now_us: i64) {
+        let draining = |law: &Self, way| law.shapers.get(way).mode() != Mode::Climb;
+        let gains = self.config.gains;
+        let down = draining(self, Direction::Download);
+        let up = draining(self, Direction::Upload);
+        let use_of = self.shapers.download.use_of_shaper(now_us);
+        let presses = |law: &Self, way| law.shapers.get(way).flow.presses(now_us);
+        let exonerated = down
+            && !up
+            && use_of == UseOfShaper::Full
+            && self.shapers.download.doubts(now_us)
+            && presses(self, Direction::Upload);
+        let convicted =
+            up && !down && use_of == UseOfShaper::Short && presses(self, Direction::Download);
+        if exonerated {
+            self.shapers.download.undo(&gains);
+            self.shapers.upload.begin_drain(round, oldest, now_us);
+        } else if convicted {
+            self.shapers.upload.undo(&gains);
+            self.shapers.download.begin_drain(round, oldest, now_us);
+        }
+    }
+
     fn go_on_draining(&mut self, round: &Round, limit: &Threshold, now_us: i64, dt_us: i64) {
         let before_us = round.sent_us.saturating_sub(150_000);
-        let oldest = self.signal.newest_first().take_while(|past| past.sent_us >= before_us).last();
+        let is_recent = |past: &&Round| past.sent_us >= before_us;
+        let oldest = self.signal.newest_first().take_while(is_recent).last();
         let oldest = oldest.copied().unwrap_or(*round);
+        let truth = self.signal.newest_first().find(|past| !past.is_bound);
+        let truth = truth.copied().unwrap_or(*round);
+        self.reconsider(round, &oldest, now_us);
         let gains = self.config.gains;
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
             if shaper.mode() != Mode::Climb
-                && shaper.drain(round, &oldest, limit, &gains, now_us, dt_us)
+                && shaper.drain(round, &truth, &oldest, limit, &gains, now_us, dt_us)
             {
                 shaper.resume(&gains);
                 self.evidence.clear();
@@ -305,4 +346,27 @@ impl AdaptiveLaw {
 
 fn to_q32(micros: i64) -> MicrosQ32 {
     MicrosQ32::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+impl AdaptiveLaw {
+    pub(crate) fn debug(&self) -> heapless::String<200> {
+        use core::fmt::Write as _;
+        let mut text = heapless::String::new();
+        let limit = self.noise.threshold(&self.config.gains, self.packet_us());
+        let r = self.signal.newest_first().next();
+        let (x, b) = r.map_or((0, false), |r| (r.delay_us, r.is_bound));
+        let _ = write!(
+            text,
+            "x {:6}{} k {:5} h {:5} S {:6} ",
+            x,
+            if b { '+' } else { ' ' },
+            limit.expected_us,
+            limit.alarm_us,
+            self.evidence.sum()
+        );
+        for d in Direction::BOTH {
+            let s = self.shapers.get(d);
+            let _ = write!(text, "| {} ", s.debug());
+        }
+        text
+    }
 }

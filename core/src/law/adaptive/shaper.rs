@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::arith::{ONE_PPM, follow, over, scale, share_ppm};
-use super::flow::{Flow, Load};
+use super::flow::{Flow, Load, UseOfShaper};
 use super::gains::AdaptiveGains;
 use super::inflow::Inflow;
 use super::noise::Threshold;
@@ -30,6 +30,8 @@ pub(super) struct Drain {
     pub(super) since_us: i64,
     /// The rate before.
     pub(super) before_bps: u64,
+    /// The capacity as it was first estimated.
+    pub(super) met_bps: u64,
 }
 
 /// One direction under the adaptive law.
@@ -157,27 +159,46 @@ impl AdaptiveShaper {
         Some(kbps.saturating_mul(1000).max(1000))
     }
 
+    /// Returns what comes through, if that is clearly less than what is let through: the capacity.
+    fn short(&self, now_us: i64) -> Option<u64> {
+        let delivered = self.flow.delivered_within(250_000);
+        delivered.filter(|_| self.flow.use_of_shaper(now_us, 150_000) == UseOfShaper::Short)
+    }
+
+    /// Returns how the shaper is used, if that is known well enough to blame somebody.
+    pub(super) fn use_of_shaper(&self, now_us: i64) -> UseOfShaper {
+        self.flow.use_of_shaper(now_us, 150_000)
+    }
+
+    /// Returns how far the capacity estimate has fallen since the draining began, and whether its
+    /// commands have had an effect yet.
+    pub(super) fn doubts(&self, now_us: i64) -> bool {
+        let Mode::Drain(drain) = self.mode else { return false };
+        let passed_us = now_us.saturating_sub(drain.since_us).saturating_sub(self.lag_us);
+        passed_us > 150_000
+            && self.capacity_bps.is_some_and(|now| now < scale(drain.met_bps, 750_000))
+    }
+
     /// Begins to empty a queue this direction is blamed for.
     pub(super) fn begin_drain(&mut self, newest: &Round, oldest: &Round, now_us: i64) {
         let before_bps = self.rate_bps;
         let held_bps =
             self.inflow.between(newest.sent_us.saturating_sub(100_000), newest.sent_us) / 100;
         let carried = self.carried(newest, oldest).unwrap_or(held_bps);
-        let short = self.share_ppm().filter(|share| *share < 930_000);
-        let delivered = short.and_then(|_| self.flow.delivered_within(250_000));
-        let capacity = delivered.map_or(carried, |delivered| delivered.min(carried)).min(held_bps);
+        let capacity = self.short(now_us).unwrap_or(carried).min(held_bps);
         let before = self.capacity_bps.replace(capacity);
         if let Some(before) = before {
             let change = share_ppm(capacity.abs_diff(before), capacity.max(before));
             self.unsteadiness_ppm = follow(self.unsteadiness_ppm, change, 1, 4);
         }
-        self.mode = Mode::Drain(Drain { since_us: now_us, before_bps });
+        self.mode = Mode::Drain(Drain { since_us: now_us, before_bps, met_bps: capacity });
     }
 
     /// Goes on emptying the queue; returns whether it is empty.
     pub(super) fn drain(
         &mut self,
         newest: &Round,
+        truth: &Round,
         oldest: &Round,
         limit: &Threshold,
         gains: &AdaptiveGains,
@@ -190,21 +211,19 @@ impl AdaptiveShaper {
         if took_effect && newest.delay_us <= limit.expected_us {
             return true;
         }
-        let mut capacity = capacity;
-        if newest.sent_us > oldest.sent_us {
-            if let Some(carried) = self.carried(newest, oldest) {
-                capacity = if newest.is_bound && carried > capacity {
-                    capacity
-                } else {
-                    let (old, new) = (to_i64(capacity), to_i64(carried));
-                    let tau_us = i64::from(gains.capacity_tau_us);
-                    u64::try_from(follow(old, new, dt_us, tau_us)).unwrap_or(1000)
-                };
-            }
-        }
-        self.capacity_bps = Some(capacity.max(1000));
-        let delay_us =
-            self.predicted(newest, capacity, now_us).saturating_sub(limit.mean_us).max(0);
+        let is_longer = newest.sent_us.saturating_sub(oldest.sent_us) >= 75_000;
+        let seen = self
+            .short(now_us)
+            .or_else(|| self.carried(newest, oldest).filter(|_| is_longer && !newest.is_bound));
+        let tau_us = i64::from(gains.capacity_tau_us);
+        let follow = |seen| u64::try_from(follow(to_i64(capacity), to_i64(seen), dt_us, tau_us));
+        let capacity = seen.map_or(capacity, |seen| follow(seen).unwrap_or(1000)).max(1000);
+        self.capacity_bps = Some(capacity);
+        let delay_us = self
+            .predicted(newest, capacity, now_us)
+            .max(self.predicted(truth, capacity, now_us))
+            .saturating_sub(limit.mean_us)
+            .max(0);
         let drained = delay_us.saturating_mul(ONE_PPM) / i64::from(gains.drain_us.max(1));
         let share = i64::from(gains.run_at_ppm)
             .saturating_sub(drained)
@@ -215,7 +234,7 @@ impl AdaptiveShaper {
 
     /// Returns the delay there will be when a command of now takes effect.
     fn predicted(&self, newest: &Round, capacity_bps: u64, now_us: i64) -> i64 {
-        let from_us = newest.sent_us.saturating_sub(self.lag_us);
+        let from_us = newest.sent_us.saturating_sub(self.lag_us).min(now_us);
         let let_in = self.inflow.between(from_us, now_us);
         let serve_us = let_in.checked_div((capacity_bps / 1000).max(1)).unwrap_or(0);
         let passed_us = now_us.saturating_sub(from_us);
@@ -257,4 +276,20 @@ impl AdaptiveShaper {
 
 fn to_i64(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+impl AdaptiveShaper {
+    pub(super) fn debug(&self) -> heapless::String<80> {
+        use core::fmt::Write as _;
+        let mut t = heapless::String::new();
+        let _ = write!(
+            t,
+            "{} c {:6} g {:4} u {:4} sh {:5}",
+            if self.mode == Mode::Climb { 'C' } else { 'D' },
+            self.capacity_bps.unwrap_or(0) / 1000,
+            self.growth_ppm / 1000,
+            self.unsteadiness_ppm / 1000,
+            self.share_ppm().unwrap_or(-1) / 1000
+        );
+        t
+    }
 }
