@@ -8,5 +8,6 @@ pub mod netns;
 pub mod parity;
 pub mod replay;
 pub mod routeros;
+pub mod score;
 pub mod step;
 pub mod synthetic;

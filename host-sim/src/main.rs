@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use wanctl_sim::{demo, measure, parity, replay, routeros, step, synthetic};
+use wanctl_sim::{demo, measure, parity, replay, routeros, score, step, synthetic};
 
 /// Emulated routers and links for wanctl
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Serve an emulated RouterOS REST interface until interrupted
     Routeros(routeros::cli::RouterosArgs),
+    /// Score laws side by side on emulated lines
+    Score(score::ScoreArgs),
     /// Run the core for a foreign simulator: one JSON tick per line in, one JSON line out
     Step(step::StepArgs),
     /// Make a long recording of a made-up line with two WANs, without waiting for it
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Measure(args) => measure::run(args, &mut stdout).map(|()| true),
         Command::Parity(args) => parity::run(args, &mut stdout),
         Command::Replay(args) => replay::run(args, &mut stdout),
+        Command::Score(args) => score::run(args, &mut stdout).map(|()| true),
         Command::Step(args) => step::run(args, std::io::stdin().lock(), &mut stdout),
         Command::Synthesize(args) => synthetic::run(args, &mut stdout).map(|()| true),
         Command::Routeros(args) => routeros::cli::run(args).map(|()| true),

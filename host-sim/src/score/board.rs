@@ -1,0 +1,102 @@
+//! All runs of a scoreboard, on as many threads as there are cores.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Result, anyhow};
+
+use super::laws::Law;
+use super::metrics::Score;
+use super::run::{self, Setup};
+use super::scenario::Scenario;
+
+/// What is to be scored.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The scenarios with the number of seeds of each.
+    pub scenarios: Vec<(Scenario, u64)>,
+    /// The first seed.
+    pub first_seed: u64,
+    /// The laws, each with its setup.
+    pub entries: Vec<Entry>,
+    /// Threads to use.
+    pub threads: usize,
+}
+
+/// A law in a setup: one line of the table for each scenario.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its name in the table.
+    pub name: String,
+    /// The law.
+    pub law: Law,
+    /// Its setup.
+    pub setup: Setup,
+}
+
+/// The scores of a board by scenario, entry and seed.
+#[derive(Debug)]
+pub struct Board {
+    scores: BTreeMap<(usize, usize), Vec<Score>>,
+}
+
+impl Board {
+    /// Returns the scores of an entry in a scenario, by seed.
+    #[must_use]
+    pub fn scores(&self, scenario: usize, entry: usize) -> &[Score] {
+        self.scores.get(&(scenario, entry)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Runs a plan; `progress` is told how many of how many jobs are done.
+///
+/// # Errors
+///
+/// When a law cannot be configured for a scenario.
+pub fn play(plan: &Plan, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Board> {
+    let mut jobs = Vec::new();
+    for (scenario, (spec, seeds)) in plan.scenarios.iter().enumerate() {
+        for seed in 0..*seeds {
+            // The long ones first, so that no thread is left with one at the end.
+            jobs.push((std::cmp::Reverse(spec.seconds), scenario, seed));
+        }
+    }
+    jobs.sort_unstable();
+    let next = AtomicUsize::new(0);
+    let done = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..plan.threads.max(1) {
+            scope.spawn(|| {
+                while let Some(&(_, scenario, seed)) =
+                    jobs.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let result = job(plan, scenario, seed);
+                    let mut results = results.lock().unwrap_or_else(|poison| poison.into_inner());
+                    results.push((scenario, seed, result));
+                    drop(results);
+                    progress(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().map_err(|_| anyhow!("a run has panicked"))?;
+    results.sort_by_key(|&(scenario, seed, _)| (scenario, seed));
+    let mut scores: BTreeMap<(usize, usize), Vec<Score>> = BTreeMap::new();
+    for (scenario, _, result) in results {
+        for (entry, score) in result?.into_iter().enumerate() {
+            scores.entry((scenario, entry)).or_default().push(score);
+        }
+    }
+    Ok(Board { scores })
+}
+
+/// Runs all laws through one scenario with one seed.
+fn job(plan: &Plan, scenario: usize, seed: u64) -> Result<Vec<Score>> {
+    let (scenario, _) = &plan.scenarios[scenario];
+    let seed = plan.first_seed + seed;
+    let capacity = run::capacities(scenario, seed);
+    let score = |entry: &Entry| run::run(scenario, &capacity, entry.law, &entry.setup, seed, None);
+    plan.entries.iter().map(score).collect()
+}
