@@ -23,9 +23,15 @@ impl Evidence {
         // A single voice may be wrong: it takes two rounds of it.
         let most = if round.voices >= 2 { limit.alarm_us } else { limit.alarm_us / 2 };
         let gained = excess.clamp(limit.alarm_us.saturating_neg() / 2, most);
-        self.sum_us = self.sum_us.saturating_add(gained).max(0);
+        let most = limit.alarm_us.saturating_mul(3);
+        self.sum_us = self.sum_us.saturating_add(gained).clamp(0, most);
         self.rounds = if self.sum_us == 0 { 0 } else { self.rounds.saturating_add(1) };
         self.sum_us >= limit.alarm_us
+    }
+
+    /// Returns whether even a direction that does not press against its shaper can be blamed.
+    pub(super) const fn is_strong(&self, limit: &Threshold) -> bool {
+        self.sum_us >= limit.alarm_us.saturating_mul(2) && self.rounds >= 3
     }
 
     /// Returns whether anything speaks for a queue.

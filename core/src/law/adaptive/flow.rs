@@ -11,6 +11,8 @@ use crate::tick::CounterReading;
 
 /// Readings that are remembered.
 const READINGS: usize = 8;
+/// From this share of the shaper rate on, a direction's traffic can cause a queue.
+const CARRIES_PPM: i64 = 80_000;
 /// Below this share of the lowest rate held, a direction's delivery falls short.
 const SHORT_PPM: i64 = 930_000;
 /// From this share of the highest rate held on, a direction's shaper is full.
@@ -148,6 +150,14 @@ impl Flow {
             Load::Share(_) => {
                 self.pressed_us.is_some_and(|then| now_us.saturating_sub(then) <= memory_us)
             }
+        }
+    }
+
+    /// Returns whether the direction carries enough to be able to cause a queue.
+    pub(super) fn carries(&self, now_us: i64) -> bool {
+        match self.load {
+            Load::Unknown => true,
+            Load::Share(share) => share >= CARRIES_PPM || self.presses(now_us),
         }
     }
 

@@ -172,7 +172,7 @@ impl AdaptiveLaw {
         if self.is_draining() {
             self.go_on_draining(&round, &limit, now_us, dt_us);
         } else if self.evidence.take(&round, 0, &limit) {
-            self.blame(&round, now_us);
+            self.blame(&round, &limit, now_us);
             self.go_on_draining(&round, &limit, now_us, dt_us);
         }
         self.watch_path(&round, &limit, now_us);
@@ -201,7 +201,7 @@ impl AdaptiveLaw {
         }
         let is_idle = Direction::BOTH.iter().all(|&direction| {
             let flow = &self.shapers.get(direction).flow;
-            flow.load() != Load::Unknown && !flow.presses(now_us)
+            flow.load() != Load::Unknown && !flow.carries(now_us)
         });
         if is_idle {
             self.noise.learn(round.delay_us, dt_us, 3_000_000);
@@ -212,21 +212,23 @@ impl AdaptiveLaw {
     }
 
     /// Finds who has caused a queue.
-    fn blame(&mut self, round: &Round, now_us: i64) {
+    fn blame(&mut self, round: &Round, limit: &Threshold, now_us: i64) {
         let rounds = usize::from(self.evidence.rounds()).clamp(1, 6);
         let oldest = self.signal.newest_first().nth(rounds).copied().unwrap_or(*round);
-        self.evidence.clear();
-        let presses = |direction| {
+        let presses = |law: &Self, way| law.shapers.get(way).flow.presses(now_us);
+        let carries = |direction| {
             let shaper = self.shapers.get(direction);
-            shaper.flow.presses(now_us) && !shaper.is_at_floor()
+            shaper.flow.carries(now_us) && !shaper.is_at_floor()
         };
-        let (down, up) = (presses(Direction::Download), presses(Direction::Upload));
+        let (down, up) = (carries(Direction::Download), carries(Direction::Upload));
         let (down, up) = match (down, up) {
             (true, true) => self.tell_apart(round, &oldest, now_us),
             one => one,
         };
+        let is_strong = self.evidence.is_strong(limit);
         for (direction, is_blamed) in [(Direction::Download, down), (Direction::Upload, up)] {
-            if is_blamed {
+            if is_blamed && (is_strong || presses(self, direction)) {
+                self.evidence.clear();
                 self.shapers.get_mut(direction).begin_drain(round, &oldest, now_us);
             }
         }
@@ -297,7 +299,7 @@ impl AdaptiveLaw {
 
     /// A delay that stands although nobody can have caused it is the path's own.
     fn watch_path(&mut self, round: &Round, limit: &Threshold, now_us: i64) {
-        let presses = |direction: &Direction| self.shapers.get(*direction).flow.presses(now_us);
+        let presses = |direction: &Direction| self.shapers.get(*direction).flow.carries(now_us);
         if round.delay_us <= limit.expected_us || Direction::BOTH.iter().any(presses) {
             self.standing = None;
             return;

@@ -2,7 +2,8 @@
 
 use embassy_time::Duration;
 use wanctl_core::config::{
-    BlindConfig, BlindMode, Checks, Config, ConfigError, Quirks, WriteLimit, ZoneFloors,
+    BlindConfig, BlindMode, Checks, Config, ConfigError, LawConfig, Quirks, WriteBudgetConfig,
+    WriteLimit, ZoneFloors,
 };
 use wanctl_core::controller::Controller;
 use wanctl_core::example;
@@ -38,6 +39,19 @@ impl CoreLaw {
 impl Contender for CoreLaw {
     fn step(&mut self, tick: &Tick, _truth: &Truth, asks: &mut Asks) {
         self.controller.step(tick, &mut self.outputs);
+        if std::env::var_os("WDEBUG").is_some() {
+            let w = self.controller.snapshot().wans()[0];
+            let t = _truth;
+            eprintln!(
+                "{:7.2} cap {:6.1} {:5.1} held {:6.2} {:5.2} {}",
+                tick.now.as_micros() as f64 / 1e6,
+                t.capacity.download as f64 / 1e6,
+                t.capacity.upload as f64 / 1e6,
+                w.directions.download.commanded.map_or(0.0, |r| r.get() as f64 / 1e6),
+                w.directions.upload.commanded.map_or(0.0, |r| r.get() as f64 / 1e6),
+                self.controller.debug()
+            );
+        }
         for action in &self.outputs.actions {
             match *action {
                 Action::SendProbe { reflector, .. } => asks.probes |= 1 << (reflector.0 & 7),
@@ -151,12 +165,17 @@ pub fn tuned_classic(scenario: &Scenario, backend: Backend, budget: Option<Budge
     config
 }
 
-/// The adaptive law. `None` as long as the core has none.
+/// The adaptive law.
 #[must_use]
-pub fn adaptive(
-    _scenario: &Scenario,
-    _backend: Backend,
-    _budget: Option<Budget>,
-) -> Option<Config> {
-    None
+pub fn adaptive(scenario: &Scenario, backend: Backend, budget: Option<Budget>) -> Option<Config> {
+    let mut config = for_scenario(scenario, backend, budget);
+    for wan in &mut config.wans {
+        let mut adaptive = example::adaptive();
+        adaptive.write_budget = budget.map(|budget| WriteBudgetConfig {
+            per_minute: u16::try_from(budget.per_minute).unwrap_or(u16::MAX),
+            per_second: u8::try_from(budget.per_second).unwrap_or(u8::MAX),
+        });
+        wan.law = LawConfig::Adaptive(adaptive);
+    }
+    Some(config)
 }
