@@ -2,6 +2,7 @@
 
 mod arith;
 mod baseline;
+mod blame;
 mod evidence;
 mod flow;
 mod gains;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use self::arith::{follow, micros};
 use self::evidence::Evidence;
-use self::flow::{Load, UseOfShaper};
+use self::flow::Load;
 pub use self::gains::AdaptiveGains;
 use self::noise::{Noise, Threshold};
 use self::shaper::{AdaptiveShaper, Mode};
@@ -180,7 +181,8 @@ impl AdaptiveLaw {
     }
 
     fn is_draining(&self) -> bool {
-        Direction::BOTH.iter().any(|&direction| self.shapers.get(direction).mode() != Mode::Climb)
+        let drains = |way: &Direction| matches!(self.shapers.get(*way).mode(), Mode::Drain(_));
+        Direction::BOTH.iter().any(drains)
     }
 
     /// Returns how long a full packet of each direction takes at the rates of now.
@@ -211,72 +213,6 @@ impl AdaptiveLaw {
         }
     }
 
-    /// Finds who has caused a queue.
-    fn blame(&mut self, round: &Round, limit: &Threshold, now_us: i64) {
-        let rounds = usize::from(self.evidence.rounds()).clamp(1, 6);
-        let oldest = self.signal.newest_first().nth(rounds).copied().unwrap_or(*round);
-        let presses = |law: &Self, way| law.shapers.get(way).flow.presses(now_us);
-        let carries = |direction| {
-            let shaper = self.shapers.get(direction);
-            shaper.flow.carries(now_us) && !shaper.is_at_floor()
-        };
-        let (down, up) = (carries(Direction::Download), carries(Direction::Upload));
-        let (down, up) = match (down, up) {
-            (true, true) => self.tell_apart(round, &oldest, now_us),
-            one => one,
-        };
-        let is_strong = self.evidence.is_strong(limit);
-        for (direction, is_blamed) in [(Direction::Download, down), (Direction::Upload, up)] {
-            if is_blamed && (is_strong || presses(self, direction)) {
-                self.evidence.clear();
-                self.shapers.get_mut(direction).begin_drain(round, &oldest, now_us);
-            }
-        }
-    }
-
-    /// Both directions press: finds which of them has the queue. A download whose delivery falls short
-    /// has it, one whose shaper is full has not. A queue that grows slowly belongs to whoever has just
-    /// been growing.
-    fn tell_apart(&self, round: &Round, oldest: &Round, now_us: i64) -> (bool, bool) {
-        let sent_us = round.sent_us.saturating_sub(oldest.sent_us);
-        let grown_us = round.delay_us.saturating_sub(oldest.delay_us);
-        let is_slow = grown_us < sent_us / 12;
-        let knows = self.shapers.download.flow.load() != Load::Unknown;
-        match self.shapers.download.use_of_shaper(now_us) {
-            UseOfShaper::Short => (true, false),
-            UseOfShaper::Full if !is_slow => (false, true),
-            UseOfShaper::Full | UseOfShaper::Unclear if knows => match self.turn {
-                Direction::Download => (true, false),
-                Direction::Upload => (false, true),
-            },
-            UseOfShaper::Full | UseOfShaper::Unclear => (true, true),
-        }
-    }
-
-    /// Turns to the other direction when draining does not help and the counters say why.
-    fn reconsider(&mut self, round: &Round, oldest: &Round, now_us: i64) {
-        let draining = |law: &Self, way| law.shapers.get(way).mode() != Mode::Climb;
-        let gains = self.config.gains;
-        let down = draining(self, Direction::Download);
-        let up = draining(self, Direction::Upload);
-        let use_of = self.shapers.download.use_of_shaper(now_us);
-        let presses = |law: &Self, way| law.shapers.get(way).flow.presses(now_us);
-        let exonerated = down
-            && !up
-            && use_of == UseOfShaper::Full
-            && self.shapers.download.doubts(now_us)
-            && presses(self, Direction::Upload);
-        let convicted =
-            up && !down && use_of == UseOfShaper::Short && presses(self, Direction::Download);
-        if exonerated {
-            self.shapers.download.undo(&gains);
-            self.shapers.upload.begin_drain(round, oldest, now_us);
-        } else if convicted {
-            self.shapers.upload.undo(&gains);
-            self.shapers.download.begin_drain(round, oldest, now_us);
-        }
-    }
-
     fn go_on_draining(&mut self, round: &Round, limit: &Threshold, now_us: i64, dt_us: i64) {
         let before_us = round.sent_us.saturating_sub(150_000);
         let is_recent = |past: &&Round| past.sent_us >= before_us;
@@ -284,15 +220,20 @@ impl AdaptiveLaw {
         let oldest = oldest.copied().unwrap_or(*round);
         let truth = self.signal.newest_first().find(|past| !past.is_bound);
         let truth = truth.copied().unwrap_or(*round);
-        self.reconsider(round, &oldest, now_us);
+        self.reconsider(round, &truth, limit, now_us);
         let gains = self.config.gains;
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
-            if shaper.mode() != Mode::Climb
+            if matches!(shaper.mode(), Mode::Drain(_))
                 && shaper.drain(round, &truth, &oldest, limit, &gains, now_us, dt_us)
             {
                 shaper.resume(&gains);
                 self.evidence.clear();
+            }
+        }
+        if !self.is_draining() {
+            for direction in Direction::BOTH {
+                self.shapers.get_mut(direction).acquit(&gains);
             }
         }
     }

@@ -21,6 +21,8 @@ pub(super) enum Mode {
     Climb,
     /// A queue stands and is being emptied.
     Drain(Drain),
+    /// It was blamed by mistake and waits for the real queue to go; then it gets this rate back.
+    Acquitted(u64),
 }
 
 /// A queue that is being emptied.
@@ -32,6 +34,10 @@ pub(super) struct Drain {
     pub(super) before_bps: u64,
     /// The capacity as it was first estimated.
     pub(super) met_bps: u64,
+    /// Whether the other direction may have caused the queue.
+    pub(super) is_on_trial: bool,
+    /// The first probe that meets the effect of the cut, and its delay.
+    effect: Option<Round>,
 }
 
 /// One direction under the adaptive law.
@@ -170,18 +176,18 @@ impl AdaptiveShaper {
         self.flow.use_of_shaper(now_us, 150_000)
     }
 
-    /// Returns how far the capacity estimate has fallen since the draining began, and whether its
-    /// commands have had an effect yet.
-    pub(super) fn doubts(&self, now_us: i64) -> bool {
-        let Mode::Drain(drain) = self.mode else { return false };
-        let passed_us = now_us.saturating_sub(drain.since_us).saturating_sub(self.lag_us);
-        passed_us > 150_000
-            && self.capacity_bps.is_some_and(|now| now < scale(drain.met_bps, 750_000))
-    }
-
     /// Begins to empty a queue this direction is blamed for.
-    pub(super) fn begin_drain(&mut self, newest: &Round, oldest: &Round, now_us: i64) {
-        let before_bps = self.rate_bps;
+    pub(super) fn begin_drain(
+        &mut self,
+        newest: &Round,
+        oldest: &Round,
+        now_us: i64,
+        is_on_trial: bool,
+    ) {
+        let before_bps = match self.mode {
+            Mode::Acquitted(before_bps) => before_bps,
+            Mode::Climb | Mode::Drain(_) => self.rate_bps,
+        };
         let held_bps =
             self.inflow.between(newest.sent_us.saturating_sub(100_000), newest.sent_us) / 100;
         let carried = self.carried(newest, oldest).unwrap_or(held_bps);
@@ -191,7 +197,13 @@ impl AdaptiveShaper {
             let change = share_ppm(capacity.abs_diff(before), capacity.max(before));
             self.unsteadiness_ppm = follow(self.unsteadiness_ppm, change, 1, 4);
         }
-        self.mode = Mode::Drain(Drain { since_us: now_us, before_bps, met_bps: capacity });
+        self.mode = Mode::Drain(Drain {
+            since_us: now_us,
+            before_bps,
+            met_bps: capacity,
+            is_on_trial,
+            effect: None,
+        });
     }
 
     /// Goes on emptying the queue; returns whether it is empty.
@@ -251,12 +263,46 @@ impl AdaptiveShaper {
         self.growth_ppm = self.unsteadiness_ppm.clamp(i64::from(least), i64::from(most));
     }
 
-    /// Ends a draining that was a mistake.
-    pub(super) fn undo(&mut self, gains: &AdaptiveGains) {
+    /// Returns whether the delay has not fallen although the cut should have emptied the queue by
+    /// `least_us` meanwhile.
+    pub(super) fn is_unmoved(&mut self, truth: &Round, least_us: i64) -> bool {
+        let Mode::Drain(drain) = &mut self.mode else { return false };
+        let base_us = self.lag_us.saturating_mul(2).max(30_000);
+        if truth.sent_us < drain.since_us.saturating_add(base_us) {
+            return false;
+        }
+        let effect = *drain.effect.get_or_insert(*truth);
+        let met_kbps = (drain.met_bps / 1000).max(1);
+        let from_us = effect.sent_us.saturating_sub(self.lag_us);
+        let to_us = truth.sent_us.saturating_sub(self.lag_us);
+        let served_us =
+            to_i64(self.inflow.between(from_us, to_us).checked_div(met_kbps).unwrap_or(0));
+        let expected_us =
+            to_us.saturating_sub(from_us).saturating_sub(served_us).min(effect.delay_us);
+        let dropped_us = effect.delay_us.saturating_sub(truth.delay_us);
+        expected_us >= least_us && dropped_us < expected_us / 3
+    }
+
+    /// Whether the other direction may be to blame does not matter any more.
+    pub(super) const fn end_trial(&mut self) {
+        if let Mode::Drain(drain) = &mut self.mode {
+            drain.is_on_trial = false;
+        }
+    }
+
+    /// Ends a draining that was a mistake; the rate stays until the delay has gone.
+    pub(super) const fn suspend(&mut self) {
         if let Mode::Drain(drain) = self.mode {
+            self.mode = Mode::Acquitted(drain.before_bps);
+        }
+    }
+
+    /// Gives the rate back that was taken by mistake.
+    pub(super) fn acquit(&mut self, gains: &AdaptiveGains) {
+        if let Mode::Acquitted(before_bps) = self.mode {
             self.mode = Mode::Climb;
-            self.capacity_bps = Some(drain.before_bps);
-            self.set(drain.before_bps, RateReason::Green);
+            self.capacity_bps = Some(before_bps);
+            self.set(before_bps, RateReason::Green);
             self.growth_ppm = i64::from(gains.growth_start_ppm.0);
         }
     }
@@ -284,7 +330,11 @@ impl AdaptiveShaper {
         let _ = write!(
             t,
             "{} c {:6} g {:4} u {:4} sh {:5}",
-            if self.mode == Mode::Climb { 'C' } else { 'D' },
+            match self.mode {
+                Mode::Climb => 'C',
+                Mode::Drain(_) => 'D',
+                Mode::Acquitted(_) => 'A',
+            },
             self.capacity_bps.unwrap_or(0) / 1000,
             self.growth_ppm / 1000,
             self.unsteadiness_ppm / 1000,
