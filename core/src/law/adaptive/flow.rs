@@ -154,10 +154,10 @@ impl Flow {
     }
 
     /// Returns whether the direction carries enough to be able to cause a queue.
-    pub(super) fn carries(&self, now_us: i64) -> bool {
+    pub(super) const fn carries(&self) -> bool {
         match self.load {
             Load::Unknown => true,
-            Load::Share(share) => share >= CARRIES_PPM || self.presses(now_us),
+            Load::Share(share) => share >= CARRIES_PPM,
         }
     }
 

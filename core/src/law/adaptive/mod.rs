@@ -203,7 +203,7 @@ impl AdaptiveLaw {
         }
         let is_idle = Direction::BOTH.iter().all(|&direction| {
             let flow = &self.shapers.get(direction).flow;
-            flow.load() != Load::Unknown && !flow.carries(now_us)
+            flow.load() != Load::Unknown && !flow.carries()
         });
         if is_idle {
             self.noise.learn(round.delay_us, dt_us, 3_000_000);
@@ -240,7 +240,10 @@ impl AdaptiveLaw {
 
     /// A delay that stands although nobody can have caused it is the path's own.
     fn watch_path(&mut self, round: &Round, limit: &Threshold, now_us: i64) {
-        let presses = |direction: &Direction| self.shapers.get(*direction).flow.carries(now_us);
+        let presses = |direction: &Direction| {
+            let flow = &self.shapers.get(*direction).flow;
+            flow.carries() || flow.presses(now_us)
+        };
         if round.delay_us <= limit.expected_us || Direction::BOTH.iter().any(presses) {
             self.standing = None;
             return;
