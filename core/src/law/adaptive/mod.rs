@@ -66,6 +66,8 @@ pub(crate) struct AdaptiveLaw {
     /// Whose turn it is to climb while both directions are loaded.
     turn: Direction,
     turn_us: i64,
+    /// How often the blame has changed sides in this episode.
+    flips: u8,
 }
 
 impl AdaptiveLaw {
@@ -87,6 +89,7 @@ impl AdaptiveLaw {
             standing: None,
             turn: Direction::Download,
             turn_us: 0,
+            flips: 0,
         }
     }
 

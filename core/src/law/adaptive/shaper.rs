@@ -280,6 +280,11 @@ impl AdaptiveShaper {
         let expected_us =
             to_us.saturating_sub(from_us).saturating_sub(served_us).min(effect.delay_us);
         let dropped_us = effect.delay_us.saturating_sub(truth.delay_us);
+        if self.rate_bps <= self.floor_bps {
+            // There is nothing more to try here.
+            let tried_us = truth.sent_us.saturating_sub(effect.sent_us);
+            return tried_us >= least_us.saturating_mul(5) && dropped_us < least_us;
+        }
         expected_us >= least_us && dropped_us < expected_us / 3
     }
 
