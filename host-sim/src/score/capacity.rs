@@ -8,29 +8,88 @@ pub const BIN_MS: u64 = 10;
 /// How often a wandering capacity moves.
 const WANDER_STEP_MS: u64 = 50;
 
-/// Rates in bit/s, each for one bin of time; after the last one it begins again.
+/// Over this much of the time ahead a capacity is averaged for the delay of a queue.
+const AHEAD_BINS: usize = 10;
+/// Over this much time on either side it is averaged to tell an outage from a short gap.
+const AROUND_BINS: usize = 25;
+
+/// A capacity in bins of [`BIN_MS`]; after the last one it begins again.
+///
+/// Radio links deliver in bursts: a bin of 10 ms may be empty on a line that works. Whatever needs
+/// more than the bits of a moment takes one of the averages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capacity {
-    /// Length of a bin, in ms.
-    pub bin_ms: u64,
-    /// At least one rate.
-    pub rates: Vec<u64>,
+    rates: Vec<u64>,
+    ahead: Vec<u64>,
+    around: Vec<u64>,
+}
+
+/// The capacity of one bin, in bit/s.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bin {
+    /// In the bin itself.
+    pub rate: u64,
+    /// Mean over the next 100 ms.
+    pub ahead: u64,
+    /// Mean over the 500 ms around.
+    pub around: u64,
 }
 
 impl Capacity {
     /// Makes a capacity that never changes.
     #[must_use]
     pub fn constant(rate: u64) -> Self {
-        Self { bin_ms: BIN_MS, rates: vec![rate] }
+        Self::new(vec![rate])
     }
 
-    /// Returns the rate at a time.
+    /// Makes a capacity from the rates of its bins, in bit/s.
     #[must_use]
-    pub fn at_ms(&self, ms: u64) -> u64 {
-        let bins = self.rates.len() as u64;
-        let bin = ms / self.bin_ms.max(1);
+    pub fn new(rates: Vec<u64>) -> Self {
+        let mut sums = Vec::with_capacity(rates.len() + 1);
+        let mut sum = 0_u128;
+        sums.push(sum);
+        for rate in &rates {
+            sum += u128::from(*rate);
+            sums.push(sum);
+        }
+        let mean = |from: usize, to: usize| {
+            let to = to.min(rates.len());
+            ((sums[to] - sums[from]) / (to - from).max(1) as u128) as u64
+        };
+        let ahead = (0..rates.len()).map(|bin| mean(bin, bin + AHEAD_BINS)).collect();
+        let around = |bin: usize| mean(bin.saturating_sub(AROUND_BINS), bin + AROUND_BINS);
+        let around = (0..rates.len()).map(around).collect();
+        Self { rates, ahead, around }
+    }
+
+    /// Returns the capacity at a time.
+    #[must_use]
+    pub fn at_ms(&self, ms: u64) -> Bin {
+        let bins = self.rates.len();
+        let bin = (ms / BIN_MS) as usize;
         let bin = if bin < bins { bin } else { bin % bins.max(1) };
-        self.rates.get(bin as usize).copied().unwrap_or_default()
+        let get = |rates: &[u64]| rates.get(bin).copied().unwrap_or_default();
+        Bin { rate: get(&self.rates), ahead: get(&self.ahead), around: get(&self.around) }
+    }
+
+    /// Returns the mean rate over `ms` from a time on: what an oracle would know.
+    #[must_use]
+    pub fn mean_from_ms(&self, from_ms: u64, ms: u64) -> u64 {
+        let bins = (ms / BIN_MS).max(1);
+        let sum: u64 = (0..bins).map(|bin| self.at_ms(from_ms + bin * BIN_MS).rate).sum();
+        sum / bins
+    }
+
+    /// Returns the rates of the bins, each averaged over the 500 ms around.
+    #[must_use]
+    pub fn smooth(&self) -> &[u64] {
+        &self.around
+    }
+
+    /// Returns how long it lasts before it begins again, in ms.
+    #[must_use]
+    pub const fn length_ms(&self) -> u64 {
+        self.rates.len() as u64 * BIN_MS
     }
 
     /// Makes the capacity a specification asks for.
@@ -62,7 +121,7 @@ impl Capacity {
                 times.map(|ms| diurnal_at(night, evening, ms % day_ms, day_ms)).collect()
             }
         };
-        Self { bin_ms: BIN_MS, rates }
+        Self::new(rates)
     }
 }
 
@@ -111,9 +170,19 @@ fn wander_rates(spec: &WanderSpec, bins: u64, rng: &mut Rng) -> Vec<u64> {
         let factor = u64::try_from(1_000_000 + offset_ppm).unwrap_or(0);
         let rate = (u128::from(spec.mean) * u128::from(factor) / 1_000_000) as u64;
         let is_out = outage.is_at(ms, spec, rng);
-        rates.push(if is_out { 0 } else { rate.clamp(spec.min, spec.max) });
+        let rate = if is_out { 0 } else { rate.clamp(spec.min, spec.max) };
+        rates.push(flutter(rate, spec.flutter_permille, rng));
     }
     rates
+}
+
+/// One bin may carry more or less than the mean: frames, grants and retransmissions of the link.
+fn flutter(rate: u64, permille: u64, rng: &mut Rng) -> u64 {
+    if permille == 0 {
+        return rate;
+    }
+    let factor = 1_000_000 + permille as i64 * rng.bell_milli();
+    (u128::from(rate) * u128::from(u64::try_from(factor).unwrap_or(0)) / 1_000_000) as u64
 }
 
 struct Outage {
@@ -151,10 +220,10 @@ mod tests {
     fn steps_and_ramps_pass_through_their_points() {
         let spec = CapacitySpec::Steps(vec![(0, 10), (500, 20)]);
         let capacity = Capacity::generate(&spec, 1, Rng::new(1, 1));
-        assert_eq!((capacity.at_ms(499), capacity.at_ms(500)), (10, 20));
+        assert_eq!((capacity.at_ms(499).rate, capacity.at_ms(500).rate), (10, 20));
         let spec = CapacitySpec::Ramps(vec![(0, 100), (1000, 300)]);
         let capacity = Capacity::generate(&spec, 1, Rng::new(1, 1));
-        assert_eq!((capacity.at_ms(0), capacity.at_ms(500)), (100, 200));
+        assert_eq!((capacity.at_ms(0).rate, capacity.at_ms(500).rate), (100, 200));
     }
 
     #[test]
@@ -168,6 +237,7 @@ mod tests {
             redraw_ms: 0,
             outage_every_ms: 0,
             outage_ms: 0,
+            flutter_permille: 0,
         };
         let capacity = Capacity::generate(&CapacitySpec::Wander(wander), 2000, Rng::new(5, 1));
         let mean = capacity.rates.iter().sum::<u64>() / capacity.rates.len() as u64;

@@ -114,7 +114,7 @@ pub fn static_candidates(
     capacity: &PerDirection<Capacity>,
 ) -> Vec<PerDirection<u64>> {
     let sorted = |capacity: &Capacity| {
-        let mut rates = capacity.rates.clone();
+        let mut rates = capacity.smooth().to_vec();
         rates.sort_unstable();
         rates
     };

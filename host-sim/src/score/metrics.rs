@@ -22,8 +22,10 @@ const SECOND_US: u64 = 1_000_000;
 pub struct Moment {
     /// The time.
     pub now_us: u64,
-    /// The queueing delay of now.
+    /// The queueing delay of now in this direction.
     pub queue_us: u64,
+    /// The queueing delay of now in both directions.
+    pub added_us: u64,
     /// The capacity of now.
     pub capacity_bps: u64,
     /// The shaper rate in force.
@@ -212,8 +214,8 @@ impl Recorder {
         }
     }
 
-    /// Notes how long something has queued.
-    pub fn delay(&mut self, _direction: Direction, now_us: u64, queued_us: u64) {
+    /// Notes how long a ping of the scorer has queued, there and back.
+    pub fn delay(&mut self, now_us: u64, queued_us: u64) {
         if now_us >= self.from_us {
             self.delays.add(queued_us);
         }
@@ -291,7 +293,7 @@ impl Step {
         if !self.is_within(moment.now_us) || !moment.is_loaded {
             return;
         }
-        if moment.queue_us >= SETTLED_US {
+        if moment.added_us >= SETTLED_US {
             self.score.target_us.get_or_insert(since);
             self.score.settle_us = since;
         }

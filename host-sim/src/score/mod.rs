@@ -6,6 +6,7 @@ pub mod board;
 pub mod capacity;
 pub mod contender;
 pub mod histogram;
+pub mod input;
 pub mod laws;
 pub mod metrics;
 pub mod model;
@@ -14,6 +15,7 @@ pub mod run;
 pub mod scenario;
 pub mod suite;
 pub mod table;
+pub mod traces;
 
 use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -30,9 +32,13 @@ use self::scenario::Scenario;
 /// Options of `wanctl-sim score`.
 #[derive(Debug, clap::Args)]
 pub struct ScoreArgs {
-    /// The suite to run: `default`, or `long` for a day of each idle line
+    /// The suite to run: `default`, `long` (a day of each idle line) or `rig` (the bench the
+    /// rivals were measured on)
     #[arg(long, default_value = "default")]
     suite: String,
+    /// Add every capacity trace in this folder to the suite
+    #[arg(long, value_name = "DIR")]
+    traces: Option<PathBuf>,
     /// Only scenarios whose name contains this; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -106,8 +112,13 @@ fn scenarios(args: &ScoreArgs) -> Result<Vec<Scenario>> {
     let mut scenarios = match args.suite.as_str() {
         "default" => suite::default_suite(),
         "long" => suite::long_suite(),
-        other => bail!("there is no suite `{other}`; known are: default, long"),
+        "rig" => suite::rig_suite(),
+        "none" => Vec::new(),
+        other => bail!("there is no suite `{other}`; known are: default, long, rig, none"),
     };
+    if let Some(folder) = &args.traces {
+        scenarios.extend(traces::folder(folder)?);
+    }
     if !args.only.is_empty() {
         scenarios.retain(|scenario| args.only.iter().any(|name| scenario.name.contains(name)));
     }

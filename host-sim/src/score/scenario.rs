@@ -129,6 +129,8 @@ pub struct WanderSpec {
     pub outage_every_ms: u64,
     /// Mean length of an outage, in ms.
     pub outage_ms: u64,
+    /// Standard deviation of the single bins of 10 ms around this, in per mille.
+    pub flutter_permille: u64,
 }
 
 /// The traffic of one direction.

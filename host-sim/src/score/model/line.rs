@@ -67,15 +67,24 @@ pub struct Marker {
     entered_us: u64,
     /// When it came by the clock that stands still in outages.
     entered_up_us: u64,
-    /// The number of a probe; nothing for a mere sample of the delay.
-    pub probe: Option<u64>,
+    /// What it is.
+    kind: MarkerKind,
+}
+
+/// What a marker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkerKind {
+    /// The probe of that number.
+    Probe(u64),
+    /// A ping of the scorer, which no noise and no loss meets; it has queued so many µs before.
+    Sample(u64),
 }
 
 /// A marker that has left the FIFO.
 #[derive(Debug, Clone, Copy)]
 pub struct Left {
-    /// The number of a probe; nothing for a mere sample of the delay.
-    pub probe: Option<u64>,
+    /// What it is.
+    pub kind: MarkerKind,
     /// How long it waited, in µs.
     pub waited_us: u64,
     /// How long it waited without the time in which the line was out, in µs.
@@ -130,7 +139,7 @@ impl Fifo {
             let into_us = ahead * STEP_US / capacity.max(1);
             let up_us = self.up_us + if is_up { into_us } else { 0 };
             left.push(Left {
-                probe: marker.probe,
+                kind: marker.kind,
                 waited_us: (now_us + into_us).saturating_sub(marker.entered_us),
                 queued_us: up_us.saturating_sub(marker.entered_up_us),
             });
@@ -142,7 +151,7 @@ impl Fifo {
     }
 
     /// Puts a marker at the end; returns false when there is no room for it.
-    pub fn enter(&mut self, now_us: u64, probe: Option<u64>) -> bool {
+    pub fn enter(&mut self, now_us: u64, kind: MarkerKind) -> bool {
         if self.markers.len() == self.markers.capacity() {
             return false;
         }
@@ -150,7 +159,7 @@ impl Fifo {
             position: self.departed + self.queue.total(),
             entered_us: now_us,
             entered_up_us: self.up_us,
-            probe,
+            kind,
         });
         true
     }
@@ -244,6 +253,8 @@ pub struct StepInput {
     pub step: u64,
     /// Bits the bottleneck can carry in it.
     pub capacity: u64,
+    /// Bits per step it can carry in the mean of the next 100 ms.
+    pub ahead: u64,
     /// Bits CAKE lets through in it.
     pub rate: u64,
     /// Bits of traffic that does not react.
@@ -325,8 +336,8 @@ impl Line {
         self.fifo.depart(leaving.total(), input.capacity, now_us, input.is_up, left);
         if self.fifo.queued() == 0 {
             self.queue_us = 0;
-        } else if input.capacity > 0 {
-            self.queue_us = self.fifo.queued() * STEP_US / input.capacity;
+        } else if input.ahead > 0 {
+            self.queue_us = self.fifo.queued() * STEP_US / input.ahead;
         } else {
             self.queue_us += STEP_US;
         }
@@ -353,7 +364,7 @@ impl Line {
         self.queue_us = 0;
         while let Some(marker) = self.fifo.markers.pop_front() {
             let waited_us = now_us.saturating_sub(marker.entered_us);
-            left.push(Left { probe: marker.probe, waited_us, queued_us: 0 });
+            left.push(Left { kind: marker.kind, waited_us, queued_us: 0 });
         }
     }
 

@@ -26,6 +26,7 @@ impl Bench {
             let input = StepInput {
                 step: self.step,
                 capacity: per_step(capacity),
+                ahead: per_step(capacity),
                 rate: per_step(rate),
                 constant: per_step(constant),
                 is_on: true,
@@ -90,7 +91,7 @@ fn above_the_capacity_the_queue_stands_in_the_fifo_until_it_overflows() {
 fn a_marker_waits_for_exactly_the_bits_in_front_of_it() {
     let mut fifo = Fifo::new(100 * MBIT);
     fifo.serve(Mix { bulk: 3 * MBIT, constant: 0 }, 0);
-    assert!(fifo.enter(0, Some(7)));
+    assert!(fifo.enter(0, MarkerKind::Probe(7)));
     let mut left = Vec::new();
     let capacity = per_step(24 * MBIT); // 3 Mbit in 125 ms
     for step in 0..100 {
@@ -98,14 +99,14 @@ fn a_marker_waits_for_exactly_the_bits_in_front_of_it() {
         fifo.depart(out.total(), capacity, step * STEP_US, true, &mut left);
     }
     assert_eq!(left.len(), 1);
-    assert_eq!((left[0].probe, left[0].waited_us), (Some(7), 125_000));
+    assert_eq!((left[0].kind, left[0].waited_us), (MarkerKind::Probe(7), 125_000));
 }
 
 #[test]
 fn the_time_of_an_outage_is_waited_but_not_queued() {
     let mut fifo = Fifo::new(100 * MBIT);
     fifo.serve(Mix { bulk: 48_000, constant: 0 }, 0);
-    fifo.enter(0, None);
+    fifo.enter(0, MarkerKind::Sample(0));
     let mut left = Vec::new();
     for step in 0..60 {
         let capacity = if step < 50 { 0 } else { 24_000 };

@@ -5,7 +5,7 @@ use wanctl_core::tick::{CheckKind, ConnectivityReport, CounterReading, Tick};
 use wanctl_core::units::{CommandId, Direction, PerDirection, WanId};
 
 use super::STEP_US;
-use super::line::{Left, Line, StepInput};
+use super::line::{Left, Line, MarkerKind, StepInput};
 use super::probes::Probes;
 use super::router::{Command, Router};
 use crate::score::capacity::Capacity;
@@ -81,7 +81,10 @@ pub struct World<'a> {
 /// The capacity and the rate of one direction in one step.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pace {
-    capacity_bps: u64,
+    /// Mean capacity around now, in bit/s.
+    around_bps: u64,
+    /// Mean capacity of the time ahead, in bits per step.
+    ahead: u64,
     capacity: u64,
     rate: u64,
     constant: u64,
@@ -143,7 +146,8 @@ impl<'a> World<'a> {
     /// Returns what only the oracle knows.
     #[must_use]
     pub fn truth(&self) -> Truth {
-        let at = |direction| self.capacity.get(direction).at_ms(self.now_us() / 1000);
+        let (now_ms, tick_ms) = (self.now_us() / 1000, TICK_US / 1000);
+        let at = |direction| self.capacity.get(direction).mean_from_ms(now_ms, tick_ms);
         let capacity =
             PerDirection { download: at(Direction::Download), upload: at(Direction::Upload) };
         Truth { capacity }
@@ -200,7 +204,7 @@ impl<'a> World<'a> {
             if asks.probes & (1 << reflector) != 0 {
                 let number = self.probes.send(now_us, self.ticks, reflector);
                 let fifo = &mut self.lines.upload.fifo;
-                if fifo.is_full() || !fifo.enter(now_us, Some(number)) {
+                if fifo.is_full() || !fifo.enter(now_us, MarkerKind::Probe(number)) {
                     self.probes.lose(number);
                 }
             }
@@ -254,10 +258,11 @@ impl<'a> World<'a> {
     fn paces(&self) -> PerDirection<Pace> {
         let ms = self.now_us() / 1000;
         let pace = |direction| {
-            let capacity_bps = self.capacity.get(direction).at_ms(ms);
+            let bin = self.capacity.get(direction).at_ms(ms);
             Pace {
-                capacity_bps,
-                capacity: per_step(capacity_bps),
+                around_bps: bin.around,
+                ahead: per_step(bin.ahead),
+                capacity: per_step(bin.rate),
                 rate: per_step(*self.rates.get(direction)),
                 constant: per_step(self.scenario.lines.get(direction).traffic.constant_bps),
             }
@@ -282,11 +287,12 @@ impl<'a> World<'a> {
             let input = StepInput {
                 step: self.step,
                 capacity: pace.capacity,
+                ahead: pace.ahead,
                 rate: pace.rate,
                 constant: pace.constant + acks,
                 is_on,
                 base_us: base_us + other,
-                is_up: pace.capacity_bps >= limits.floor,
+                is_up: pace.around_bps >= limits.floor,
             };
             self.left.clear();
             let line = self.lines.get_mut(direction);
@@ -307,47 +313,55 @@ impl<'a> World<'a> {
         let now_us = (self.step + 1) * STEP_US;
         for index in 0..self.left.len() {
             let left = self.left[index];
-            match (left.probe, direction) {
-                (None, _) => self.recorder.delay(direction, now_us, left.queued_us),
-                (Some(number), Direction::Upload) => {
+            let fifo = &mut self.lines.download.fifo;
+            match (left.kind, direction) {
+                (MarkerKind::Probe(number), Direction::Upload) => {
                     self.probes.pass_upload(number, left.waited_us);
-                    let fifo = &mut self.lines.download.fifo;
-                    if fifo.is_full() || !fifo.enter(now_us, Some(number)) {
+                    if fifo.is_full() || !fifo.enter(now_us, left.kind) {
                         self.probes.lose(number);
                     }
                 }
-                (Some(number), Direction::Download) => {
+                (MarkerKind::Probe(number), Direction::Download) => {
                     self.probes.pass_download(number, left.waited_us);
+                }
+                (MarkerKind::Sample(before), Direction::Upload) => {
+                    // A full list of markers only makes the sample coarser.
+                    let _entered = fifo.enter(now_us, MarkerKind::Sample(before + left.queued_us));
+                }
+                (MarkerKind::Sample(before), Direction::Download) => {
+                    self.recorder.delay(now_us, before + left.queued_us);
                 }
             }
         }
     }
 
-    /// Looks at the true delay, and puts a marker into every loaded FIFO.
+    /// Looks at the true delay, and sends a ping of the scorer while anything is loaded.
     fn look(&mut self, paces: &PerDirection<Pace>) {
         let now_us = self.now_us();
+        let added_us = self.lines.download.queue_us() + self.lines.upload.queue_us();
+        let (mut is_any_loaded, mut is_any_out) = (false, false);
         for direction in Direction::BOTH {
             let pace = paces.get(direction);
             let spec = self.scenario.lines.get(direction);
-            let is_up = pace.capacity_bps >= spec.limits.floor;
-            let line = self.lines.get_mut(direction);
+            let is_up = pace.around_bps >= spec.limits.floor;
             let is_loaded =
                 self.switches.get(direction).is_on || pace.constant * 2 >= pace.capacity;
-            self.recorder.look(
-                direction,
-                &Moment {
-                    now_us,
-                    queue_us: line.queue_us(),
-                    capacity_bps: pace.capacity_bps,
-                    rate_bps: *self.rates.get(direction),
-                    is_up,
-                    is_loaded,
-                },
-            );
-            if is_loaded && is_up {
-                // A full list of markers only makes the sample coarser.
-                let _entered = line.fifo.enter(now_us, None);
-            }
+            is_any_loaded |= is_loaded;
+            is_any_out |= is_loaded && !is_up;
+            let moment = Moment {
+                now_us,
+                queue_us: self.lines.get(direction).queue_us(),
+                added_us,
+                capacity_bps: pace.around_bps,
+                rate_bps: *self.rates.get(direction),
+                is_up,
+                is_loaded,
+            };
+            self.recorder.look(direction, &moment);
+        }
+        if is_any_loaded && !is_any_out {
+            // A full list of markers only makes the sample coarser.
+            let _entered = self.lines.upload.fifo.enter(now_us, MarkerKind::Sample(0));
         }
     }
 

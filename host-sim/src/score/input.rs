@@ -1,0 +1,38 @@
+//! What is wrong with a file a user gave: where, and what was expected.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A file cannot be used. The command ends with an exit code of its own before anything runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputError {
+    file: PathBuf,
+    line: Option<usize>,
+    what: String,
+}
+
+impl InputError {
+    /// Names a line, counted from one.
+    #[must_use]
+    pub fn at(file: &Path, line: usize, what: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), line: Some(line), what: what.into() }
+    }
+
+    /// Names the whole file.
+    #[must_use]
+    pub fn whole(file: &Path, what: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), line: None, what: what.into() }
+    }
+}
+
+impl fmt::Display for InputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+impl std::error::Error for InputError {}
