@@ -68,7 +68,7 @@ impl AdaptiveLaw {
             (true, true) => match self.shapers.download.use_of_shaper(now_us) {
                 UseOfShaper::Short => Direction::Download,
                 UseOfShaper::Full => Direction::Upload,
-                UseOfShaper::Unclear => self.turn,
+                UseOfShaper::Unclear | UseOfShaper::Reduced => self.turn,
             },
         }
     }

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::arith::part;
 use super::noise::Threshold;
 use super::signal::Round;
 
@@ -16,17 +17,17 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Takes a round; returns whether a queue stands. `explained_us` is the part of the delay that is
-    /// known already.
-    pub(super) fn take(&mut self, round: &Round, explained_us: i64, limit: &Threshold) -> bool {
-        let excess = round.delay_us.saturating_sub(explained_us).saturating_sub(limit.expected_us);
+    /// Takes a round; returns whether a queue stands. It takes `needed_ppm` of the alarm when
+    /// something else says so too.
+    pub(super) fn take(&mut self, round: &Round, limit: &Threshold, needed_ppm: i64) -> bool {
+        let excess = round.delay_us.saturating_sub(limit.expected_us);
         // A single voice may be wrong: it takes two rounds of it.
         let most = if round.voices >= 2 { limit.alarm_us } else { limit.alarm_us / 2 };
         let gained = excess.clamp(limit.alarm_us.saturating_neg() / 2, most);
         let most = limit.alarm_us.saturating_mul(3);
         self.sum_us = self.sum_us.saturating_add(gained).clamp(0, most);
         self.rounds = if self.sum_us == 0 { 0 } else { self.rounds.saturating_add(1) };
-        self.sum_us >= limit.alarm_us
+        self.sum_us >= part(limit.alarm_us, needed_ppm)
     }
 
     /// Returns whether even a direction that does not press against its shaper can be blamed.

@@ -15,8 +15,10 @@ const READINGS: usize = 8;
 const CARRIES_PPM: i64 = 80_000;
 /// Below this share of the lowest rate held, a direction's delivery falls short.
 const SHORT_PPM: i64 = 930_000;
+/// While a queue stands, less than this share is what the line carries.
+const REDUCED_PPM: i64 = 970_000;
 /// From this share of the highest rate held on, a direction's shaper is full.
-const FULL_PPM: i64 = 950_000;
+const FULL_PPM: i64 = 970_000;
 /// A rate is taken over at least this much.
 const SPAN_US: i64 = 90_000;
 /// Counters older than this say nothing any more.
@@ -46,6 +48,8 @@ pub(super) enum Load {
 pub(super) enum UseOfShaper {
     /// Less came through than the lowest rate that was held.
     Short,
+    /// A little less than that.
+    Reduced,
     /// As much as the highest rate that was held.
     Full,
     /// In between, or not known.
@@ -124,6 +128,7 @@ impl Flow {
         let range = inflow.range(from.at_us.saturating_sub(lag_us), to.at_us);
         self.use_of_shaper = match range {
             Some((low, _)) if self.delivered_bps < scale(low, SHORT_PPM) => UseOfShaper::Short,
+            Some((low, _)) if self.delivered_bps < scale(low, REDUCED_PPM) => UseOfShaper::Reduced,
             Some((_, high)) if self.delivered_bps >= scale(high, FULL_PPM) => UseOfShaper::Full,
             _ => UseOfShaper::Unclear,
         };

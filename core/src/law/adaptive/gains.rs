@@ -28,6 +28,16 @@ pub struct AdaptiveGains {
     pub growth_tau_us: u32,
     /// The most growth per second.
     pub growth_max_ppm: u32,
+    /// Growth per second at the start, per unsteadiness.
+    pub growth_per_unsteadiness_ppm: u32,
+    /// Growth per second up to what the line usually carries.
+    pub recovery_ppm: u32,
+    /// Queue kept standing on an unsteady line, in µs for an unsteadiness of 1.
+    pub working_us: u32,
+    /// Unsteadiness up to which no queue is kept.
+    pub steady_ppm: u32,
+    /// Share of the alarm that suffices when a counter falls short.
+    pub corroborated_ppm: u32,
     /// Share of the shaper rate from which on a direction presses against it.
     pub pressing_ppm: u32,
 }
@@ -46,6 +56,11 @@ impl AdaptiveGains {
         growth_start_ppm: (30_000, 300_000),
         growth_tau_us: 1_500_000,
         growth_max_ppm: 600_000,
+        growth_per_unsteadiness_ppm: 1_000_000,
+        recovery_ppm: 0,
+        working_us: 0,
+        steady_ppm: 50_000,
+        corroborated_ppm: 1_000_000,
         pressing_ppm: 800_000,
     };
 }

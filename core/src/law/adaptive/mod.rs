@@ -14,9 +14,9 @@ mod signal;
 use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
-use self::arith::{follow, micros};
+use self::arith::{ONE_PPM, follow, micros};
 use self::evidence::Evidence;
-use self::flow::Load;
+use self::flow::{Load, UseOfShaper};
 pub use self::gains::AdaptiveGains;
 use self::noise::{Noise, Threshold};
 use self::shaper::{AdaptiveShaper, Mode};
@@ -172,15 +172,29 @@ impl AdaptiveLaw {
         };
         self.shown_us = follow(self.shown_us, round.delay_us, dt_us, SHOWN_TAU_US);
         let limit = self.noise.threshold(&self.config.gains, self.packet_us());
-        self.learn(&round, &limit, dt_us, now_us);
+        self.learn(&round, &limit, dt_us);
         if self.is_draining() {
             self.go_on_draining(&round, &limit, now_us, dt_us);
-        } else if self.evidence.take(&round, 0, &limit) {
+        } else if self.evidence.take(&round, &limit, self.needed(now_us)) {
             self.blame(&round, &limit, now_us);
             self.go_on_draining(&round, &limit, now_us, dt_us);
         }
         self.watch_path(&round, &limit, now_us);
         self.climb(inputs, now_us, dt_us);
+    }
+
+    /// Returns which share of the alarm suffices: less when a direction that has been pressing
+    /// against its shaper suddenly falls short of it.
+    fn needed(&self, now_us: i64) -> i64 {
+        let falls_short = |way: &Direction| {
+            let flow = &self.shapers.get(*way).flow;
+            flow.presses(now_us) && flow.use_of_shaper(now_us, 100_000) == UseOfShaper::Short
+        };
+        if Direction::BOTH.iter().any(falls_short) {
+            i64::from(self.config.gains.corroborated_ppm)
+        } else {
+            ONE_PPM
+        }
     }
 
     fn is_draining(&self) -> bool {
@@ -200,7 +214,7 @@ impl AdaptiveLaw {
 
     /// Learns the noise while nothing can queue: nobody is loaded, or nobody has reached the
     /// capacity. Under load it learns slowly and nothing above the target.
-    fn learn(&mut self, round: &Round, limit: &Threshold, dt_us: i64, now_us: i64) {
+    fn learn(&mut self, round: &Round, limit: &Threshold, dt_us: i64) {
         if round.is_bound || self.is_draining() {
             return;
         }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::arith::{ONE_PPM, follow, over, scale, share_ppm};
+use super::arith::{ONE_PPM, follow, over, part, scale, share_ppm};
 use super::flow::{Flow, Load, UseOfShaper};
 use super::gains::AdaptiveGains;
 use super::inflow::Inflow;
@@ -13,6 +13,11 @@ use crate::config::ShaperConfig;
 use crate::governor::Wanted;
 use crate::outputs::RateReason;
 use crate::units::{BitsPerSecond, Direction};
+
+/// Time constant of what the line usually carries.
+const TYPICAL_TAU_US: i64 = 2_000_000;
+/// A queue that is to stand is filled at most at this share of the capacity.
+const REFILL_MAX_PPM: i64 = 1_150_000;
 
 /// What a direction is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +56,8 @@ pub(super) struct AdaptiveShaper {
     mode: Mode,
     /// What the line carried when a queue stood last.
     capacity_bps: Option<u64>,
+    /// The same over some seconds.
+    typical_bps: Option<u64>,
     growth_ppm: i64,
     /// How much the capacity differs from one queue to the next.
     unsteadiness_ppm: i64,
@@ -71,6 +78,7 @@ impl AdaptiveShaper {
             reason: RateReason::Start,
             mode: Mode::Climb,
             capacity_bps: None,
+            typical_bps: None,
             growth_ppm: i64::from(gains.growth_start_ppm.1),
             unsteadiness_ppm: i64::from(gains.growth_start_ppm.1),
             inflow: Inflow::new(),
@@ -168,7 +176,8 @@ impl AdaptiveShaper {
     /// Returns what comes through, if that is clearly less than what is let through: the capacity.
     fn short(&self, now_us: i64) -> Option<u64> {
         let delivered = self.flow.delivered_within(250_000);
-        delivered.filter(|_| self.flow.use_of_shaper(now_us, 150_000) == UseOfShaper::Short)
+        let use_of = self.flow.use_of_shaper(now_us, 150_000);
+        delivered.filter(|_| matches!(use_of, UseOfShaper::Short | UseOfShaper::Reduced))
     }
 
     /// Returns how the shaper is used, if that is known well enough to blame somebody.
@@ -236,10 +245,17 @@ impl AdaptiveShaper {
             .max(self.predicted(truth, capacity, now_us))
             .saturating_sub(limit.mean_us)
             .max(0);
-        let drained = delay_us.saturating_mul(ONE_PPM) / i64::from(gains.drain_us.max(1));
-        let share = i64::from(gains.run_at_ppm)
+        self.typical_bps = Some(self.typical_bps.map_or(capacity, |typical| {
+            let typical = to_i64(typical);
+            u64::try_from(self::follow(typical, to_i64(capacity), dt_us, TYPICAL_TAU_US))
+                .unwrap_or(0)
+        }));
+        let excess_us = delay_us.saturating_sub(self.working_us(gains));
+        let drained = excess_us.saturating_mul(ONE_PPM) / i64::from(gains.drain_us.max(1));
+        let share = self
+            .run_at(gains)
             .saturating_sub(drained)
-            .max(i64::from(gains.drain_least_ppm));
+            .clamp(i64::from(gains.drain_least_ppm), REFILL_MAX_PPM);
         self.set(scale(capacity, share), RateReason::Red);
         false
     }
@@ -257,10 +273,22 @@ impl AdaptiveShaper {
     pub(super) fn resume(&mut self, gains: &AdaptiveGains) {
         self.mode = Mode::Climb;
         if let Some(capacity) = self.capacity_bps {
-            self.set(scale(capacity, i64::from(gains.run_at_ppm)), RateReason::Green);
+            self.set(scale(capacity, self.run_at(gains)), RateReason::Green);
         }
         let (least, most) = gains.growth_start_ppm;
-        self.growth_ppm = self.unsteadiness_ppm.clamp(i64::from(least), i64::from(most));
+        let start = part(self.unsteadiness_ppm, i64::from(gains.growth_per_unsteadiness_ppm));
+        self.growth_ppm = start.clamp(i64::from(least), i64::from(most));
+    }
+
+    /// Returns the queue that is kept standing, so that a capacity that moves is seen at once.
+    fn working_us(&self, gains: &AdaptiveGains) -> i64 {
+        let unsteady = self.unsteadiness_ppm.saturating_sub(i64::from(gains.steady_ppm)).max(0);
+        part(i64::from(gains.working_us), unsteady).min(i64::from(gains.working_us) / 4)
+    }
+
+    /// Returns the share of the capacity to run at: all of it where a queue is kept.
+    fn run_at(&self, gains: &AdaptiveGains) -> i64 {
+        if self.working_us(gains) > 0 { ONE_PPM } else { i64::from(gains.run_at_ppm) }
     }
 
     /// Returns whether the delay has not fallen although the cut should have emptied the queue by
@@ -314,8 +342,14 @@ impl AdaptiveShaper {
 
     /// Tries more, a little at a time.
     pub(super) fn climb(&mut self, gains: &AdaptiveGains, dt_us: i64, held: Option<BitsPerSecond>) {
-        let grown =
-            self.rate_bps.saturating_add(scale(self.rate_bps, over(self.growth_ppm, dt_us)));
+        let is_low =
+            self.typical_bps.is_some_and(|typical| self.rate_bps < scale(typical, 900_000));
+        let growth = if is_low {
+            self.growth_ppm.max(i64::from(gains.recovery_ppm))
+        } else {
+            self.growth_ppm
+        };
+        let grown = self.rate_bps.saturating_add(scale(self.rate_bps, over(growth, dt_us)));
         // What the router does not hold yet has not been tried.
         let most = held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps));
         self.set(grown.min(most), RateReason::Green);
