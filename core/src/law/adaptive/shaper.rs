@@ -39,6 +39,8 @@ pub(super) struct Drain {
     pub(super) before_bps: u64,
     /// The capacity as it was first estimated.
     pub(super) met_bps: u64,
+    /// The share of the rate that was used before.
+    used_ppm: i64,
     /// Whether the other direction may have caused the queue.
     pub(super) is_on_trial: bool,
     /// The first probe that meets the effect of the cut, and its delay.
@@ -170,7 +172,22 @@ impl AdaptiveShaper {
         let arrived_us = arrived_us.max(sent_us / 4);
         let passed = u64::try_from(arrived_us).ok().filter(|passed| *passed > 0)?;
         let kbps = self.inflow.between(from_us, to_us).checked_div(passed)?;
-        Some(kbps.saturating_mul(1000).max(1000))
+        let carried = kbps.saturating_mul(1000).max(1000);
+        match (self.direction, self.share_ppm()) {
+            (Direction::Upload, Some(share)) => Some(scale(carried, share.min(ONE_PPM))),
+            _ => Some(carried),
+        }
+    }
+
+    /// Returns whether what was let in is what came in: an upload's counter says how much it was, a
+    /// download's only that the shaper is full.
+    fn knows_inflow(&self, now_us: i64) -> bool {
+        match (self.direction, self.flow.load()) {
+            (Direction::Upload, _) | (_, Load::Unknown) => true,
+            (Direction::Download, Load::Share(_)) => {
+                self.use_of_shaper(now_us) == UseOfShaper::Full
+            }
+        }
     }
 
     /// Returns what comes through, if that is clearly less than what is let through: the capacity.
@@ -210,6 +227,7 @@ impl AdaptiveShaper {
             since_us: now_us,
             before_bps,
             met_bps: capacity,
+            used_ppm: self.share_ppm().unwrap_or(ONE_PPM).min(ONE_PPM),
             is_on_trial,
             effect: None,
         });
@@ -232,7 +250,8 @@ impl AdaptiveShaper {
         if took_effect && newest.delay_us <= limit.expected_us {
             return true;
         }
-        let is_longer = newest.sent_us.saturating_sub(oldest.sent_us) >= 75_000;
+        let is_longer =
+            newest.sent_us.saturating_sub(oldest.sent_us) >= 75_000 && self.knows_inflow(now_us);
         let seen = self
             .short(now_us)
             .or_else(|| self.carried(newest, oldest).filter(|_| is_longer && !newest.is_bound));
@@ -263,7 +282,13 @@ impl AdaptiveShaper {
     /// Returns the delay there will be when a command of now takes effect.
     fn predicted(&self, newest: &Round, capacity_bps: u64, now_us: i64) -> i64 {
         let from_us = newest.sent_us.saturating_sub(self.lag_us).min(now_us);
-        let let_in = self.inflow.between(from_us, now_us);
+        let (cut_us, used_ppm) = match self.mode {
+            Mode::Drain(drain) => (drain.since_us.max(from_us), drain.used_ppm),
+            Mode::Climb | Mode::Acquitted(_) => (from_us, ONE_PPM),
+        };
+        // Before the cut the senders may have used less than they were let; not afterwards.
+        let before = scale(self.inflow.between(from_us, cut_us), used_ppm);
+        let let_in = before.saturating_add(self.inflow.between(cut_us, now_us));
         let serve_us = let_in.checked_div((capacity_bps / 1000).max(1)).unwrap_or(0);
         let passed_us = now_us.saturating_sub(from_us);
         newest.delay_us.saturating_add(to_i64(serve_us)).saturating_sub(passed_us)
