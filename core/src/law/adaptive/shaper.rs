@@ -218,11 +218,13 @@ impl AdaptiveShaper {
             self.inflow.between(newest.sent_us.saturating_sub(100_000), newest.sent_us) / 100;
         let carried = self.carried(newest, oldest).unwrap_or(held_bps);
         let capacity = self.short(now_us).unwrap_or(carried).min(held_bps);
-        let before = self.capacity_bps.replace(capacity);
-        if let Some(before) = before {
-            let change = share_ppm(capacity.abs_diff(before), capacity.max(before));
+        self.capacity_bps = Some(capacity);
+        if let Some(typical) = self.typical_bps {
+            let change = share_ppm(capacity.abs_diff(typical), capacity.max(typical));
             self.unsteadiness_ppm = follow(self.unsteadiness_ppm, change, 1, 4);
         }
+        self.typical_bps =
+            Some(self.typical_bps.map_or(capacity, |old| follow_bps(old, capacity, 1, 3)));
         self.mode = Mode::Drain(Drain {
             since_us: now_us,
             before_bps,
@@ -256,19 +258,18 @@ impl AdaptiveShaper {
             .short(now_us)
             .or_else(|| self.carried(newest, oldest).filter(|_| is_longer && !newest.is_bound));
         let tau_us = i64::from(gains.capacity_tau_us);
-        let follow = |seen| u64::try_from(follow(to_i64(capacity), to_i64(seen), dt_us, tau_us));
-        let capacity = seen.map_or(capacity, |seen| follow(seen).unwrap_or(1000)).max(1000);
+        let follow = |seen| follow_bps(capacity, seen, dt_us, tau_us);
+        let capacity = seen.map_or(capacity, follow).max(1000);
         self.capacity_bps = Some(capacity);
         let delay_us = self
             .predicted(newest, capacity, now_us)
             .max(self.predicted(truth, capacity, now_us))
             .saturating_sub(limit.mean_us)
             .max(0);
-        self.typical_bps = Some(self.typical_bps.map_or(capacity, |typical| {
-            let typical = to_i64(typical);
-            u64::try_from(self::follow(typical, to_i64(capacity), dt_us, TYPICAL_TAU_US))
-                .unwrap_or(0)
-        }));
+        let typical = self.typical_bps.unwrap_or(capacity);
+        let change = share_ppm(capacity.abs_diff(typical), capacity.max(typical));
+        self.unsteadiness_ppm = follow(self.unsteadiness_ppm, change, dt_us, TYPICAL_TAU_US);
+        self.typical_bps = Some(follow_bps(typical, capacity, dt_us, TYPICAL_TAU_US));
         let excess_us = delay_us.saturating_sub(self.working_us(gains));
         let drained = excess_us.saturating_mul(ONE_PPM) / i64::from(gains.drain_us.max(1));
         let share = self
@@ -307,8 +308,10 @@ impl AdaptiveShaper {
 
     /// Returns the queue that is kept standing, so that a capacity that moves is seen at once.
     fn working_us(&self, gains: &AdaptiveGains) -> i64 {
-        let unsteady = self.unsteadiness_ppm.saturating_sub(i64::from(gains.steady_ppm)).max(0);
-        part(i64::from(gains.working_us), unsteady).min(i64::from(gains.working_us) / 4)
+        let steady = i64::from(gains.steady_ppm).max(1);
+        let unsteady = self.unsteadiness_ppm.saturating_sub(steady).max(0);
+        let share = unsteady.saturating_mul(ONE_PPM) / steady.saturating_mul(2);
+        part(i64::from(gains.working_us), share.min(ONE_PPM))
     }
 
     /// Returns the share of the capacity to run at: all of it where a queue is kept.
@@ -382,6 +385,11 @@ impl AdaptiveShaper {
         self.growth_ppm =
             self.growth_ppm.saturating_add(faster).min(i64::from(gains.growth_max_ppm));
     }
+}
+
+/// Moves a rate towards another one by `dt / tau`.
+fn follow_bps(from: u64, to: u64, dt_us: i64, tau_us: i64) -> u64 {
+    u64::try_from(follow(to_i64(from), to_i64(to), dt_us, tau_us)).unwrap_or(0)
 }
 
 fn to_i64(value: u64) -> i64 {
