@@ -63,13 +63,20 @@ impl AdaptiveLaw {
             (true, false) => Direction::Download,
             (false, true) => Direction::Upload,
             (false, false) => self.busier(),
-            (true, true) if is_slow => self.turn,
-            // A download whose shaper is full has no queue before it.
-            (true, true) => match self.shapers.download.use_of_shaper(now_us) {
-                UseOfShaper::Short => Direction::Download,
-                UseOfShaper::Full => Direction::Upload,
-                UseOfShaper::Unclear | UseOfShaper::Reduced => self.turn,
-            },
+            (true, true) => {
+                let download = &self.shapers.download;
+                // Packets of a download wait in the router only if they did not wait before it.
+                match (download.use_of_shaper(now_us), download.flow.waits(now_us, 150_000)) {
+                    (UseOfShaper::Short, _) | (UseOfShaper::Reduced, Some(false)) => {
+                        Direction::Download
+                    }
+                    (UseOfShaper::Full, Some(true)) => Direction::Upload,
+                    (UseOfShaper::Full, None) if !is_slow => Direction::Upload,
+                    (_, Some(false)) => Direction::Download,
+                    (_, Some(true)) => Direction::Upload,
+                    (_, None) => self.turn,
+                }
+            }
         }
     }
 

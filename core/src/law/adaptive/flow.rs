@@ -175,6 +175,16 @@ impl Flow {
         }
     }
 
+    /// Returns whether packets waited in the shaper in both of the latest two readings (`Some(true)`),
+    /// or in none of them.
+    pub(super) fn waits(&self, now_us: i64, age_us: i64) -> Option<bool> {
+        let mut latest = self.readings.iter().rev();
+        let (newest, before) = (latest.next()?, latest.next()?);
+        let is_recent = now_us.saturating_sub(newest.at_us) <= age_us;
+        let (waits, waited) = (newest.backlog > 0, before.backlog > 0);
+        (is_recent && waits == waited).then_some(waits)
+    }
+
     /// Returns how the shaper is used according to a reading not older than `age_us`.
     pub(super) fn use_of_shaper(&self, now_us: i64, age_us: i64) -> UseOfShaper {
         let is_recent = now_us.saturating_sub(self.at_us) <= age_us;

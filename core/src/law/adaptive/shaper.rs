@@ -252,8 +252,9 @@ impl AdaptiveShaper {
         if took_effect && newest.delay_us <= limit.expected_us {
             return true;
         }
-        let is_longer =
-            newest.sent_us.saturating_sub(oldest.sent_us) >= 75_000 && self.knows_inflow(now_us);
+        let is_longer = newest.sent_us.saturating_sub(oldest.sent_us) >= 75_000
+            && !drain.is_on_trial
+            && self.knows_inflow(now_us);
         let seen = self
             .short(now_us)
             .or_else(|| self.carried(newest, oldest).filter(|_| is_longer && !newest.is_bound));
@@ -268,7 +269,7 @@ impl AdaptiveShaper {
             .max(0);
         let typical = self.typical_bps.unwrap_or(capacity);
         let change = share_ppm(capacity.abs_diff(typical), capacity.max(typical));
-        self.unsteadiness_ppm = follow(self.unsteadiness_ppm, change, dt_us, TYPICAL_TAU_US);
+        self.unsteadiness_ppm = self::follow(self.unsteadiness_ppm, change, dt_us, TYPICAL_TAU_US);
         self.typical_bps = Some(follow_bps(typical, capacity, dt_us, TYPICAL_TAU_US));
         let excess_us = delay_us.saturating_sub(self.working_us(gains));
         let drained = excess_us.saturating_mul(ONE_PPM) / i64::from(gains.drain_us.max(1));
@@ -333,15 +334,14 @@ impl AdaptiveShaper {
         let to_us = truth.sent_us.saturating_sub(self.lag_us);
         let served_us =
             to_i64(self.inflow.between(from_us, to_us).checked_div(met_kbps).unwrap_or(0));
-        let expected_us =
-            to_us.saturating_sub(from_us).saturating_sub(served_us).min(effect.delay_us);
+        let expected_us = to_us.saturating_sub(from_us).saturating_sub(served_us);
         let dropped_us = effect.delay_us.saturating_sub(truth.delay_us);
         if self.rate_bps <= self.floor_bps {
             // There is nothing more to try here.
             let tried_us = truth.sent_us.saturating_sub(effect.sent_us);
             return tried_us >= least_us.saturating_mul(5) && dropped_us < least_us;
         }
-        expected_us >= least_us && dropped_us < expected_us / 3
+        expected_us >= least_us && dropped_us < expected_us.min(effect.delay_us) / 3
     }
 
     /// Whether the other direction may be to blame does not matter any more.
