@@ -237,6 +237,9 @@ impl AdaptiveLaw {
         let oldest = oldest.copied().unwrap_or(*round);
         let truth = self.signal.newest_first().find(|past| !past.is_bound);
         let truth = truth.copied().unwrap_or(*round);
+        if self.notice_longer_path(limit, now_us) {
+            return;
+        }
         self.reconsider(round, &truth, limit, now_us);
         let gains = self.config.gains;
         for direction in Direction::BOTH {
@@ -253,6 +256,25 @@ impl AdaptiveLaw {
                 self.shapers.get_mut(direction).acquit(&gains);
             }
         }
+    }
+
+    /// Re-anchors the baselines when the delay does not respond to cuts at all.
+    fn notice_longer_path(&mut self, limit: &Threshold, now_us: i64) -> bool {
+        let is_longer = |way: &Direction| {
+            let shaper = self.shapers.get(*way);
+            shaper.is_longer_path(self.signal.newest_first(), limit, now_us)
+        };
+        if !Direction::BOTH.iter().any(is_longer) {
+            return false;
+        }
+        let least_us = self.signal.least_of(8).unwrap_or(0);
+        self.signal.lengthen(least_us.saturating_sub(limit.mean_us / 2));
+        self.evidence.clear();
+        let gains = self.config.gains;
+        for direction in Direction::BOTH {
+            self.shapers.get_mut(direction).give_back(&gains);
+        }
+        true
     }
 
     /// A delay that stands although nobody can have caused it is the path's own.
@@ -298,7 +320,8 @@ impl AdaptiveLaw {
         }
         for (direction, presses) in [(Direction::Download, down), (Direction::Upload, up)] {
             let waits = down && up && knows && self.turn != direction;
-            if presses && !waits {
+            let is_idle_and_low = !presses && self.shapers.get(direction).is_low();
+            if (presses && !waits) || is_idle_and_low {
                 let held = *inputs.held.get(direction);
                 self.shapers.get_mut(direction).climb(&gains, dt_us, held);
             }

@@ -19,6 +19,13 @@ const TYPICAL_TAU_US: i64 = 2_000_000;
 /// A queue that is to stand is filled at most at this share of the capacity.
 const REFILL_MAX_PPM: i64 = 1_150_000;
 
+/// A delay that does not respond to less traffic for this long is the path's own.
+const FLAT_US: i64 = 400_000;
+/// It may move by this much meanwhile.
+const FLAT_WITHIN_US: i64 = 2_000;
+/// The most a path gets longer at once; more may be a full buffer.
+const LONGER_MAX_US: i64 = 100_000;
+
 /// What a direction is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Mode {
@@ -255,8 +262,12 @@ impl AdaptiveShaper {
         let is_longer = newest.sent_us.saturating_sub(oldest.sent_us) >= 75_000
             && !drain.is_on_trial
             && self.knows_inflow(now_us);
+        let is_credible =
+            |seen: &u64| *seen >= scale(capacity, 700_000) || newest.delay_us > oldest.delay_us;
         let seen = self
             .short(now_us)
+            // Without a growing queue so little means that nobody wants more.
+            .filter(is_credible)
             .or_else(|| self.carried(newest, oldest).filter(|_| is_longer && !newest.is_bound));
         let tau_us = i64::from(gains.capacity_tau_us);
         let follow = |seen| follow_bps(capacity, seen, dt_us, tau_us);
@@ -344,6 +355,51 @@ impl AdaptiveShaper {
         expected_us >= least_us && dropped_us < expected_us.min(effect.delay_us) / 3
     }
 
+    /// Returns whether the delay has stood still while so much less came in that any queue would have
+    /// shrunk: then it is not a queue but a longer path. `rounds` are newest first.
+    pub(super) fn is_longer_path<'a>(
+        &self,
+        rounds: impl Iterator<Item = &'a Round>,
+        limit: &Threshold,
+        now_us: i64,
+    ) -> bool {
+        let Mode::Drain(drain) = self.mode else { return false };
+        if self.rate_bps <= scale(self.floor_bps, 1_050_000) || !self.knows_inflow(now_us) {
+            return false;
+        }
+        let effect_us = drain.since_us.saturating_add(self.lag_us.saturating_mul(2));
+        let mut halves = [(0_i64, 0_i64); 2];
+        let (mut newest_us, mut oldest_us) = (None, 0);
+        for round in rounds.take_while(|round| round.sent_us >= effect_us && !round.is_bound) {
+            let newest = *newest_us.get_or_insert(round.sent_us);
+            oldest_us = round.sent_us;
+            let [new, old] = &mut halves;
+            let half = if newest.saturating_sub(oldest_us) < FLAT_US / 2 { new } else { old };
+            *half = (half.0.saturating_add(round.delay_us), half.1.saturating_add(1));
+            if newest.saturating_sub(oldest_us) >= FLAT_US {
+                break;
+            }
+        }
+        let Some(newest_us) = newest_us else { return false };
+        if newest_us.saturating_sub(oldest_us) < FLAT_US {
+            return false;
+        }
+        let lag_us = self.lag_us;
+        let highest = self.inflow.range(oldest_us.saturating_sub(lag_us), newest_us);
+        let is_less = highest.is_some_and(|(_, high)| high <= scale(drain.met_bps, 900_000));
+        let mean = |half: (i64, i64)| half.0.checked_div(half.1);
+        let [new, old] = halves.map(mean);
+        let (Some(new), Some(old)) = (new, old) else { return false };
+        let quiet_us = limit.expected_us.saturating_sub(limit.mean_us).max(FLAT_WITHIN_US);
+        is_less && new.saturating_sub(old).abs() <= quiet_us && new < LONGER_MAX_US
+    }
+
+    /// Gives back at once what was taken because of a longer path.
+    pub(super) fn give_back(&mut self, gains: &AdaptiveGains) {
+        self.suspend();
+        self.acquit(gains);
+    }
+
     /// Whether the other direction may be to blame does not matter any more.
     pub(super) const fn end_trial(&mut self) {
         if let Mode::Drain(drain) = &mut self.mode {
@@ -368,11 +424,14 @@ impl AdaptiveShaper {
         }
     }
 
+    /// Returns whether the rate is lower than what the line usually carries.
+    pub(super) fn is_low(&self) -> bool {
+        self.typical_bps.is_some_and(|typical| self.rate_bps < scale(typical, 900_000))
+    }
+
     /// Tries more, a little at a time.
     pub(super) fn climb(&mut self, gains: &AdaptiveGains, dt_us: i64, held: Option<BitsPerSecond>) {
-        let is_low =
-            self.typical_bps.is_some_and(|typical| self.rate_bps < scale(typical, 900_000));
-        let growth = if is_low {
+        let growth = if self.is_low() {
             self.growth_ppm.max(i64::from(gains.recovery_ppm))
         } else {
             self.growth_ppm
