@@ -65,6 +65,9 @@ impl AdaptiveLaw {
             (false, false) => self.busier(),
             (true, true) => {
                 let download = &self.shapers.download;
+                if !download.flow.has_just_pressed(now_us) {
+                    return Direction::Upload;
+                }
                 // Packets of a download wait in the router only if they did not wait before it.
                 match (download.use_of_shaper(now_us), download.flow.waits(now_us, 150_000)) {
                     (UseOfShaper::Short, _) | (UseOfShaper::Reduced, Some(false)) => {

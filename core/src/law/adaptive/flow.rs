@@ -23,6 +23,8 @@ const FULL_PPM: i64 = 970_000;
 const SPAN_US: i64 = 90_000;
 /// Counters older than this say nothing any more.
 const FRESH_US: i64 = 3_000_000;
+/// A direction that falls short this soon after pressing has met a slower line.
+const FALL_US: i64 = 300_000;
 /// A direction that has pressed counts as pressing for this much longer.
 const MEMORY_US: i64 = 1_500_000;
 
@@ -62,6 +64,8 @@ pub(super) struct Flow {
     readings: Deque<Reading, READINGS>,
     load: Load,
     delivered_bps: u64,
+    /// Between the last two readings, however close.
+    latest_bps: u64,
     /// Of the latest rate.
     span_us: i64,
     at_us: i64,
@@ -76,6 +80,7 @@ impl Flow {
             readings: Deque::new(),
             load: Load::Unknown,
             delivered_bps: 0,
+            latest_bps: 0,
             span_us: 0,
             at_us: 0,
             use_of_shaper: UseOfShaper::Unclear,
@@ -103,6 +108,11 @@ impl Flow {
         }
         let oldest_us = at_us.saturating_sub(SPAN_US);
         let from = self.readings.iter().rev().find(|past| past.at_us <= oldest_us).copied();
+        if let Some(last) = last {
+            let bits = new.bytes.saturating_sub(last.bytes).saturating_mul(8_000_000);
+            let passed = u64::try_from(at_us.saturating_sub(last.at_us)).unwrap_or(0);
+            self.latest_bps = bits.checked_div(passed).unwrap_or(0);
+        }
         if let Some(from) = from.or(last) {
             self.rate(&from, &new, inflow, lag_us, micros(now));
         }
@@ -158,6 +168,13 @@ impl Flow {
         }
     }
 
+    /// Returns whether the direction pressed against its shaper a moment ago: if it falls short now, the
+    /// line has become slower.
+    pub(super) fn has_just_pressed(&self, now_us: i64) -> bool {
+        let memory_us = FALL_US.saturating_add(self.span_us);
+        self.pressed_us.is_some_and(|then| now_us.saturating_sub(then) <= memory_us)
+    }
+
     /// Returns whether the direction carries enough to be able to cause a queue.
     pub(super) const fn carries(&self) -> bool {
         match self.load {
@@ -201,6 +218,8 @@ impl Flow {
 
     /// Returns what is delivered, if it is known over a span not longer than this.
     pub(super) fn delivered_within(&self, span_us: i64) -> Option<u64> {
-        (self.load != Load::Unknown && self.span_us <= span_us).then_some(self.delivered_bps)
+        // The latest reading counts if it is higher: what has just grown is not at its limit.
+        let delivered = self.delivered_bps.max(self.latest_bps);
+        (self.load != Load::Unknown && self.span_us <= span_us).then_some(delivered)
     }
 }

@@ -320,6 +320,9 @@ impl AdaptiveShaper {
 
     /// Returns the queue that is kept standing, so that a capacity that moves is seen at once.
     fn working_us(&self, gains: &AdaptiveGains) -> i64 {
+        if matches!(self.mode, Mode::Drain(Drain { is_on_trial: true, .. })) {
+            return 0;
+        }
         let steady = i64::from(gains.steady_ppm).max(1);
         let unsteady = self.unsteadiness_ppm.saturating_sub(steady).max(0);
         let share = unsteady.saturating_mul(ONE_PPM) / steady.saturating_mul(2);
