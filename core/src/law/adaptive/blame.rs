@@ -68,19 +68,28 @@ impl AdaptiveLaw {
                 if !download.flow.has_just_pressed(now_us) {
                     return Direction::Upload;
                 }
-                // Packets of a download wait in the router only if they did not wait before it.
+                // Packets of a download wait in the router only if they did not wait before it. An
+                // upload's queue holds up acknowledgements, so a download falls short then as well,
+                // but only later.
                 match (download.use_of_shaper(now_us), download.flow.waits(now_us, 150_000)) {
-                    (UseOfShaper::Short, _) | (UseOfShaper::Reduced, Some(false)) => {
-                        Direction::Download
-                    }
+                    _ if self.was_short_first => Direction::Download,
                     (UseOfShaper::Full, Some(true)) => Direction::Upload,
                     (UseOfShaper::Full, None) if !is_slow => Direction::Upload,
-                    (_, Some(false)) => Direction::Download,
-                    (_, Some(true)) => Direction::Upload,
-                    (_, None) => self.turn,
+                    _ => self.turn,
                 }
             }
         }
+    }
+
+    /// Notes what came first: that the download fell short, or that the delay grew. To be called with
+    /// whether anything spoke for a queue before this tick.
+    pub(super) fn note_order(&mut self, was_suspicious: bool, now_us: i64) {
+        if !was_suspicious {
+            self.was_short_first = self.was_short;
+        }
+        let flow = &self.shapers.download.flow;
+        self.was_short = flow.has_just_pressed(now_us)
+            && flow.use_of_shaper(now_us, 150_000) == UseOfShaper::Short;
     }
 
     fn busier(&self) -> Direction {

@@ -68,6 +68,9 @@ pub(crate) struct AdaptiveLaw {
     turn_us: i64,
     /// How often the blame has changed sides in this episode.
     flips: u8,
+    /// Whether the download fell short in the last tick, and whether it did before the delay grew.
+    was_short: bool,
+    was_short_first: bool,
 }
 
 impl AdaptiveLaw {
@@ -90,6 +93,8 @@ impl AdaptiveLaw {
             turn: Direction::Download,
             turn_us: 0,
             flips: 0,
+            was_short: false,
+            was_short_first: false,
         }
     }
 
@@ -175,12 +180,19 @@ impl AdaptiveLaw {
         self.learn(&round, &limit, dt_us);
         if self.is_draining() {
             self.go_on_draining(&round, &limit, now_us, dt_us);
-        } else if self.evidence.take(&round, &limit, self.needed(now_us)) {
+        } else if self.take_evidence(&round, &limit, now_us) {
             self.blame(&round, &limit, now_us);
             self.go_on_draining(&round, &limit, now_us, dt_us);
         }
         self.watch_path(&round, &limit, now_us);
         self.climb(inputs, now_us, dt_us);
+    }
+
+    fn take_evidence(&mut self, round: &Round, limit: &Threshold, now_us: i64) -> bool {
+        let was_suspicious = self.evidence.is_suspicious();
+        let is_alarm = self.evidence.take(round, limit, self.needed(now_us));
+        self.note_order(was_suspicious, now_us);
+        is_alarm
     }
 
     /// Returns which share of the alarm suffices: less when a direction that has been pressing
