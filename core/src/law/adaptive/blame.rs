@@ -58,16 +58,13 @@ impl AdaptiveLaw {
         let sent_us = round.sent_us.saturating_sub(oldest.sent_us);
         let grown_us = round.delay_us.saturating_sub(oldest.delay_us);
         let is_slow = grown_us < part(sent_us, SLOW_PPM);
-        let presses = |way| self.shapers.get(way).flow.presses(now_us);
+        let presses = |way| self.shapers.get(way).flow.has_just_pressed(now_us);
         match (presses(Direction::Download), presses(Direction::Upload)) {
             (true, false) => Direction::Download,
             (false, true) => Direction::Upload,
             (false, false) => self.busier(),
             (true, true) => {
                 let download = &self.shapers.download;
-                if !download.flow.has_just_pressed(now_us) {
-                    return Direction::Upload;
-                }
                 // Packets of a download wait in the router only if they did not wait before it. An
                 // upload's queue holds up acknowledgements, so a download falls short then as well,
                 // but only later.
@@ -111,6 +108,12 @@ impl AdaptiveLaw {
         };
         let least_us = TRIAL_US.saturating_add(limit.expected_us);
         let least_us = least_us.saturating_mul(i64::from(self.flips).saturating_add(1));
+        let falls_short = matches!(
+            flow.use_of_shaper(now_us, 150_000),
+            UseOfShaper::Short | UseOfShaper::Reduced
+        );
+        let is_telling = other == Direction::Download && flow.presses(now_us) && falls_short;
+        let least_us = if is_telling { least_us / 2 } else { least_us };
         least_us.saturating_mul(ONE_PPM).checked_div(share).unwrap_or(least_us)
     }
 

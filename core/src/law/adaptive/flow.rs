@@ -5,12 +5,14 @@ use embassy_time::Instant;
 use heapless::Deque;
 use serde::{Deserialize, Serialize};
 
-use super::arith::{ONE_PPM, micros, scale, share_ppm};
+use super::arith::{micros, scale, share_ppm};
 use super::inflow::Inflow;
 use crate::tick::CounterReading;
 
 /// Readings that are remembered.
 const READINGS: usize = 8;
+/// From this share of the shaper rate on, a direction presses against it.
+const PRESSES_PPM: i64 = 900_000;
 /// From this share of the shaper rate on, a direction's traffic can cause a queue.
 const CARRIES_PPM: i64 = 80_000;
 /// Below this share of the lowest rate held, a direction's delivery falls short.
@@ -143,7 +145,7 @@ impl Flow {
             _ => UseOfShaper::Unclear,
         };
         let waits = to.backlog > 0 && from.backlog > 0;
-        if share >= ONE_PPM.saturating_mul(8) / 10 || waits {
+        if share >= PRESSES_PPM || waits {
             self.pressed_us = Some(now_us);
         }
     }
