@@ -28,7 +28,11 @@ enum Command {
     /// Serve an emulated RouterOS REST interface until interrupted
     Routeros(routeros::cli::RouterosArgs),
     /// Score laws side by side on emulated lines
+    #[command(after_help = SCORE_EXIT_CODES)]
     Score(score::ScoreArgs),
+    /// Score a law with many parameter values, sharded and resumable
+    #[command(after_help = SCORE_EXIT_CODES)]
+    Sweep(score::sweep::SweepArgs),
     /// Run the core for a foreign simulator: one JSON tick per line in, one JSON line out
     Step(step::StepArgs),
     /// Make a long recording of a made-up line with two WANs, without waiting for it
@@ -40,6 +44,14 @@ const REPLAY_EXIT_CODES: &str = "Exit codes:
   1  there is a difference; the first one is printed
   2  nothing can be replayed";
 
+const SCORE_EXIT_CODES: &str = "Exit codes:
+  0  done
+  2  it cannot be done: a bad option, a file that cannot be opened
+  3  a suite, trace or sweep file is malformed; nothing was run";
+
+/// A file of the user's cannot be used.
+const MALFORMED: u8 = 3;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Not locked: the emulator prints as well.
@@ -50,6 +62,7 @@ fn main() -> ExitCode {
         Command::Parity(args) => parity::run(args, &mut stdout),
         Command::Replay(args) => replay::run(args, &mut stdout),
         Command::Score(args) => score::run(args, &mut stdout).map(|()| true),
+        Command::Sweep(args) => score::sweep::run(args, &mut stdout).map(|()| true),
         Command::Step(args) => step::run(args, std::io::stdin().lock(), &mut stdout),
         Command::Synthesize(args) => synthetic::run(args, &mut stdout).map(|()| true),
         Command::Routeros(args) => routeros::cli::run(args).map(|()| true),
@@ -59,7 +72,8 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(error) => {
             let _closed = writeln!(std::io::stderr(), "wanctl-sim: {error:#}");
-            ExitCode::from(2)
+            let is_malformed = error.downcast_ref::<score::input::InputError>().is_some();
+            ExitCode::from(if is_malformed { MALFORMED } else { 2 })
         }
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::laws::Law;
 use super::metrics::Score;
+use super::overrides::Override;
 use super::run::{self, Setup};
 use super::scenario::Scenario;
 
@@ -33,6 +34,16 @@ pub struct Entry {
     pub law: Law,
     /// Its setup.
     pub setup: Setup,
+    /// Fields of its configuration to change, if it is one of the core's.
+    pub overrides: Vec<Override>,
+}
+
+impl Entry {
+    /// Makes an entry named after its law.
+    #[must_use]
+    pub fn new(law: Law, setup: Setup) -> Self {
+        Self { name: law.name().to_owned(), law, setup, overrides: Vec::new() }
+    }
 }
 
 /// The scores of a board by scenario, entry and seed.
@@ -55,6 +66,12 @@ impl Board {
 ///
 /// When a law cannot be configured for a scenario.
 pub fn play(plan: &Plan, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Board> {
+    for (scenario, _) in &plan.scenarios {
+        for Entry { law, setup, overrides, name } in &plan.entries {
+            let ready = law.contender(scenario, setup, overrides);
+            ready.with_context(|| format!("{name} on {}", scenario.name))?;
+        }
+    }
     let mut jobs = Vec::new();
     for (scenario, (spec, seeds)) in plan.scenarios.iter().enumerate() {
         for seed in 0..*seeds {
@@ -73,7 +90,8 @@ pub fn play(plan: &Plan, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Boa
                     jobs.get(next.fetch_add(1, Ordering::Relaxed))
                 {
                     let result = job(plan, scenario, seed);
-                    let mut results = results.lock().unwrap_or_else(|poison| poison.into_inner());
+                    let mut results =
+                        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     results.push((scenario, seed, result));
                     drop(results);
                     progress(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
@@ -97,6 +115,8 @@ fn job(plan: &Plan, scenario: usize, seed: u64) -> Result<Vec<Score>> {
     let (scenario, _) = &plan.scenarios[scenario];
     let seed = plan.first_seed + seed;
     let capacity = run::capacities(scenario, seed);
-    let score = |entry: &Entry| run::run(scenario, &capacity, entry.law, &entry.setup, seed, None);
+    let score = |entry: &Entry| {
+        run::run(scenario, &capacity, entry.law, &entry.setup, &entry.overrides, seed, None)
+    };
     plan.entries.iter().map(score).collect()
 }

@@ -36,3 +36,20 @@ impl fmt::Display for InputError {
 }
 
 impl std::error::Error for InputError {}
+
+/// Returns the line, from one, of a place in a text.
+#[must_use]
+pub fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
+    before.iter().filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// Tells what is wrong with a TOML file.
+#[must_use]
+pub fn of_toml(path: &Path, text: &str, error: &toml::de::Error) -> InputError {
+    let what = error.message().replace('\n', " ");
+    match error.span() {
+        Some(span) => InputError::at(path, line_of(text, span.start), what),
+        None => InputError::whole(path, what),
+    }
+}

@@ -1,6 +1,7 @@
 //! The laws by name.
 
 use anyhow::{Result, bail};
+use wanctl_core::config::Config;
 use wanctl_core::units::PerDirection;
 
 use super::capacity::Capacity;
@@ -9,7 +10,9 @@ use super::contender::autorate::Autorate;
 use super::contender::budget::{Budget, Budgeted};
 use super::contender::core_law::{self, CoreLaw};
 use super::contender::fixed::{Fixed, Oracle};
-use super::model::router::Backend;
+use super::contender::sqm::Sqm;
+use super::overrides::{self, Override};
+use super::run::Setup;
 use super::scenario::Scenario;
 
 /// Something that can be scored.
@@ -21,6 +24,10 @@ pub enum Law {
     ClassicTuned,
     /// cake-autorate's rules.
     Autorate,
+    /// sqm-autorate's rules.
+    Sqm,
+    /// cake-adapt: cake-autorate's rules with attribution.
+    Adapt,
     /// The best fixed rate in hindsight.
     Static,
     /// 95 % of the true capacity in each tick.
@@ -36,10 +43,12 @@ const STATIC_QUANTILES: [usize; 8] = [2, 10, 20, 30, 40, 50, 65, 85];
 
 impl Law {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Classic,
         Self::ClassicTuned,
         Self::Autorate,
+        Self::Sqm,
+        Self::Adapt,
         Self::Static,
         Self::Oracle,
         Self::Adaptive,
@@ -53,6 +62,8 @@ impl Law {
             Self::Classic => "classic",
             Self::ClassicTuned => "classic-tuned",
             Self::Autorate => "autorate",
+            Self::Sqm => "sqm",
+            Self::Adapt => "adapt",
             Self::Static => "static",
             Self::Oracle => "oracle",
             Self::Adaptive => "adaptive",
@@ -73,6 +84,12 @@ impl Law {
         }
     }
 
+    /// Returns whether `overrides` can say anything to it.
+    #[must_use]
+    pub const fn is_core(self) -> bool {
+        matches!(self, Self::Classic | Self::ClassicTuned | Self::Adaptive)
+    }
+
     /// Makes a contender; `static` is made from a rate instead.
     ///
     /// # Errors
@@ -81,29 +98,37 @@ impl Law {
     pub fn contender(
         self,
         scenario: &Scenario,
-        backend: Backend,
-        budget: Option<Budget>,
+        setup: &Setup,
+        overrides: &[Override],
     ) -> Result<Box<dyn Contender>> {
+        let (backend, budget) = (setup.backend, setup.budget);
+        let core = |config: Config| -> Result<Box<dyn Contender>> {
+            Ok(Box::new(CoreLaw::new(&overrides::apply(&config, overrides)?)?))
+        };
         let ceilings = PerDirection {
             download: scenario.lines.download.limits.ceiling,
             upload: scenario.lines.upload.limits.ceiling,
         };
         Ok(match self {
-            Self::Classic => Box::new(CoreLaw::new(&core_law::classic(scenario))?),
-            Self::ClassicTuned => {
-                Box::new(CoreLaw::new(&core_law::tuned_classic(scenario, backend, budget))?)
-            }
+            Self::Classic => core(core_law::classic(scenario))?,
+            Self::ClassicTuned => core(core_law::tuned_classic(scenario, backend, budget))?,
             Self::Adaptive => match core_law::adaptive(scenario, backend, budget) {
-                Some(config) => Box::new(CoreLaw::new(&config)?),
+                Some(config) => core(config)?,
                 None => bail!("this core has no adaptive law"),
             },
-            Self::Autorate => match budget {
-                Some(budget) => Box::new(Budgeted::new(Autorate::new(scenario), budget)),
-                None => Box::new(Autorate::new(scenario)),
-            },
+            Self::Autorate => budgeted(Autorate::new(scenario, false), budget),
+            Self::Adapt => budgeted(Autorate::new(scenario, true), budget),
+            Self::Sqm => budgeted(Sqm::new(scenario), budget),
             Self::Oracle => Box::new(Oracle::new(scenario)),
             Self::Static | Self::None => Box::new(Fixed::new(ceilings)),
         })
+    }
+}
+
+fn budgeted(law: impl Contender + 'static, budget: Option<Budget>) -> Box<dyn Contender> {
+    match budget {
+        Some(budget) => Box::new(Budgeted::new(law, budget)),
+        None => Box::new(law),
     }
 }
 

@@ -26,8 +26,10 @@ pub struct Moment {
     pub queue_us: u64,
     /// The queueing delay of now in both directions.
     pub added_us: u64,
-    /// The capacity of now.
+    /// The capacity around now.
     pub capacity_bps: u64,
+    /// The capacity of the 100 ms ahead.
+    pub ahead_bps: u64,
     /// The shaper rate in force.
     pub rate_bps: u64,
     /// Whether the capacity is at least the floor; a law can do nothing about the rest.
@@ -297,7 +299,7 @@ impl Step {
             self.score.target_us.get_or_insert(since);
             self.score.settle_us = since;
         }
-        if moment.rate_bps * 10 >= moment.capacity_bps * 9 {
+        if moment.rate_bps * 10 >= moment.ahead_bps * 9 {
             self.score.recover_us.get_or_insert(since);
         }
     }

@@ -5,35 +5,45 @@
 pub mod board;
 pub mod capacity;
 pub mod contender;
+pub mod dump;
+pub mod goals;
 pub mod histogram;
 pub mod input;
+pub mod json;
 pub mod laws;
 pub mod metrics;
 pub mod model;
+pub mod overrides;
+pub mod plots;
 pub mod rng;
 pub mod run;
 pub mod scenario;
 pub mod suite;
+pub mod suite_file;
+pub mod suites;
+pub mod sweep;
 pub mod table;
 pub mod traces;
 
 use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use self::board::{Entry, Plan};
 use self::contender::budget::Budget;
+use self::contender::core_law;
 use self::laws::Law;
 use self::model::router::Backend;
+use self::overrides::Override;
 use self::run::Setup;
-use self::scenario::Scenario;
+use self::scenario::{Purpose, Scenario};
 
 /// Options of `wanctl-sim score`.
 #[derive(Debug, clap::Args)]
 pub struct ScoreArgs {
-    /// The suite to run: `default`, `long` (a day of each idle line) or `rig` (the bench the
-    /// rivals were measured on)
+    /// The suite to run: `default`, `long` (a day of each idle line), `rig` (the bench the rivals
+    /// were measured on), `none` (with --traces), or a file
     #[arg(long, default_value = "default")]
     suite: String,
     /// Add every capacity trace in this folder to the suite
@@ -43,11 +53,22 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// The laws to compare
-    #[arg(long, value_delimiter = ',', default_value = "classic,autorate,static,oracle")]
+    #[arg(long, value_delimiter = ',', default_value = "classic,autorate,static,oracle,adaptive")]
     laws: Vec<String>,
+    /// Change a field of the core's configuration for classic-tuned and adaptive, by its path below
+    /// the WAN: `classic.target_delay=12000`; durations in µs, rates in bit/s
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// How many seeds of each scenario
     #[arg(long, default_value_t = 20)]
     seeds: u64,
+    /// How many seeds of each idle line, which lasts a day
+    #[arg(long, default_value_t = 1)]
+    idle_seeds: u64,
+    /// Everything that is judged: all laws on linux, ours and autorate on routeros as well, with
+    /// budgets of 30, 120 and 240 writes a minute
+    #[arg(long)]
+    goals: bool,
     /// The first seed
     #[arg(long, default_value_t = 1)]
     first_seed: u64,
@@ -64,6 +85,12 @@ pub struct ScoreArgs {
     /// Threads to use [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
+    /// Write everything as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw capacity, rates and delay of each scenario's first seed as SVG
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
     /// Write one CSV line per tick of a single run: the first scenario, law and seed
     #[arg(long, value_name = "FILE.csv")]
     dump: Option<PathBuf>,
@@ -76,17 +103,23 @@ pub struct ScoreArgs {
 /// When an option makes no sense or a file cannot be written.
 pub fn run(args: &ScoreArgs, out: &mut impl Write) -> Result<()> {
     let laws: Vec<Law> = args.laws.iter().map(|name| Law::find(name)).collect::<Result<_>>()?;
+    let overrides: Vec<Override> =
+        args.set.iter().map(|text| Override::parse(text)).collect::<Result<_>>()?;
     let setup = setup(args);
     let scenarios = scenarios(args)?;
-    if let Some(path) = &args.dump {
-        return dump(args, &scenarios, laws[0], &setup, path, out);
+    let mut entries = if args.goals { goal_entries(&laws) } else { entries(&laws, setup) };
+    for entry in entries.iter_mut().filter(|entry| entry.law != Law::Classic) {
+        entry.overrides.clone_from(&overrides);
     }
-    let entry = |law: Law| Entry { name: law.name().to_owned(), law, setup };
+    if let Some(path) = &args.dump {
+        return dump(args, &scenarios, &entries[0], path, out);
+    }
+    drop_unavailable(&mut entries, &scenarios, out)?;
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = Plan {
-        scenarios: scenarios.into_iter().map(|scenario| (scenario, args.seeds)).collect(),
+        scenarios: scenarios.into_iter().map(|scenario| with_seeds(scenario, args)).collect(),
         first_seed: args.first_seed,
-        entries: laws.into_iter().map(entry).collect(),
+        entries,
         threads: args.threads.unwrap_or(available),
     };
     let is_terminal = std::io::stderr().is_terminal();
@@ -96,7 +129,65 @@ pub fn run(args: &ScoreArgs, out: &mut impl Write) -> Result<()> {
             let _closed = write!(std::io::stderr(), "\r{done}/{of} runs{end}");
         }
     })?;
-    table::print(&plan, &board, out)
+    table::print(&plan, &board, out)?;
+    let goals = goals::rows(&plan, &board);
+    goals::print(&goals, out)?;
+    if let Some(path) = &args.json {
+        json::write(&plan, &board, &goals, path)?;
+    }
+    if let Some(folder) = &args.plots {
+        plots::write(&plan, folder)?;
+    }
+    Ok(())
+}
+
+/// Leaves out what this core has no law for.
+fn drop_unavailable(
+    entries: &mut Vec<Entry>,
+    scenarios: &[Scenario],
+    out: &mut impl Write,
+) -> Result<()> {
+    let has = |entry: &Entry| {
+        entry.law != Law::Adaptive
+            || core_law::adaptive(&scenarios[0], entry.setup.backend, entry.setup.budget).is_some()
+    };
+    let before = entries.len();
+    entries.retain(has);
+    if entries.len() < before {
+        writeln!(out, "note: this core has no adaptive law; it is left out")?;
+    }
+    ensure!(!entries.is_empty(), "no law is left to run");
+    Ok(())
+}
+
+/// A day of idling is the same day whatever the seed, but for its noise: one seed will do.
+fn with_seeds(scenario: Scenario, args: &ScoreArgs) -> (Scenario, u64) {
+    let is_idle = scenario.purpose == Purpose::Idle;
+    let seeds = if is_idle { args.idle_seeds.min(args.seeds) } else { args.seeds };
+    (scenario, seeds)
+}
+
+fn entries(laws: &[Law], setup: Setup) -> Vec<Entry> {
+    laws.iter().map(|&law| Entry::new(law, setup)).collect()
+}
+
+/// Everything that is judged: all laws on Linux, and what a router's latency and budget make of
+/// ours and its rival.
+fn goal_entries(laws: &[Law]) -> Vec<Entry> {
+    let mut all = entries(laws, Setup::of(Backend::Linux));
+    for law in [Law::Autorate, Law::Adaptive] {
+        if !laws.contains(&law) {
+            continue;
+        }
+        let budgets: &[u32] = if law == Law::Adaptive { &[120, 30, 240] } else { &[120] };
+        for &per_minute in budgets {
+            let mut setup = Setup::of(Backend::Routeros);
+            setup.budget = Some(Budget { per_minute, ..Budget::ROUTEROS });
+            let name = format!("{}/ros{per_minute}", law.name());
+            all.push(Entry { name, ..Entry::new(law, setup) });
+        }
+    }
+    all
 }
 
 fn setup(args: &ScoreArgs) -> Setup {
@@ -109,19 +200,11 @@ fn setup(args: &ScoreArgs) -> Setup {
 }
 
 fn scenarios(args: &ScoreArgs) -> Result<Vec<Scenario>> {
-    let mut scenarios = match args.suite.as_str() {
-        "default" => suite::default_suite(),
-        "long" => suite::long_suite(),
-        "rig" => suite::rig_suite(),
-        "none" => Vec::new(),
-        other => bail!("there is no suite `{other}`; known are: default, long, rig, none"),
-    };
+    let mut scenarios = suites::find(&args.suite, &[])?;
     if let Some(folder) = &args.traces {
         scenarios.extend(traces::folder(folder)?);
     }
-    if !args.only.is_empty() {
-        scenarios.retain(|scenario| args.only.iter().any(|name| scenario.name.contains(name)));
-    }
+    suites::keep(&mut scenarios, &args.only);
     ensure!(!scenarios.is_empty(), "no scenario is left to run");
     Ok(scenarios)
 }
@@ -129,8 +212,7 @@ fn scenarios(args: &ScoreArgs) -> Result<Vec<Scenario>> {
 fn dump(
     args: &ScoreArgs,
     scenarios: &[Scenario],
-    law: Law,
-    setup: &Setup,
+    entry: &Entry,
     path: &PathBuf,
     out: &mut impl Write,
 ) -> Result<()> {
@@ -139,8 +221,10 @@ fn dump(
     let mut file = std::io::BufWriter::new(file);
     let (scenario, seed) = (&scenarios[0], args.first_seed);
     let capacity = run::capacities(scenario, seed);
-    let score = run::run(scenario, &capacity, law, setup, seed, Some(&mut file))?;
+    let Entry { law, setup, overrides, name: law_name } = entry;
+    let mut watch = dump::Dump::new(&mut file)?;
+    let score = run::run(scenario, &capacity, *law, setup, overrides, seed, Some(&mut watch))?;
     file.flush().with_context(|| format!("{name}"))?;
-    writeln!(out, "{name}: {} under {}, seed {seed}\n{score:#?}", scenario.name, law.name())?;
+    writeln!(out, "{name}: {} under {}, seed {seed}\n{score:#?}", scenario.name, law_name)?;
     Ok(())
 }

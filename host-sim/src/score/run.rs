@@ -1,7 +1,5 @@
 //! One run: a scenario, a seed, a law.
 
-use std::io::Write;
-
 use anyhow::Result;
 use embassy_time::Instant;
 use wanctl_core::tick::Tick;
@@ -16,11 +14,22 @@ use super::metrics::Score;
 use super::model::World;
 use super::model::router::{Backend, Router};
 use super::model::world::TICK_US;
+use super::overrides::Override;
 use super::rng::Rng;
 use super::scenario::Scenario;
 
 /// A fixed rate in hindsight may add this much delay in the mean, in µs.
 const STATIC_MEAN_US: u64 = 15_000;
+
+/// Somebody who watches a run, tick by tick.
+pub trait Watch {
+    /// Looks at a tick after the law has decided and before anything is done.
+    ///
+    /// # Errors
+    ///
+    /// When what was seen cannot be written down.
+    fn look(&mut self, world: &World<'_>, tick: &Tick, contender: &dyn Contender) -> Result<()>;
+}
 
 /// What all runs have in common.
 #[derive(Debug, Clone, Copy)]
@@ -62,21 +71,23 @@ pub fn capacities(scenario: &Scenario, seed: u64) -> PerDirection<Capacity> {
 ///
 /// # Errors
 ///
-/// When the law cannot be configured for the scenario, or the dump cannot be written.
+/// When the law cannot be configured for the scenario, or whoever watches
+/// cannot write.
 pub fn run(
     scenario: &Scenario,
     capacity: &PerDirection<Capacity>,
     law: Law,
     setup: &Setup,
+    overrides: &[Override],
     seed: u64,
-    dump: Option<&mut dyn Write>,
+    watch: Option<&mut dyn Watch>,
 ) -> Result<Score> {
     if law == Law::Static {
         let rates = best_static(scenario, capacity, setup, seed)?;
-        return drive(scenario, capacity, &mut Fixed::new(rates), setup, seed, dump);
+        return drive(scenario, capacity, &mut Fixed::new(rates), setup, seed, watch);
     }
-    let mut contender = law.contender(scenario, setup.backend, setup.budget)?;
-    drive(scenario, capacity, contender.as_mut(), setup, seed, dump)
+    let mut contender = law.contender(scenario, setup, overrides)?;
+    drive(scenario, capacity, contender.as_mut(), setup, seed, watch)
 }
 
 /// The fixed rate with the best utilisation among those that add at most 15 ms in the mean, or
@@ -107,80 +118,28 @@ fn best_static(
 ///
 /// # Errors
 ///
-/// When the dump cannot be written.
+/// When whoever watches cannot write.
 pub fn drive(
     scenario: &Scenario,
     capacity: &PerDirection<Capacity>,
     contender: &mut dyn Contender,
     setup: &Setup,
     seed: u64,
-    dump: Option<&mut dyn Write>,
+    watch: Option<&mut dyn Watch>,
 ) -> Result<Score> {
     let router = Router::new(setup.backend, setup.counter_interval_us, seed);
     let mut world = Box::new(World::new(scenario, capacity, router, seed));
-    let mut dump = dump.map(Dump::new).transpose()?;
+    let mut watch = watch;
     let mut tick = Tick::new(Instant::from_ticks(0));
     for _ in 0..scenario.seconds * 1_000_000 / TICK_US {
         world.observe(&mut tick);
         let mut asks = Asks::default();
         contender.step(&tick, &world.truth(), &mut asks);
-        if let Some(dump) = &mut dump {
-            dump.line(&world, &tick, contender)?;
+        if let Some(watch) = watch.as_deref_mut() {
+            watch.look(&world, &tick, contender)?;
         }
         world.obey(&asks);
         world.advance();
     }
     Ok(world.recorder.score())
-}
-
-/// One CSV line per tick, for tuning.
-struct Dump<'w> {
-    out: &'w mut dyn Write,
-    delivered: PerDirection<u64>,
-}
-
-impl<'w> Dump<'w> {
-    fn new(out: &'w mut dyn Write) -> Result<Self> {
-        writeln!(
-            out,
-            "t_s,capacity_down_mbps,rate_down_mbps,wanted_down_mbps,delivered_down_mbps,\
-             queue_down_ms,capacity_up_mbps,rate_up_mbps,wanted_up_mbps,delivered_up_mbps,\
-             queue_up_ms,rtt_min_ms,rtt_max_ms,losses,estimated_delay_ms,estimated_baseline_ms"
-        )?;
-        Ok(Self { out, delivered: PerDirection::default() })
-    }
-
-    fn line(&mut self, world: &World<'_>, tick: &Tick, contender: &dyn Contender) -> Result<()> {
-        let mbps = |bps: u64| bps as f64 / 1e6;
-        let millis =
-            |us: Option<u64>| us.map_or(String::new(), |us| format!("{:.2}", us as f64 / 1e3));
-        let insight = contender.insight();
-        write!(self.out, "{:.2}", world.now_us() as f64 / 1e6)?;
-        for direction in Direction::BOTH {
-            let line = world.line(direction);
-            let delivered = line.cake.delivered();
-            let before = std::mem::replace(self.delivered.get_mut(direction), delivered);
-            let wanted = insight.wanted.get(direction);
-            write!(
-                self.out,
-                ",{:.3},{:.3},{},{:.3},{:.2}",
-                mbps(*world.truth().capacity.get(direction)),
-                mbps(*world.rates().get(direction)),
-                wanted.map_or(String::new(), |wanted| format!("{:.3}", mbps(wanted))),
-                mbps((delivered - before) * 1_000_000 / TICK_US),
-                line.queue_us() as f64 / 1e3
-            )?;
-        }
-        let rtts = tick.samples.iter().map(|sample| sample.rtt.get() / 1000);
-        writeln!(
-            self.out,
-            ",{},{},{},{},{}",
-            millis(rtts.clone().min()),
-            millis(rtts.max()),
-            tick.losses.len(),
-            millis(insight.delay_us),
-            millis(insight.baseline_us)
-        )?;
-        Ok(())
-    }
 }

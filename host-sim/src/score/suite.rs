@@ -19,6 +19,7 @@ pub fn default_suite() -> Vec<Scenario> {
     suite.extend(wireless());
     suite.extend(mixed());
     suite.extend(steps());
+    suite.extend(long_suite());
     suite
 }
 
@@ -34,8 +35,13 @@ pub fn long_suite() -> Vec<Scenario> {
         scenario.lines.upload.traffic = chatter();
         scenario
     };
+    let mut call = idle("idle-call", docsis_path());
+    call.lines.download.traffic.constant_bps = 3 * MBPS;
+    call.lines.upload.traffic.constant_bps = 3 * MBPS;
     vec![
         idle("idle-fibre", quiet_path(8)),
+        idle("idle-noise", noisy_path()),
+        call,
         idle("idle-docsis", docsis_path()),
         idle("idle-lte", lte_path()),
         idle("idle-starlink", starlink_path()),
@@ -187,6 +193,25 @@ pub(super) fn docsis_path() -> PathSpec {
         spike_ppm: 10_000,
         spike_us: 15_000,
         ..quiet_path(22)
+    }
+}
+
+/// Innocent noise: spikes of single and of all replies, loss, and routes that change for good.
+fn noisy_path() -> PathSpec {
+    let hour = 3_600_000;
+    PathSpec {
+        common_spike_ppm: 10_000,
+        spike_ppm: 30_000,
+        spike_us: 40_000,
+        loss_ppm: 10_000,
+        route_changes: vec![
+            (2 * hour, 12_000),
+            (5 * hour, -7_000),
+            (9 * hour, 25_000),
+            (15 * hour, -30_000),
+            (20 * hour, 5_000),
+        ],
+        ..quiet_path(20)
     }
 }
 

@@ -9,7 +9,7 @@ use super::metrics::{Score, StepScore};
 use super::scenario::{Purpose, Scenario};
 
 /// Means over the seeds of one entry in one scenario, or over scenarios.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Means {
     /// Share of the possible that was delivered.
     pub utilisation: f64,

@@ -70,6 +70,11 @@ fn is_header(line: &str) -> bool {
     fields(line).all(|field| field.parse::<f64>().is_err())
 }
 
+/// The lines behind the header, if there is one.
+fn data(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    lines(text).skip_while(|(_, line)| is_header(line))
+}
+
 fn mahimahi(path: &Path, text: &str) -> Result<Capacity, InputError> {
     let mut bits: Vec<u64> = Vec::new();
     let mut last = 0;
@@ -92,7 +97,7 @@ fn mahimahi(path: &Path, text: &str) -> Result<Capacity, InputError> {
 
 fn table(path: &Path, text: &str) -> Result<Capacity, InputError> {
     let mut points = Vec::new();
-    for (number, line) in lines(text).filter(|(_, line)| !is_header(line)) {
+    for (number, line) in data(text) {
         points.push(point(path, number, line, &mut fields(line), points.last().copied())?);
     }
     hold(path, &points)
@@ -101,7 +106,7 @@ fn table(path: &Path, text: &str) -> Result<Capacity, InputError> {
 /// `kind,t_s,value` with series of several kinds: the one in Mbit/s is taken.
 fn series(path: &Path, text: &str) -> Result<Capacity, InputError> {
     let mut points = Vec::new();
-    for (number, line) in lines(text).filter(|(_, line)| !is_header(line)) {
+    for (number, line) in data(text) {
         let mut fields = fields(line);
         let kind = fields.next().unwrap_or_default();
         if kind.contains("mbit") || kind.contains("mbps") {
@@ -278,6 +283,7 @@ mod tests {
             ("0,5\n1,-2\n", "t:2: expected `t_s,mbit_s`"),
             ("0,5\n1,nan\n", "t:2: expected `t_s,mbit_s`"),
             ("0,5\n\n# x\n1,1e300\n", "t:4: expected `t_s,mbit_s`"),
+            ("0,5\nx,y\n", "t:2: expected `t_s,mbit_s`"),
             ("2,5\n1,5\n", "t:2: expected `t_s,mbit_s` with rising times"),
             ("1,2,3,4\n", "t:1: expected `milliseconds`"),
             ("t_s,mbit_s\n", "t: it holds no data"),

@@ -6,6 +6,10 @@
 //! growth of at most 4 % per load sample of 200 ms under high load; otherwise 1 % per second back
 //! to the base rate. Load is counted over the nominal interval. Answers older than 500 ms are
 //! dropped.
+//!
+//! `adapt` is cake-adapt: the same law with its attribution. The delay is split by the shares of
+//! both queues, which it estimates from TCP timestamps and this model takes from the line, and only
+//! a direction with at least a quarter of the queue may be cut.
 
 use wanctl_core::tick::Tick;
 use wanctl_core::units::{Direction, PerDirection};
@@ -37,6 +41,12 @@ const HIGH_LOAD_PPM: u64 = 750_000;
 /// Where the baselines begin, in µs one way.
 const BASELINE_START_US: i64 = 100_000;
 const STALE_US: u64 = 500_000;
+/// Each direction's share of the delay without attribution.
+const HALF_PPM: i64 = 500_000;
+/// With attribution, the share of the queue from which on a direction may be cut.
+const SHARE_MIN_PPM: i64 = 250_000;
+/// Queues shorter than this have no shares.
+const SHARED_US: u64 = 2_000;
 
 #[derive(Debug, Clone)]
 struct Way {
@@ -52,6 +62,7 @@ struct Way {
     latest_bytes: u64,
     achieved: u64,
     is_load_new: bool,
+    may_cut: bool,
     commanded: Option<u64>,
 }
 
@@ -69,6 +80,7 @@ impl Way {
             latest_bytes: 0,
             achieved: 0,
             is_load_new: false,
+            may_cut: true,
             commanded: None,
         }
     }
@@ -86,12 +98,16 @@ impl Way {
         self.is_load_new = true;
     }
 
-    fn learn(&mut self, reflector: usize, owd_us: i64, slot: usize) {
+    /// Takes a one-way delay; of the delay above the baseline `share_ppm` is this direction's.
+    fn learn(&mut self, reflector: usize, owd_us: i64, share_ppm: i64, slot: usize) {
         let Some(baseline) = self.baselines.get_mut(reflector) else { return };
         let gap = (owd_us << 16) - *baseline;
         // alpha 0.001 up, 0.9 down
         *baseline += if gap > 0 { gap / 1000 } else { gap * 9 / 10 };
-        self.deltas[slot % WINDOW] = owd_us - (*baseline >> 16);
+        // Half of the round trip's delay is what a half share makes.
+        let delta = owd_us - (*baseline >> 16);
+        self.deltas[slot % WINDOW] = delta * share_ppm / HALF_PPM;
+        self.may_cut = share_ppm >= SHARE_MIN_PPM;
     }
 
     fn mean_delta(&self) -> i64 {
@@ -108,7 +124,7 @@ impl Way {
         let is_load_new = std::mem::take(&mut self.is_load_new);
         let (least, most) = CUT_PPM;
         if high >= DETECT {
-            if !is_refractory {
+            if !is_refractory && self.may_cut {
                 let factor = between(mean, (threshold, least), (CUT_MAX_US + packet_us, most));
                 self.scale(factor as u64);
                 self.cut_us = now_us;
@@ -142,6 +158,17 @@ fn scaled(rate: u64, ppm: u64) -> u64 {
     (u128::from(rate) * u128::from(ppm) / 1_000_000) as u64
 }
 
+/// Returns a direction's share of what both one-way delays have above the shorter path.
+fn share_ppm(one_way: &PerDirection<u64>, direction: Direction) -> i64 {
+    let shortest = one_way.download.min(one_way.upload);
+    let queue = one_way.get(direction) - shortest;
+    let both = one_way.download + one_way.upload - 2 * shortest;
+    if both < SHARED_US {
+        return HALF_PPM;
+    }
+    (queue * 1_000_000 / both) as i64
+}
+
 /// A straight line between two points, level beyond them.
 fn between(x: i64, (x0, y0): (i64, i64), (x1, y1): (i64, i64)) -> i64 {
     y0 + (y1 - y0) * (x.clamp(x0, x1) - x0) / (x1 - x0).max(1)
@@ -150,25 +177,26 @@ fn between(x: i64, (x0, y0): (i64, i64), (x1, y1): (i64, i64)) -> i64 {
 /// cake-autorate's rules.
 #[derive(Debug)]
 pub struct Autorate {
+    has_attribution: bool,
     ways: PerDirection<Way>,
     next_reflector: u8,
     next_slot: usize,
 }
 
 impl Autorate {
-    /// Begins at the base rates of a scenario.
+    /// Begins at the base rates of a scenario; with attribution it is `adapt`.
     #[must_use]
-    pub fn new(scenario: &Scenario) -> Self {
+    pub fn new(scenario: &Scenario, has_attribution: bool) -> Self {
         let ways = PerDirection {
             download: Way::new(scenario.lines.download.limits),
             upload: Way::new(scenario.lines.upload.limits),
         };
-        Self { ways, next_reflector: 0, next_slot: 0 }
+        Self { has_attribution, ways, next_reflector: 0, next_slot: 0 }
     }
 }
 
 impl Contender for Autorate {
-    fn step(&mut self, tick: &Tick, _truth: &Truth, asks: &mut Asks) {
+    fn step(&mut self, tick: &Tick, truth: &Truth<'_>, asks: &mut Asks) {
         let now_us = tick.now.as_micros();
         for reading in &tick.counters {
             self.ways.get_mut(reading.direction).latest_bytes = reading.delivered_bytes;
@@ -176,7 +204,7 @@ impl Contender for Autorate {
         for direction in Direction::BOTH {
             self.ways.get_mut(direction).sample_load(now_us);
         }
-        for sample in &tick.samples {
+        for (sample, one_way) in tick.samples.iter().zip(truth.one_way) {
             if u64::from(sample.age_us) > STALE_US {
                 continue;
             }
@@ -185,7 +213,9 @@ impl Contender for Autorate {
             self.next_slot += 1;
             for direction in Direction::BOTH {
                 let way = self.ways.get_mut(direction);
-                way.learn(usize::from(sample.reflector.0), owd_us, slot);
+                let share =
+                    if self.has_attribution { share_ppm(one_way, direction) } else { HALF_PPM };
+                way.learn(usize::from(sample.reflector.0), owd_us, share, slot);
                 way.decide(now_us);
             }
         }

@@ -59,7 +59,7 @@ impl<C> Budgeted<C> {
 }
 
 impl<C: Contender> Contender for Budgeted<C> {
-    fn step(&mut self, tick: &Tick, truth: &Truth, asks: &mut Asks) {
+    fn step(&mut self, tick: &Tick, truth: &Truth<'_>, asks: &mut Asks) {
         self.law.step(tick, truth, asks);
         for direction in Direction::BOTH {
             if let Some(ask) = asks.rates.get_mut(direction).take() {

@@ -37,7 +37,7 @@ impl CoreLaw {
 }
 
 impl Contender for CoreLaw {
-    fn step(&mut self, tick: &Tick, _truth: &Truth, asks: &mut Asks) {
+    fn step(&mut self, tick: &Tick, _truth: &Truth<'_>, asks: &mut Asks) {
         self.controller.step(tick, &mut self.outputs);
         if std::env::var_os("WDEBUG").is_some() {
             let w = self.controller.snapshot().wans()[0];

@@ -23,7 +23,7 @@ impl Fixed {
 }
 
 impl Contender for Fixed {
-    fn step(&mut self, _tick: &Tick, _truth: &Truth, asks: &mut Asks) {
+    fn step(&mut self, _tick: &Tick, _truth: &Truth<'_>, asks: &mut Asks) {
         if !std::mem::replace(&mut self.is_written, true) {
             for direction in Direction::BOTH {
                 let rate = *self.rates.get(direction);
@@ -53,7 +53,7 @@ impl Oracle {
 }
 
 impl Contender for Oracle {
-    fn step(&mut self, _tick: &Tick, truth: &Truth, asks: &mut Asks) {
+    fn step(&mut self, _tick: &Tick, truth: &Truth<'_>, asks: &mut Asks) {
         for direction in Direction::BOTH {
             let limits = self.limits.get(direction);
             let rate = truth.capacity.get(direction) * 95 / 100;

@@ -4,6 +4,7 @@ pub mod autorate;
 pub mod budget;
 pub mod core_law;
 pub mod fixed;
+pub mod sqm;
 
 use wanctl_core::tick::Tick;
 use wanctl_core::units::{CommandId, PerDirection};
@@ -43,8 +44,9 @@ pub struct Insight {
 
 /// A law, or something like one.
 pub trait Contender {
-    /// Looks at a tick and asks for what it wants. `truth` is for the oracle alone.
-    fn step(&mut self, tick: &Tick, truth: &Truth, asks: &mut Asks);
+    /// Looks at a tick and asks for what it wants. `truth` is for those who may
+    /// know it.
+    fn step(&mut self, tick: &Tick, truth: &Truth<'_>, asks: &mut Asks);
 
     /// Shows what it thinks.
     fn insight(&self) -> Insight {

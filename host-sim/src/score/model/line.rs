@@ -334,13 +334,10 @@ impl Line {
         let (leaving, dropped) = self.fifo.serve(arriving, input.capacity);
         let now_us = input.step * STEP_US;
         self.fifo.depart(leaving.total(), input.capacity, now_us, input.is_up, left);
-        if self.fifo.queued() == 0 {
-            self.queue_us = 0;
-        } else if input.ahead > 0 {
-            self.queue_us = self.fifo.queued() * STEP_US / input.ahead;
-        } else {
-            self.queue_us += STEP_US;
-        }
+        let queued_us = (self.fifo.queued() * STEP_US).checked_div(input.ahead);
+        // In an outage the queue gets older with every step.
+        let is_empty = self.fifo.queued() == 0;
+        self.queue_us = queued_us.unwrap_or(if is_empty { 0 } else { self.queue_us + STEP_US });
         (leaving, dropped)
     }
 

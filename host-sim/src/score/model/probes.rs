@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use wanctl_core::tick::{ProbeLoss, RttSample, Tick};
-use wanctl_core::units::{ReflectorId, RttNanos, WanId};
+use wanctl_core::units::{PerDirection, ReflectorId, RttNanos, WanId};
 
 use crate::score::rng::Rng;
 use crate::score::scenario::PathSpec;
@@ -19,7 +19,8 @@ struct Probe {
     reflector: u8,
     /// Everything but the queues.
     path_us: u64,
-    queues_us: u64,
+    upload_us: u64,
+    download_us: u64,
     arrives_us: Option<u64>,
     is_lost: bool,
     is_told: bool,
@@ -35,6 +36,7 @@ pub struct Probes {
     probes: VecDeque<Probe>,
     /// Answers of one tick with their arrival times.
     answers: Vec<(u64, Probe)>,
+    one_way: Vec<PerDirection<u64>>,
 }
 
 impl Probes {
@@ -48,6 +50,7 @@ impl Probes {
             first: 0,
             probes: VecDeque::with_capacity(256),
             answers: Vec::with_capacity(256),
+            one_way: Vec::with_capacity(256),
         }
     }
 
@@ -82,7 +85,8 @@ impl Probes {
             sent_us: now_us,
             reflector,
             path_us,
-            queues_us: 0,
+            upload_us: 0,
+            download_us: 0,
             arrives_us: None,
             is_lost,
             is_told: false,
@@ -105,16 +109,24 @@ impl Probes {
     /// Notes that a probe has left the upload's queue.
     pub fn pass_upload(&mut self, number: u64, waited_us: u64) {
         if let Some(probe) = self.get_mut(number) {
-            probe.queues_us = waited_us;
+            probe.upload_us = waited_us;
         }
     }
 
     /// Notes that a probe has left the download's queue as well.
     pub fn pass_download(&mut self, number: u64, waited_us: u64) {
         if let Some(probe) = self.get_mut(number) {
-            probe.queues_us += waited_us;
-            probe.arrives_us = Some(probe.sent_us + probe.path_us + probe.queues_us);
+            probe.download_us = waited_us;
+            let queues_us = probe.upload_us + waited_us;
+            probe.arrives_us = Some(probe.sent_us + probe.path_us + queues_us);
         }
+    }
+
+    /// Returns the one-way delays of the answers of the last report, in µs and in their order:
+    /// half of the path and the queue of the direction.
+    #[must_use]
+    pub fn one_way(&self) -> &[PerDirection<u64>] {
+        &self.one_way
     }
 
     /// Tells a tick what has been answered and what was given up.
@@ -138,7 +150,12 @@ impl Probes {
             }
         }
         self.answers.sort_by_key(|&(at, _)| at);
+        self.one_way.clear();
         for &(at, probe) in &self.answers {
+            self.one_way.push(PerDirection {
+                download: probe.path_us / 2 + probe.download_us,
+                upload: probe.path_us.div_ceil(2) + probe.upload_us,
+            });
             tick.push_sample(RttSample {
                 wan,
                 reflector: ReflectorId(probe.reflector),

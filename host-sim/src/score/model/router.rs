@@ -169,7 +169,8 @@ impl Router {
         }
         for (at, reading) in self.readings.drain(..) {
             let age_us = u32::try_from(now_us - at).unwrap_or(u32::MAX);
-            tick.push_counters(CounterReading { age_us, ..reading });
+            // RouterOS shows no drops of CAKE.
+            tick.push_counters(CounterReading { age_us, dropped_packets: 0, ..reading });
         }
     }
 

@@ -22,11 +22,13 @@ const LOOK_US: u64 = 10_000;
 /// bytes for every fourth packet of 1500 bytes, as offloads and ack filters leave them.
 const ACK_RATIO: u64 = 115;
 
-/// What only the oracle knows.
+/// What a tick does not tell.
 #[derive(Debug, Clone, Copy)]
-pub struct Truth {
-    /// The capacity of now, in bit/s.
+pub struct Truth<'w> {
+    /// The mean capacity of the tick that begins, in bit/s. Only the oracle knows it.
     pub capacity: PerDirection<u64>,
+    /// The one-way delays of the tick's samples, in µs, for laws that measure them.
+    pub one_way: &'w [PerDirection<u64>],
 }
 
 /// When a direction's flows are on.
@@ -143,14 +145,14 @@ impl<'a> World<'a> {
         self.step * STEP_US
     }
 
-    /// Returns what only the oracle knows.
+    /// Returns what the tick does not tell.
     #[must_use]
-    pub fn truth(&self) -> Truth {
+    pub fn truth(&self) -> Truth<'_> {
         let (now_ms, tick_ms) = (self.now_us() / 1000, TICK_US / 1000);
         let at = |direction| self.capacity.get(direction).mean_from_ms(now_ms, tick_ms);
         let capacity =
             PerDirection { download: at(Direction::Download), upload: at(Direction::Upload) };
-        Truth { capacity }
+        Truth { capacity, one_way: self.probes.one_way() }
     }
 
     /// Returns the shaper rates in force, in bit/s.
@@ -353,6 +355,7 @@ impl<'a> World<'a> {
                 queue_us: self.lines.get(direction).queue_us(),
                 added_us,
                 capacity_bps: pace.around_bps,
+                ahead_bps: pace.ahead * (1_000_000 / STEP_US),
                 rate_bps: *self.rates.get(direction),
                 is_up,
                 is_loaded,
