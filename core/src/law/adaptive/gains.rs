@@ -58,7 +58,7 @@ impl AdaptiveGains {
         growth_max_ppm: 1_000_000,
         growth_per_unsteadiness_ppm: 4_000_000,
         recovery_ppm: 2_000_000,
-        working_us: 12_000,
+        working_us: 8_000,
         steady_ppm: 80_000,
         corroborated_ppm: 1_000_000,
         pressing_ppm: 900_000,

@@ -288,7 +288,7 @@ impl AdaptiveShaper {
             .run_at(gains)
             .saturating_sub(drained)
             .clamp(i64::from(gains.drain_least_ppm), REFILL_MAX_PPM);
-        self.set(scale(capacity, share), RateReason::Red);
+        self.set(scale(capacity, share), RateReason::Queue);
         false
     }
 
@@ -311,7 +311,7 @@ impl AdaptiveShaper {
     pub(super) fn resume(&mut self, gains: &AdaptiveGains) {
         self.mode = Mode::Climb;
         if let Some(capacity) = self.capacity_bps {
-            self.set(scale(capacity, self.run_at(gains)), RateReason::Green);
+            self.set(scale(capacity, self.run_at(gains)), RateReason::Drained);
         }
         let (least, most) = gains.growth_start_ppm;
         let start = part(self.unsteadiness_ppm, i64::from(gains.growth_per_unsteadiness_ppm));
@@ -422,7 +422,7 @@ impl AdaptiveShaper {
         if let Mode::Acquitted(before_bps) = self.mode {
             self.mode = Mode::Climb;
             self.capacity_bps = Some(before_bps);
-            self.set(before_bps, RateReason::Green);
+            self.set(before_bps, RateReason::Acquitted);
             self.growth_ppm = i64::from(gains.growth_start_ppm.0);
         }
     }
@@ -442,7 +442,7 @@ impl AdaptiveShaper {
         let grown = self.rate_bps.saturating_add(scale(self.rate_bps, over(growth, dt_us)));
         // What the router does not hold yet has not been tried.
         let most = held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps));
-        self.set(grown.min(most), RateReason::Green);
+        self.set(grown.min(most), RateReason::Probe);
         let faster = self.growth_ppm.saturating_mul(dt_us) / i64::from(gains.growth_tau_us.max(1));
         self.growth_ppm =
             self.growth_ppm.saturating_add(faster).min(i64::from(gains.growth_max_ppm));
