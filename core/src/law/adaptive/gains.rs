@@ -45,7 +45,7 @@ pub struct AdaptiveGains {
 impl AdaptiveGains {
     /// The values in use.
     pub const DEFAULT: Self = Self {
-        noise_allowance_ppm: 1_500_000,
+        noise_allowance_ppm: 2_000_000,
         allowance_min_us: 2_000,
         noise_alarm_ppm: 5_000_000,
         alarm_min_us: 6_000,
