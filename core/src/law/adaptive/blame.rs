@@ -32,7 +32,6 @@ impl AdaptiveLaw {
             (down, up) = (presses(Direction::Download), presses(Direction::Upload));
         }
         let both = down && up;
-        let knows = self.shapers.download.flow.load() != Load::Unknown;
         let suspect = match (down, up) {
             (false, false) => return,
             (true, false) => Direction::Download,
@@ -45,12 +44,7 @@ impl AdaptiveLaw {
         }
         self.evidence.clear();
         self.flips = 0;
-        for direction in Direction::BOTH {
-            if direction == suspect || (both && !knows) {
-                let shaper = self.shapers.get_mut(direction);
-                shaper.begin_drain(round, &oldest, now_us, both && knows);
-            }
-        }
+        self.shapers.get_mut(suspect).begin_drain(round, &oldest, now_us, both);
     }
 
     /// Both directions carry something: chooses the likelier one.
@@ -58,6 +52,9 @@ impl AdaptiveLaw {
         let sent_us = round.sent_us.saturating_sub(oldest.sent_us);
         let grown_us = round.delay_us.saturating_sub(oldest.delay_us);
         let is_slow = grown_us < part(sent_us, SLOW_PPM);
+        if self.shapers.download.flow.load() == Load::Unknown {
+            return self.culprit.unwrap_or(self.turn);
+        }
         let presses = |way| self.shapers.get(way).flow.has_just_pressed(now_us);
         match (presses(Direction::Download), presses(Direction::Upload)) {
             (true, false) => Direction::Download,

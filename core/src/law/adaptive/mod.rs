@@ -29,6 +29,8 @@ use crate::units::{BitsPerSecond, Direction, PerDirection};
 
 /// The delay that zones are made of follows the rounds with this time constant.
 const SHOWN_TAU_US: i64 = 150_000;
+/// How long one direction climbs before it is the other one's turn.
+const TURN_US: i64 = 1_500_000;
 /// A delay that stands for this long on an idle line is the path's own.
 const PATH_US: i64 = 1_500_000;
 /// The longest step of time that is believed at once.
@@ -66,6 +68,8 @@ pub(crate) struct AdaptiveLaw {
     /// Whose turn it is to climb while both directions are loaded.
     turn: Direction,
     turn_us: i64,
+    /// Whose queue it was last.
+    culprit: Option<Direction>,
     /// How often the blame has changed sides in this episode.
     flips: u8,
     /// Whether the download fell short in the last tick, and whether it did before the delay grew.
@@ -92,6 +96,7 @@ impl AdaptiveLaw {
             standing: None,
             turn: Direction::Download,
             turn_us: 0,
+            culprit: None,
             flips: 0,
             was_short: false,
             was_short_first: false,
@@ -185,7 +190,7 @@ impl AdaptiveLaw {
             self.go_on_draining(&round, &limit, now_us, dt_us);
         }
         self.watch_path(&round, &limit, now_us);
-        self.climb(inputs, now_us, dt_us);
+        self.climb(inputs, dt_us);
     }
 
     fn take_evidence(&mut self, round: &Round, limit: &Threshold, now_us: i64) -> bool {
@@ -260,6 +265,7 @@ impl AdaptiveLaw {
                 && shaper.drain(round, &truth, &oldest, limit, &gains, now_us, dt_us)
             {
                 shaper.resume(&gains);
+                self.culprit = Some(direction);
                 self.evidence.clear();
             }
         }
@@ -311,7 +317,7 @@ impl AdaptiveLaw {
     }
 
     /// Lets the directions grow that press against their rate, one at a time.
-    fn climb(&mut self, inputs: &LawInputs, now_us: i64, dt_us: i64) {
+    fn climb(&mut self, inputs: &LawInputs, dt_us: i64) {
         if self.evidence.is_suspicious() || self.is_draining() {
             return;
         }
@@ -319,10 +325,10 @@ impl AdaptiveLaw {
         let share = i64::from(gains.pressing_ppm);
         let presses = |law: &Self, direction| law.shapers.get(direction).flow.presses_now(share);
         let (down, up) = (presses(self, Direction::Download), presses(self, Direction::Upload));
-        let knows = self.shapers.download.flow.load() != Load::Unknown;
-        if down && up && knows {
+        let both = down && up;
+        if both {
             self.turn_us = self.turn_us.saturating_add(dt_us);
-            if self.turn_us > 1_500_000 {
+            if self.turn_us > TURN_US || self.shapers.get(self.turn).is_at_ceiling() {
                 self.turn_us = 0;
                 self.turn = match self.turn {
                     Direction::Download => Direction::Upload,
@@ -331,14 +337,13 @@ impl AdaptiveLaw {
             }
         }
         for (direction, presses) in [(Direction::Download, down), (Direction::Upload, up)] {
-            let waits = down && up && knows && self.turn != direction;
+            let waits = both && self.turn != direction;
             let is_idle_and_low = !presses && self.shapers.get(direction).is_low();
             if (presses && !waits) || is_idle_and_low {
                 let held = *inputs.held.get(direction);
                 self.shapers.get_mut(direction).climb(&gains, dt_us, held);
             }
         }
-        let _ = now_us;
     }
 }
 

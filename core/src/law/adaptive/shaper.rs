@@ -117,6 +117,10 @@ impl AdaptiveShaper {
         self.rate_bps <= self.floor_bps && self.floor_bps < self.ceiling_bps
     }
 
+    pub(super) const fn is_at_ceiling(&self) -> bool {
+        self.rate_bps >= self.ceiling_bps
+    }
+
     pub(super) fn accepts(&self, rate: BitsPerSecond) -> bool {
         (self.floor_bps..=self.ceiling_bps).contains(&rate.get())
     }
