@@ -31,6 +31,8 @@ pub(crate) struct Scene {
     /// How often counters are read; `None` never.
     pub(crate) counters_ms: Option<i64>,
     pub(crate) write_ms: f64,
+    /// Without any load at first.
+    pub(crate) quiet_s: f64,
 }
 
 impl Default for Scene {
@@ -46,6 +48,7 @@ impl Default for Scene {
             loss: 0.0,
             counters_ms: Some(50),
             write_ms: 2.0,
+            quiet_s: 2.0,
         }
     }
 }
@@ -153,7 +156,7 @@ impl Line {
         let lag = (self.scene.base_ms[0] / 1.0) as usize;
         for way in &mut self.ways {
             let capacity = (self.scene.capacity)(way.direction, t) * 1e6;
-            let demand = (self.scene.demand)(way.direction, t) * 1e6;
+            let demand = if t < self.scene.quiet_s { 0.0 } else { (self.scene.demand)(way.direction, t) * 1e6 };
             way.rates.push_back(way.held);
             // Senders of a download notice a round trip later.
             let lag = if way.direction == Direction::Download { lag } else { 0 };

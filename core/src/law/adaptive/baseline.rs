@@ -30,8 +30,9 @@ impl Baseline {
         (self.lowest < u32::MAX).then_some(i64::from(self.lowest))
     }
 
-    /// Takes a round-trip time.
-    pub(super) fn take(&mut self, rtt_us: i64, now_us: i64) {
+    /// Takes a round-trip time; returns by how much the baseline has fallen, if there was one.
+    pub(super) fn take(&mut self, rtt_us: i64, now_us: i64) -> i64 {
+        let before = self.get();
         let rtt = u32::try_from(rtt_us).unwrap_or(u32::MAX);
         if self.lowest == u32::MAX {
             self.since_us = now_us;
@@ -47,6 +48,7 @@ impl Baseline {
             *part = rtt.min(*part);
         }
         self.lowest = self.parts.iter().copied().min().unwrap_or(u32::MAX);
+        before.map_or(0, |before| before.saturating_sub(i64::from(self.lowest)))
     }
 
     /// Adds to the baseline: the path has become longer by that much.

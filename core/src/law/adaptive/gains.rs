@@ -16,6 +16,8 @@ pub struct AdaptiveGains {
     pub alarm_min_us: u32,
     /// Share of the capacity to run at.
     pub run_at_ppm: u32,
+    /// Share of the capacity to run at while the baselines are still falling.
+    pub deeper_ppm: u32,
     /// In which time a standing queue is drained, in µs.
     pub drain_us: u32,
     /// The least share of the capacity while draining.
@@ -50,6 +52,7 @@ impl AdaptiveGains {
         noise_alarm_ppm: 5_000_000,
         alarm_min_us: 6_000,
         run_at_ppm: 960_000,
+        deeper_ppm: 850_000,
         drain_us: 200_000,
         drain_least_ppm: 300_000,
         capacity_tau_us: 100_000,

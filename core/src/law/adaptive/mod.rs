@@ -190,7 +190,7 @@ impl AdaptiveLaw {
             self.go_on_draining(&round, &limit, now_us, dt_us);
         }
         self.watch_path(&round, &limit, now_us);
-        self.climb(inputs, dt_us);
+        self.climb(inputs, now_us, dt_us);
     }
 
     fn take_evidence(&mut self, round: &Round, limit: &Threshold, now_us: i64) -> bool {
@@ -317,11 +317,17 @@ impl AdaptiveLaw {
     }
 
     /// Lets the directions grow that press against their rate, one at a time.
-    fn climb(&mut self, inputs: &LawInputs, dt_us: i64) {
+    fn climb(&mut self, inputs: &LawInputs, now_us: i64, dt_us: i64) {
         if self.evidence.is_suspicious() || self.is_draining() {
             return;
         }
         let gains = self.config.gains;
+        if self.signal.is_falling(now_us) {
+            for direction in Direction::BOTH {
+                self.shapers.get_mut(direction).deepen(&gains);
+            }
+            return;
+        }
         let share = i64::from(gains.pressing_ppm);
         let presses = |law: &Self, direction| law.shapers.get(direction).flow.presses_now(share);
         let (down, up) = (presses(self, Direction::Download), presses(self, Direction::Upload));

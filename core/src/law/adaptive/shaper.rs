@@ -431,6 +431,16 @@ impl AdaptiveShaper {
         }
     }
 
+    /// Stays well below the capacity, because a queue may stand that the baseline hides.
+    pub(super) fn deepen(&mut self, gains: &AdaptiveGains) {
+        if let Some(capacity) = self.capacity_bps {
+            let most = scale(capacity, i64::from(gains.deeper_ppm));
+            if self.rate_bps > most && self.rate_bps <= capacity {
+                self.set(most, RateReason::Queue);
+            }
+        }
+    }
+
     /// Returns whether the rate is lower than what the line usually carries.
     pub(super) fn is_low(&self) -> bool {
         self.typical_bps.is_some_and(|typical| self.rate_bps < scale(typical, 900_000))

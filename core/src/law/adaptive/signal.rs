@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::baseline::Baseline;
 use crate::tick::{MAX_REFLECTORS, RttSample};
 
+/// A baseline that falls by this much has not been the true one: a queue stood in it.
+const FALL_US: i64 = 500;
+/// After such a fall the queue is emptied further for so long, to see whether there is more.
+const DEEPER_US: i64 = 700_000;
 /// Rounds that are remembered.
 pub(super) const ROUNDS: usize = 16;
 /// A reflector that has not answered for this long has no say.
@@ -47,6 +51,8 @@ pub(super) struct Signal {
     tick_us: i64,
     reflectors: [Reflector; MAX_REFLECTORS],
     rounds: Deque<Round, ROUNDS>,
+    /// When a baseline fell last.
+    fell_us: Option<i64>,
 }
 
 impl Signal {
@@ -62,6 +68,7 @@ impl Signal {
             tick_us: i64::try_from(tick.as_micros()).unwrap_or(i64::MAX),
             reflectors: [none; MAX_REFLECTORS],
             rounds: Deque::new(),
+            fell_us: None,
         }
     }
 
@@ -73,7 +80,9 @@ impl Signal {
         let rtt_us = i64::try_from(sample.rtt.get() / 1000).unwrap_or(i64::MAX);
         let arrived_us = now_us.saturating_sub(i64::from(sample.age_us));
         let sent_us = arrived_us.saturating_sub(rtt_us);
-        reflector.baseline.take(rtt_us, now_us);
+        if reflector.baseline.take(rtt_us, now_us) >= FALL_US {
+            self.fell_us = Some(now_us);
+        }
         reflector.answered_us = Some(now_us);
         if sent_us >= reflector.sent_us {
             reflector.sent_us = sent_us;
@@ -132,6 +141,11 @@ impl Signal {
         let sent_us = alive().map(|reflector| reflector.sent_us.saturating_add(gap_us)).max()?;
         let voices = u8::try_from(voices).unwrap_or(u8::MAX);
         Some(Round { sent_us, delay_us, voices, is_bound: true })
+    }
+
+    /// Returns whether the baselines have fallen a moment ago, so that they may be too high still.
+    pub(super) fn is_falling(&self, now_us: i64) -> bool {
+        self.fell_us.is_some_and(|then| now_us.saturating_sub(then) < DEEPER_US)
     }
 
     /// Returns the rounds, newest first.
