@@ -156,7 +156,11 @@ impl Line {
         let lag = (self.scene.base_ms[0] / 1.0) as usize;
         for way in &mut self.ways {
             let capacity = (self.scene.capacity)(way.direction, t) * 1e6;
-            let demand = if t < self.scene.quiet_s { 0.0 } else { (self.scene.demand)(way.direction, t) * 1e6 };
+            let demand = if t < self.scene.quiet_s {
+                0.0
+            } else {
+                (self.scene.demand)(way.direction, t) * 1e6
+            };
             way.rates.push_back(way.held);
             // Senders of a download notice a round trip later.
             let lag = if way.direction == Direction::Download { lag } else { 0 };

@@ -23,6 +23,8 @@ const REDUCED_PPM: i64 = 970_000;
 const FULL_PPM: i64 = 970_000;
 /// A rate is taken over at least this much.
 const SPAN_US: i64 = 90_000;
+/// A reading older than this does not tell what happens now.
+const RECENT_US: i64 = 150_000;
 /// Counters older than this say nothing any more.
 const FRESH_US: i64 = 3_000_000;
 /// A direction that falls short this soon after pressing has met a slower line.
@@ -202,6 +204,11 @@ impl Flow {
         let is_recent = now_us.saturating_sub(newest.at_us) <= age_us;
         let (waits, waited) = (newest.backlog > 0, before.backlog > 0);
         (is_recent && waits == waited).then_some(waits)
+    }
+
+    /// Returns whether the latest reading is from a moment ago.
+    pub(super) const fn is_recent(&self, now_us: i64) -> bool {
+        now_us.saturating_sub(self.at_us) <= RECENT_US
     }
 
     /// Returns how the shaper is used according to a reading not older than `age_us`.

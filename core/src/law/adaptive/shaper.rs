@@ -195,8 +195,9 @@ impl AdaptiveShaper {
     fn knows_inflow(&self, now_us: i64) -> bool {
         match (self.direction, self.flow.load()) {
             (Direction::Upload, _) | (_, Load::Unknown) => true,
+            // Old counters are as good as none.
             (Direction::Download, Load::Share(_)) => {
-                self.use_of_shaper(now_us) == UseOfShaper::Full
+                !self.flow.is_recent(now_us) || self.use_of_shaper(now_us) == UseOfShaper::Full
             }
         }
     }
