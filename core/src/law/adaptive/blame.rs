@@ -126,7 +126,8 @@ impl AdaptiveLaw {
             [(Direction::Download, Direction::Upload), (Direction::Upload, Direction::Download)]
         {
             let Mode::Drain(drain) = self.shapers.get(direction).mode() else { continue };
-            if !drain.is_on_trial {
+            // The other one may have been idle, or its counters old, when the blame fell here.
+            if drain.is_settled || !self.shapers.get(other).flow.carries() {
                 continue;
             }
             let least_us = self.trial_us(other, limit, now_us);
@@ -146,6 +147,9 @@ impl AdaptiveLaw {
             }
             let from = self.signal.newest_first().nth(3).copied().unwrap_or(*round);
             self.shapers.get_mut(other).begin_drain(round, &from, now_us, is_open);
+            if !is_open {
+                self.shapers.get_mut(other).end_trial();
+            }
             return;
         }
     }

@@ -50,6 +50,8 @@ pub(super) struct Drain {
     used_ppm: i64,
     /// Whether the other direction may have caused the queue.
     pub(super) is_on_trial: bool,
+    /// Whether the blame has changed sides often enough.
+    pub(super) is_settled: bool,
     /// The first probe that meets the effect of the cut, and its delay.
     effect: Option<Round>,
 }
@@ -243,6 +245,7 @@ impl AdaptiveShaper {
             met_bps: capacity,
             used_ppm: self.share_ppm().unwrap_or(ONE_PPM).min(ONE_PPM),
             is_on_trial,
+            is_settled: false,
             effect: None,
         });
     }
@@ -412,6 +415,7 @@ impl AdaptiveShaper {
     pub(super) const fn end_trial(&mut self) {
         if let Mode::Drain(drain) = &mut self.mode {
             drain.is_on_trial = false;
+            drain.is_settled = true;
         }
     }
 
