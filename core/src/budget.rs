@@ -13,9 +13,9 @@ use crate::config::WriteBudgetConfig;
 /// Tokens are counted in millionths.
 const TOKEN: u64 = 1_000_000;
 /// The least change worth a write, in parts per million, with full buckets.
-const PRICE_LEAST_PPM: u64 = 10_000;
+const PRICE_LEAST_PPM: u64 = 30_000;
 /// The least change worth a write with nearly empty buckets.
-const PRICE_MOST_PPM: u64 = 150_000;
+const PRICE_MOST_PPM: u64 = 300_000;
 
 /// A token bucket.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

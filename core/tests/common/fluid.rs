@@ -6,7 +6,6 @@ use embassy_time::Instant;
 use wanctl_core::config::Config;
 use wanctl_core::controller::Controller;
 use wanctl_core::outputs::{Action, Outputs};
-use wanctl_core::snapshot::WanSnapshot;
 use wanctl_core::tick::{CounterReading, Outcome, ProbeLoss, Reply, RttSample, Tick};
 use wanctl_core::units::{
     BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, RttNanos, WanId,
@@ -76,14 +75,16 @@ pub(crate) struct Line {
     probes: Vec<Probe>,
     writes: Vec<(i64, Direction, BitsPerSecond, CommandId)>,
     tick_us: i64,
-    pub(crate) now_us: i64,
+    now_us: i64,
     seed: u64,
     pub(crate) out: Outputs,
     pub(crate) stats: PerDirection<Stats>,
     pub(crate) write_times: Vec<i64>,
     replies: Vec<Reply>,
     read_us: i64,
-    /// Called once per tick.
+    /// Whether no answer arrives any more.
+    pub(crate) is_deaf: bool,
+    /// Time in s, direction and rate.
     pub(crate) cuts: Vec<(f64, Direction, BitsPerSecond)>,
 }
 
@@ -134,6 +135,7 @@ impl Line {
             write_times: Vec::new(),
             replies: Vec::new(),
             read_us: 0,
+            is_deaf: false,
             cuts: Vec::new(),
         }
     }
@@ -236,7 +238,7 @@ impl Line {
             let reflector = ReflectorId(probe.reflector as u8);
             if probe.lost && now - probe.sent_us > 1_000_000 {
                 tick.push_loss(ProbeLoss { wan: WanId(0), reflector });
-            } else if !probe.lost && probe.arrives_us <= now {
+            } else if !probe.lost && !self.is_deaf && probe.arrives_us <= now {
                 let rtt = RttNanos::from_micros((probe.arrives_us - probe.sent_us) as u64);
                 let age_us = (now - probe.arrives_us) as u32;
                 tick.push_sample(RttSample { wan: WanId(0), reflector, rtt, age_us });
@@ -281,8 +283,12 @@ impl Line {
         self.out = out;
     }
 
-    pub(crate) fn wan(&self) -> WanSnapshot {
-        self.controller.snapshot().wans()[0]
+    pub(crate) fn seconds(&self) -> f64 {
+        self.now_us as f64 / 1e6
+    }
+
+    pub(crate) fn forget_stats(&mut self) {
+        self.stats = PerDirection::default();
     }
 
     pub(crate) fn held_mbps(&self, direction: Direction) -> f64 {

@@ -180,7 +180,9 @@ impl AdaptiveLaw {
         let Some(round) = self.signal.close(now_us).filter(|_| inputs.is_usable) else {
             return;
         };
-        self.shown_us = follow(self.shown_us, round.delay_us, dt_us, SHOWN_TAU_US);
+        // Spikes are smoothed; that a queue has gone shows at once.
+        let tau_us = if round.delay_us < self.shown_us { SHOWN_TAU_US / 3 } else { SHOWN_TAU_US };
+        self.shown_us = follow(self.shown_us, round.delay_us, dt_us, tau_us);
         let limit = self.noise.threshold(&self.config.gains, self.packet_us());
         self.learn(&round, &limit, dt_us);
         if self.is_draining() {

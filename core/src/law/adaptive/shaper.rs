@@ -267,16 +267,21 @@ impl AdaptiveShaper {
         if took_effect && newest.delay_us <= limit.expected_us {
             return true;
         }
-        let is_longer = newest.sent_us.saturating_sub(oldest.sent_us) >= 75_000
-            && !drain.is_on_trial
-            && self.knows_inflow(now_us);
+        let is_longer = newest.sent_us.saturating_sub(oldest.sent_us) >= 75_000;
+        let is_known = !drain.is_on_trial && self.knows_inflow(now_us);
+        // If less came in than was let in, then the line has carried less than this.
+        let is_useful = |carried: &u64| is_known || (!drain.is_on_trial && *carried < capacity);
         let is_credible =
             |seen: &u64| *seen >= scale(capacity, 700_000) || newest.delay_us > oldest.delay_us;
         let seen = self
             .short(now_us)
             // Without a growing queue so little means that nobody wants more.
             .filter(is_credible)
-            .or_else(|| self.carried(newest, oldest).filter(|_| is_longer && !newest.is_bound));
+            .or_else(|| {
+                self.carried(newest, oldest)
+                    .filter(is_useful)
+                    .filter(|_| is_longer && !newest.is_bound)
+            });
         let tau_us = i64::from(gains.capacity_tau_us);
         let follow = |seen| follow_bps(capacity, seen, dt_us, tau_us);
         let capacity = seen.map_or(capacity, follow).max(1000);
@@ -395,9 +400,13 @@ impl AdaptiveShaper {
         if newest_us.saturating_sub(oldest_us) < FLAT_US {
             return false;
         }
-        let lag_us = self.lag_us;
-        let highest = self.inflow.range(oldest_us.saturating_sub(lag_us), newest_us);
-        let is_less = highest.is_some_and(|(_, high)| high <= scale(drain.met_bps, 900_000));
+        let middle_us = newest_us.saturating_sub(FLAT_US / 2);
+        let let_in = |from_us: i64, to_us: i64| {
+            let lag_us = self.lag_us;
+            self.inflow.between(from_us.saturating_sub(lag_us), to_us.saturating_sub(lag_us))
+        };
+        let before = let_in(newest_us.saturating_sub(FLAT_US), middle_us);
+        let is_less = let_in(middle_us, newest_us) <= scale(before, 930_000);
         let mean = |half: (i64, i64)| half.0.checked_div(half.1);
         let [new, old] = halves.map(mean);
         let (Some(new), Some(old)) = (new, old) else { return false };
