@@ -166,10 +166,3 @@ impl<const WANS: usize> Controller<WANS> {
         snapshot
     }
 }
-impl<const W: usize> Controller<W> {
-    #[doc(hidden)]
-    #[must_use]
-    pub fn debug(&self) -> heapless::String<200> {
-        self.wans.first().map(Wan::debug).unwrap_or_default()
-    }
-}

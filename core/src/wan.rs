@@ -489,8 +489,3 @@ fn median(values: &[Option<MicrosQ32>]) -> Option<MicrosQ32> {
         [_, middle, ..] => Some(*middle),
     }
 }
-impl Wan {
-    pub(crate) fn debug(&self) -> heapless::String<200> {
-        self.adaptive.as_ref().map(AdaptiveLaw::debug).unwrap_or_default()
-    }
-}

@@ -79,11 +79,6 @@ impl ClassicShaper {
         self.zone
     }
 
-    /// Returns the wanted rate.
-    pub(crate) const fn rate(&self) -> BitsPerSecond {
-        self.rate
-    }
-
     /// Returns the wanted rate with its reason.
     pub(crate) const fn wanted(&self) -> Wanted {
         Wanted { rate: self.rate, ceiling: self.config.ceiling, reason: self.reason }

@@ -69,7 +69,7 @@ struct Way {
 }
 
 pub(crate) struct Line {
-    pub(crate) controller: Controller<1>,
+    controller: Controller<1>,
     scene: Scene,
     ways: [Way; 2],
     probes: Vec<Probe>,

@@ -156,7 +156,7 @@ pub(crate) fn wan_config(random: &mut Random, quirks: Quirks) -> WanConfig {
     };
     let reflectors = u8::try_from(random.range(1, 3)).expect("at most 3");
     let link = random.once_in(2).then(example::link);
-    WanConfig { reflectors, shapers, link, classic, law: wanctl_core::config::LawConfig::Classic }
+    WanConfig { reflectors, shapers, link, classic, law: LawConfig::Classic }
 }
 
 /// Makes a valid configuration of some WANs.

@@ -50,8 +50,3 @@ impl Evidence {
         *self = Self::default();
     }
 }
-impl Evidence {
-    pub(super) const fn sum(&self) -> i64 {
-        self.sum_us
-    }
-}

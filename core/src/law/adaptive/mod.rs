@@ -358,26 +358,3 @@ impl AdaptiveLaw {
 fn to_q32(micros: i64) -> MicrosQ32 {
     MicrosQ32::from_micros(u64::try_from(micros).unwrap_or(0))
 }
-impl AdaptiveLaw {
-    pub(crate) fn debug(&self) -> heapless::String<200> {
-        use core::fmt::Write as _;
-        let mut text = heapless::String::new();
-        let limit = self.noise.threshold(&self.config.gains, self.packet_us());
-        let r = self.signal.newest_first().next();
-        let (x, b) = r.map_or((0, false), |r| (r.delay_us, r.is_bound));
-        let _ = write!(
-            text,
-            "x {:6}{} k {:5} h {:5} S {:6} ",
-            x,
-            if b { '+' } else { ' ' },
-            limit.expected_us,
-            limit.alarm_us,
-            self.evidence.sum()
-        );
-        for d in Direction::BOTH {
-            let s = self.shapers.get(d);
-            let _ = write!(text, "| {} ", s.debug());
-        }
-        text
-    }
-}

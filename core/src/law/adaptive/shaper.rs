@@ -380,7 +380,7 @@ impl AdaptiveShaper {
         now_us: i64,
     ) -> bool {
         let Mode::Drain(drain) = self.mode else { return false };
-        if self.rate_bps <= scale(self.floor_bps, 1_050_000) || !self.knows_inflow(now_us) {
+        if !self.knows_inflow(now_us) {
             return false;
         }
         let effect_us = drain.since_us.saturating_add(self.lag_us.saturating_mul(2));
@@ -406,7 +406,10 @@ impl AdaptiveShaper {
             self.inflow.between(from_us.saturating_sub(lag_us), to_us.saturating_sub(lag_us))
         };
         let before = let_in(newest_us.saturating_sub(FLAT_US), middle_us);
-        let is_less = let_in(middle_us, newest_us) <= scale(before, 930_000);
+        // At the floor it cannot be less still; but a line that carries even less than the floor lets
+        // the delay grow, and a download falls short.
+        let is_less = self.rate_bps <= self.floor_bps
+            || let_in(middle_us, newest_us) <= scale(before, 930_000);
         let mean = |half: (i64, i64)| half.0.checked_div(half.1);
         let [new, old] = halves.map(mean);
         let (Some(new), Some(old)) = (new, old) else { return false };
@@ -484,24 +487,4 @@ fn follow_bps(from: u64, to: u64, dt_us: i64, tau_us: i64) -> u64 {
 
 fn to_i64(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-impl AdaptiveShaper {
-    pub(super) fn debug(&self) -> heapless::String<80> {
-        use core::fmt::Write as _;
-        let mut t = heapless::String::new();
-        let _ = write!(
-            t,
-            "{} c {:6} g {:4} u {:4} sh {:5}",
-            match self.mode {
-                Mode::Climb => 'C',
-                Mode::Drain(_) => 'D',
-                Mode::Acquitted(_) => 'A',
-            },
-            self.capacity_bps.unwrap_or(0) / 1000,
-            self.growth_ppm / 1000,
-            self.unsteadiness_ppm / 1000,
-            self.share_ppm().unwrap_or(-1) / 1000
-        );
-        t
-    }
 }

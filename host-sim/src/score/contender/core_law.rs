@@ -39,19 +39,6 @@ impl CoreLaw {
 impl Contender for CoreLaw {
     fn step(&mut self, tick: &Tick, _truth: &Truth<'_>, asks: &mut Asks) {
         self.controller.step(tick, &mut self.outputs);
-        if std::env::var_os("WDEBUG").is_some() {
-            let w = self.controller.snapshot().wans()[0];
-            let t = _truth;
-            eprintln!(
-                "{:7.2} cap {:6.1} {:5.1} held {:6.2} {:5.2} {}",
-                tick.now.as_micros() as f64 / 1e6,
-                t.capacity.download as f64 / 1e6,
-                t.capacity.upload as f64 / 1e6,
-                w.directions.download.commanded.map_or(0.0, |r| r.get() as f64 / 1e6),
-                w.directions.upload.commanded.map_or(0.0, |r| r.get() as f64 / 1e6),
-                self.controller.debug()
-            );
-        }
         for action in &self.outputs.actions {
             match *action {
                 Action::SendProbe { reflector, .. } => asks.probes |= 1 << (reflector.0 & 7),
@@ -171,34 +158,6 @@ pub fn adaptive(scenario: &Scenario, backend: Backend, budget: Option<Budget>) -
     let mut config = for_scenario(scenario, backend, budget);
     for wan in &mut config.wans {
         let mut adaptive = example::adaptive();
-        if let Ok(text) = std::env::var("GAINS") {
-            for pair in text.split(',') {
-                let (k, v) = pair.split_once('=').unwrap();
-                let v: u32 = v.parse().unwrap();
-                let g = &mut adaptive.gains;
-                match k {
-                    "na" => g.noise_allowance_ppm = v,
-                    "am" => g.allowance_min_us = v,
-                    "nl" => g.noise_alarm_ppm = v,
-                    "lm" => g.alarm_min_us = v,
-                    "run" => g.run_at_ppm = v,
-                    "drain" => g.drain_us = v,
-                    "least" => g.drain_least_ppm = v,
-                    "ctau" => g.capacity_tau_us = v,
-                    "g0" => g.growth_start_ppm.0 = v,
-                    "g1" => g.growth_start_ppm.1 = v,
-                    "gtau" => g.growth_tau_us = v,
-                    "gmax" => g.growth_max_ppm = v,
-                    "gu" => g.growth_per_unsteadiness_ppm = v,
-                    "rec" => g.recovery_ppm = v,
-                    "work" => g.working_us = v,
-                    "steady" => g.steady_ppm = v,
-                    "cor" => g.corroborated_ppm = v,
-                    "press" => g.pressing_ppm = v,
-                    _ => panic!("{k}"),
-                }
-            }
-        }
         adaptive.write_budget = budget.map(|budget| WriteBudgetConfig {
             per_minute: u16::try_from(budget.per_minute).unwrap_or(u16::MAX),
             per_second: u8::try_from(budget.per_second).unwrap_or(u8::MAX),
