@@ -52,7 +52,6 @@ pub struct WanConfig {
 
 /// What decides on the rates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "plain data, and there is no heap")]
 pub enum LawConfig {
     /// The classic law, see [`crate::law::classic`].
     #[default]

@@ -162,10 +162,7 @@ impl Governor {
         let wait = match &mut self.limiter {
             Limiter::Reference(window) => window.wait(moment.now),
             Limiter::Hard(_) if moment.is_blind && !is_cut => return false,
-            Limiter::Hard(budget) => match change_ppm(command, wanted) {
-                Some(change) => return may_change(budget, change, command, wanted, moment.now),
-                None => Duration::MIN,
-            },
+            Limiter::Hard(budget) => return may_change(budget, command, wanted, moment.now),
             Limiter::Budget(_) if is_cut => Duration::MIN,
             Limiter::Budget(_) if moment.is_blind || command.is_in_flight() => return false,
             Limiter::Budget(_) if !is_worth_a_write(command, wanted) => return false,
@@ -209,23 +206,24 @@ impl Governor {
     }
 }
 
-/// Returns the change as a share of the commanded rate, if that is known.
-fn change_ppm(command: &RateCommand, wanted: &Wanted) -> Option<u64> {
-    let commanded = command.commanded()?.get();
-    let change = wanted.rate.get().abs_diff(commanded).saturating_mul(1_000_000);
-    Some(change.checked_div(commanded).unwrap_or(u64::MAX))
+/// Returns the change as a share of the commanded rate; what is not known to be held changes
+/// without bounds.
+fn change_ppm(command: &RateCommand, wanted: &Wanted) -> u64 {
+    let Some(commanded) = command.commanded() else { return u64::MAX };
+    let change = wanted.rate.get().abs_diff(commanded.get()).saturating_mul(1_000_000);
+    change.checked_div(commanded.get()).unwrap_or(u64::MAX)
 }
 
 /// Returns whether a change is worth a write at what writes cost now.
 fn may_change(
     budget: &mut Option<HardBudget>,
-    change_ppm: u64,
     command: &RateCommand,
     wanted: &Wanted,
     now: Instant,
 ) -> bool {
     let is_cut = command.is_cut(wanted.rate);
     let is_whole = wanted.rate == wanted.ceiling;
+    let change_ppm = change_ppm(command, wanted);
     match budget {
         None => change_ppm >= FREE_CHANGE_PPM || is_whole,
         Some(_) if !is_cut && command.is_in_flight() => false,

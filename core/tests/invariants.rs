@@ -8,7 +8,7 @@ use embassy_time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use wanctl_core::command::COMMAND_TIMEOUT;
-use wanctl_core::config::{Config, Quirks, ShaperConfig, WanConfig};
+use wanctl_core::config::{Config, LawConfig, Quirks, ShaperConfig, WanConfig, WriteBudgetConfig};
 use wanctl_core::controller::Controller;
 use wanctl_core::fixed::{MicrosQ32, ticks_covering};
 use wanctl_core::outputs::{Event, Outputs};
@@ -243,6 +243,13 @@ impl Watch {
         self.config.classic.quirks == Quirks::REFERENCE
     }
 
+    fn budget(&self) -> Option<WriteBudgetConfig> {
+        match self.config.law {
+            LawConfig::Adaptive(adaptive) => adaptive.write_budget,
+            LawConfig::Classic => None,
+        }
+    }
+
     fn shaper(&self, direction: Direction) -> &ShaperConfig {
         match direction {
             Direction::Download => &self.config.shapers.download,
@@ -261,7 +268,12 @@ impl Watch {
         for set in commands.iter().filter(|set| set.wan == step.id) {
             self.check_command(step, set)?;
         }
-        if commands.iter().any(|set| set.wan == step.id) {
+        let count = commands.iter().filter(|set| set.wan == step.id).count();
+        if let Some(budget) = self.budget() {
+            // Every command is a write of its own.
+            self.written.extend(std::iter::repeat_n(step.now, count));
+            self.check_budget(step.now, budget)?;
+        } else if count > 0 {
             self.written.push(step.now);
         }
         for direction in Direction::BOTH {
@@ -286,10 +298,20 @@ impl Watch {
         Ok(())
     }
 
+    fn check_budget(&self, now: Instant, budget: WriteBudgetConfig) -> TestCaseResult {
+        let within = |window| {
+            let is_recent = |at: &&Instant| now - **at < Duration::from_secs(window);
+            self.written.iter().filter(is_recent).count()
+        };
+        prop_assert!(within(60) <= usize::from(budget.per_minute), "{} in a minute", within(60));
+        prop_assert!(within(1) <= usize::from(budget.per_second), "{} in a second", within(1));
+        Ok(())
+    }
+
     fn check_raise(&self, step: &Step<'_>) -> TestCaseResult {
         let limit = self.config.classic.write_limit;
         let spacing = limit.window / u32::from(limit.writes);
-        if let Some(&last) = self.written.last() {
+        if let (None, Some(&last)) = (self.budget(), self.written.last()) {
             prop_assert!(step.now - last >= spacing, "raised {:?} after a write", step.now - last);
         }
         let is_blind = matches!(step.after.result, TickResult::Frozen | TickResult::Failed);
@@ -303,7 +325,7 @@ impl Watch {
         let after = step.after.directions.get(direction);
         prop_assert!(shaper.floors.red <= after.wanted && after.wanted <= shaper.ceiling);
         prop_assert_eq!(after.commanded, self.commanded.get(direction).rate);
-        if self.has_quirks() {
+        if self.has_quirks() || self.budget().is_some() {
             return Ok(());
         }
         if after.wanted < before.wanted && step.after.result == TickResult::Controlled {
@@ -325,6 +347,9 @@ impl Watch {
     }
 
     fn check_baseline(&self, step: &Step<'_>) -> TestCaseResult {
+        if self.budget().is_some() {
+            return Ok(());
+        }
         let classic = &self.config.classic;
         let (before, after) = (step.before.baseline, step.after.baseline);
         let is_seeded = classic.baseline_initial.is_some() || step.before.latest_rtt_us.is_some();

@@ -247,20 +247,19 @@ impl Line {
         self.probes.retain(|probe| {
             if probe.lost { now - probe.sent_us <= 1_000_000 } else { probe.arrives_us > now }
         });
-        if let Some(every) = self.scene.counters_ms {
-            if now - self.read_us >= every * 1000 {
-                self.read_us = now;
-                for way in &self.ways {
-                    tick.push_counters(CounterReading {
-                        wan: WanId(0),
-                        direction: way.direction,
-                        delivered_bytes: way.bytes as u64,
-                        dropped_packets: 0,
-                        backlog_bytes: if way.waits { 3000 } else { 0 },
-                        backlog_packets: u32::from(way.waits) * 2,
-                        age_us: 0,
-                    });
-                }
+        let every_ms = self.scene.counters_ms.unwrap_or(i64::MAX / 1000);
+        if now - self.read_us >= every_ms * 1000 {
+            self.read_us = now;
+            for way in &self.ways {
+                tick.push_counters(CounterReading {
+                    wan: WanId(0),
+                    direction: way.direction,
+                    delivered_bytes: way.bytes as u64,
+                    dropped_packets: 0,
+                    backlog_bytes: if way.waits { 3000 } else { 0 },
+                    backlog_packets: u32::from(way.waits) * 2,
+                    age_us: 0,
+                });
             }
         }
         let mut out = std::mem::take(&mut self.out);

@@ -41,3 +41,18 @@ pub(super) fn follow(value: i64, target: i64, dt_us: i64, tau_us: i64) -> i64 {
     let step = distance.saturating_mul(dt_us).checked_div(tau_us.max(1)).unwrap_or(0);
     if dt_us >= tau_us { target } else { value.saturating_add(step) }
 }
+
+/// Returns `part` as a share of `whole`, 0 if there is no whole.
+pub(super) fn ratio_ppm(part: i64, whole: i64) -> i64 {
+    part.saturating_mul(ONE_PPM).checked_div(whole).unwrap_or(0)
+}
+
+/// Moves a rate towards another one by `dt / tau`.
+pub(super) fn follow_bps(from: u64, to: u64, dt_us: i64, tau_us: i64) -> u64 {
+    u64::try_from(follow(to_i64(from), to_i64(to), dt_us, tau_us)).unwrap_or(0)
+}
+
+/// Converts, stopping at the end of the range.
+pub(super) fn to_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -3,6 +3,7 @@
 mod arith;
 mod baseline;
 mod blame;
+mod drain;
 mod evidence;
 mod flow;
 mod gains;
@@ -15,6 +16,7 @@ use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use self::arith::{ONE_PPM, follow, micros};
+use self::drain::Look;
 use self::evidence::Evidence;
 use self::flow::{Load, UseOfShaper};
 pub use self::gains::AdaptiveGains;
@@ -260,12 +262,11 @@ impl AdaptiveLaw {
             return;
         }
         self.reconsider(round, &truth, limit, now_us);
+        let look = Look { newest: *round, truth, oldest, now_us, dt_us };
         let gains = self.config.gains;
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
-            if matches!(shaper.mode(), Mode::Drain(_))
-                && shaper.drain(round, &truth, &oldest, limit, &gains, now_us, dt_us)
-            {
+            if matches!(shaper.mode(), Mode::Drain(_)) && shaper.drain(&look, limit, &gains) {
                 shaper.resume(&gains);
                 self.culprit = Some(direction);
                 self.evidence.clear();
