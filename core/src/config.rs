@@ -8,6 +8,7 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::fixed::Ratio;
+pub use crate::law::adaptive::AdaptiveGains;
 use crate::link::LinkConfig;
 use crate::steering::{SteeringConfig, SteeringError};
 use crate::tick::{MAX_REFLECTORS, MAX_WANS};
@@ -19,6 +20,11 @@ pub const TICK_MIN: Duration = Duration::from_millis(10);
 pub const TICK_MAX: Duration = Duration::from_millis(1000);
 /// The most writes the limiter can be told to allow per window.
 pub const MAX_WRITES_PER_WINDOW: usize = 64;
+
+/// The most writes per minute a budget can be told to allow.
+pub const MAX_WRITES_PER_MINUTE: u16 = 1200;
+/// The most writes per second a budget can be told to allow.
+pub const MAX_WRITES_PER_SECOND: u8 = 20;
 
 /// Everything a [`crate::controller::Controller`] needs to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +49,42 @@ pub struct WanConfig {
     pub shapers: PerDirection<ShaperConfig>,
     /// The thresholds and times of the link's life; `None` lets it be LIVE for ever.
     pub link: Option<LinkConfig>,
-    /// The parameters of the classic law.
+    /// Zones, blindness and, under [`LawConfig::Classic`], the parameters of the classic law.
     pub classic: ClassicConfig,
+    /// What decides on the rates.
+    pub law: LawConfig,
+}
+
+/// What decides on the rates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LawConfig {
+    /// The classic law, see [`crate::law::classic`].
+    #[default]
+    Classic,
+    /// The adaptive law, see [`crate::law::adaptive`].
+    Adaptive(AdaptiveConfig),
+}
+
+/// The parameters of the adaptive law, see [`crate::law::adaptive`]. Floor and ceiling are the
+/// shaper's: `floors.red` and `ceiling`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdaptiveConfig {
+    /// The most delay above the baseline that may stand on a steady line.
+    #[serde(with = "crate::micros")]
+    pub target_delay: Duration,
+    /// Limit on router writes, both directions together; `None` where a write costs nothing.
+    pub write_budget: Option<WriteBudgetConfig>,
+    /// How the law behaves, chosen by sweeps.
+    pub gains: AdaptiveGains,
+}
+
+/// A hard limit on router writes, cuts included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteBudgetConfig {
+    /// The most writes in any minute, 6 ..= [`MAX_WRITES_PER_MINUTE`].
+    pub per_minute: u16,
+    /// The most writes in any second, 2 ..= [`MAX_WRITES_PER_SECOND`].
+    pub per_second: u8,
 }
 
 /// The parameters of the classic law, see [`crate::law::classic`].

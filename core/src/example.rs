@@ -6,8 +6,8 @@ use embassy_time::Duration;
 use heapless::Vec;
 
 use crate::config::{
-    BlindConfig, BlindMode, Checks, ClassicConfig, Config, Quirks, ShaperConfig, WanConfig,
-    WriteLimit, ZoneFloors,
+    AdaptiveConfig, AdaptiveGains, BlindConfig, BlindMode, Checks, ClassicConfig, Config,
+    LawConfig, Quirks, ShaperConfig, WanConfig, WriteBudgetConfig, WriteLimit, ZoneFloors,
 };
 use crate::fixed::{MicrosQ32, PpmQ32, Ratio};
 use crate::link::{LinkConfig, QualityLimits};
@@ -25,6 +25,7 @@ pub fn config() -> Config {
         shapers: shapers(),
         link: Some(link()),
         classic: classic(),
+        law: LawConfig::Classic,
     });
     Config { tick: Duration::from_millis(50), wans, steering: None }
 }
@@ -128,5 +129,15 @@ pub const fn classic() -> ClassicConfig {
             limiter_delays_cuts: false,
             baseline_freezes_for_ever: false,
         },
+    }
+}
+
+/// Returns the adaptive law's parameters of that WAN, behind a `RouterOS` router.
+#[must_use]
+pub const fn adaptive() -> AdaptiveConfig {
+    AdaptiveConfig {
+        target_delay: Duration::from_millis(15),
+        write_budget: Some(WriteBudgetConfig { per_minute: 120, per_second: 6 }),
+        gains: AdaptiveGains::DEFAULT,
     }
 }

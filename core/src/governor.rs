@@ -10,8 +10,9 @@ use embassy_time::{Duration, Instant};
 use heapless::Deque;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::HardBudget;
 use crate::command::{Ended, RateCommand};
-use crate::config::{MAX_WRITES_PER_WINDOW, WriteLimit};
+use crate::config::{MAX_WRITES_PER_WINDOW, WriteBudgetConfig, WriteLimit};
 use crate::fixed::MicrosQ32;
 use crate::outputs::{Action, Event, Outputs, RateReason};
 use crate::snapshot::WanCounters;
@@ -20,6 +21,8 @@ use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
 
 /// A raise smaller than this share of the ceiling is not worth a write, unless it reaches it.
 const RAISE_MIN_SHARE: u64 = 100;
+/// A change smaller than this is not worth a write even where writes cost nothing.
+const FREE_CHANGE_PPM: u64 = 5_000;
 /// One write in so many is kept for cuts.
 const RESERVE_SHARE: u8 = 8;
 
@@ -57,6 +60,8 @@ pub(crate) struct Governor {
 enum Limiter {
     Budget(WriteBudget),
     Reference(WriteWindow),
+    /// The adaptive law's: without a limit where a write costs nothing.
+    Hard(Option<HardBudget>),
 }
 
 impl Governor {
@@ -72,6 +77,13 @@ impl Governor {
             commands: PerDirection { download: none, upload: none },
             held: PerDirection { download: false, upload: false },
         }
+    }
+
+    /// Makes the governor of the adaptive law.
+    pub(crate) fn with_budget(wan: WanId, budget: Option<WriteBudgetConfig>) -> Self {
+        let unused = WriteLimit { writes: 1, window: Duration::from_secs(1) };
+        let limiter = Limiter::Hard(budget.map(HardBudget::new));
+        Self { limiter, ..Self::new(wan, unused, false) }
     }
 
     /// Returns the commands of one direction.
@@ -126,6 +138,7 @@ impl Governor {
                 } else if is_cut == want_cut && self.may_write(direction, wanted, moment, out) {
                     let from = self.write(direction, wanted, is_cut, moment, next_id, out);
                     counters.count_write(from, wanted.rate);
+                    self.limiter.count(moment.now);
                     written = true;
                 }
             }
@@ -148,6 +161,8 @@ impl Governor {
         let is_cut = command.is_cut(wanted.rate);
         let wait = match &mut self.limiter {
             Limiter::Reference(window) => window.wait(moment.now),
+            Limiter::Hard(_) if moment.is_blind && !is_cut => return false,
+            Limiter::Hard(budget) => return may_change(budget, command, wanted, moment.now),
             Limiter::Budget(_) if is_cut => Duration::MIN,
             Limiter::Budget(_) if moment.is_blind || command.is_in_flight() => return false,
             Limiter::Budget(_) if !is_worth_a_write(command, wanted) => return false,
@@ -191,6 +206,31 @@ impl Governor {
     }
 }
 
+/// Returns the change as a share of the commanded rate; what is not known to be held changes
+/// without bounds.
+fn change_ppm(command: &RateCommand, wanted: &Wanted) -> u64 {
+    let Some(commanded) = command.commanded() else { return u64::MAX };
+    let change = wanted.rate.get().abs_diff(commanded.get()).saturating_mul(1_000_000);
+    change.checked_div(commanded.get()).unwrap_or(u64::MAX)
+}
+
+/// Returns whether a change is worth a write at what writes cost now.
+fn may_change(
+    budget: &mut Option<HardBudget>,
+    command: &RateCommand,
+    wanted: &Wanted,
+    now: Instant,
+) -> bool {
+    let is_cut = command.is_cut(wanted.rate);
+    let is_whole = wanted.rate == wanted.ceiling;
+    let change_ppm = change_ppm(command, wanted);
+    match budget {
+        None => change_ppm >= FREE_CHANGE_PPM || is_whole,
+        Some(_) if !is_cut && command.is_in_flight() => false,
+        Some(budget) => budget.price_ppm(now, is_cut).is_some_and(|price| change_ppm >= price),
+    }
+}
+
 /// Returns whether a raise changes enough: 1 % of the ceiling, or all that is left up to it.
 fn is_worth_a_write(command: &RateCommand, wanted: &Wanted) -> bool {
     let Some(commanded) = command.commanded() else { return true };
@@ -205,8 +245,16 @@ pub(crate) fn smallest_raise(ceiling: BitsPerSecond) -> BitsPerSecond {
 }
 
 impl Limiter {
+    /// Counts one write at once: both directions of a tick are two.
+    fn count(&mut self, now: Instant) {
+        if let Self::Hard(Some(budget)) = self {
+            budget.record(now);
+        }
+    }
+
     fn record(&mut self, now: Instant) {
         match self {
+            Self::Hard(_) => {}
             Self::Budget(budget) => budget.record(now),
             Self::Reference(window) => window.record(now),
         }

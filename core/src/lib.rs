@@ -50,6 +50,7 @@
 extern crate std;
 
 mod bounded;
+mod budget;
 pub mod command;
 pub mod config;
 pub mod controller;

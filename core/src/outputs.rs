@@ -91,6 +91,16 @@ pub enum RateReason {
     Again,
     /// The link was lost: its new path is tried at a start rate that rises gradually.
     Ramp,
+    /// A queue stands before this direction: it is drained, and what the line carries is tracked.
+    Queue,
+    /// The queue has gone: on just below the capacity that was met.
+    Drained,
+    /// The direction presses against its rate and no queue stands: a little more is tried.
+    Probe,
+    /// It was cut by mistake: the queue was the other direction's, or the path has become longer.
+    Acquitted,
+    /// More brings nothing although no delay shows: the line is the limit, and pings do not see it.
+    Plateau,
 }
 
 /// Why a sample was not used.

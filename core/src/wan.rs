@@ -3,12 +3,13 @@
 use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
-use crate::config::WanConfig;
+use crate::config::{LawConfig, WanConfig};
 use crate::delivery::Delivery;
 use crate::estimate::DelayEstimate;
 use crate::fallback::{Ask, BlindVerdict, Fallback};
 use crate::fixed::{MicrosQ32, ticks_covering};
-use crate::governor::{Governor, Moment};
+use crate::governor::{Governor, Moment, Wanted};
+use crate::law::adaptive::{AdaptiveLaw, LawInputs};
 use crate::law::classic::ClassicShaper;
 use crate::link::{Link, LinkChange, LinkInputs, LinkState};
 use crate::outputs::{Action, Event, Outputs, SampleRejection};
@@ -17,8 +18,8 @@ use crate::quality::QualityEstimate;
 use crate::recent::{Recent, WanHistory};
 use crate::snapshot::{DirectionSnapshot, TickResult, WanCounters, WanSnapshot};
 use crate::steering::{Sight, WanSignals};
-use crate::tick::{MAX_REFLECTORS, OperState, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
-use crate::units::{CommandId, Direction, PerDirection, ReflectorId, WanId};
+use crate::tick::{MAX_REFLECTORS, OperState, Outcome, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
+use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, WanId};
 
 /// What one tick says about the line.
 enum Evidence {
@@ -50,6 +51,7 @@ pub(crate) struct Wan {
     last_sample: Option<Instant>,
     is_blind_told: bool,
     shapers: PerDirection<ClassicShaper>,
+    adaptive: Option<AdaptiveLaw>,
     /// How many steps a raise may gather before it is written.
     raise_ticks: u32,
     governor: Governor,
@@ -62,7 +64,16 @@ pub(crate) struct Wan {
 impl Wan {
     pub(crate) fn new(id: WanId, config: &WanConfig, tick: Duration) -> Self {
         let classic = &config.classic;
-        let is_reference = classic.quirks.limiter_delays_cuts;
+        let (adaptive, governor, is_reference) = match &config.law {
+            LawConfig::Classic => {
+                let is_reference = classic.quirks.limiter_delays_cuts;
+                (None, Governor::new(id, classic.write_limit, is_reference), is_reference)
+            }
+            LawConfig::Adaptive(adaptive) => {
+                let law = AdaptiveLaw::new(adaptive, config, tick);
+                (Some(law), Governor::with_budget(id, adaptive.write_budget), false)
+            }
+        };
         Self {
             id,
             reflectors: config.reflectors,
@@ -81,8 +92,9 @@ impl Wan {
                 download: ClassicShaper::new(Direction::Download, config, tick),
                 upload: ClassicShaper::new(Direction::Upload, config, tick),
             },
+            adaptive,
             raise_ticks: ticks_covering(classic.write_limit.spacing(), tick),
-            governor: Governor::new(id, classic.write_limit, is_reference),
+            governor,
             has_decided: false,
             result: TickResult::Waiting,
             counters: WanCounters::default(),
@@ -100,6 +112,10 @@ impl Wan {
         out: &mut Outputs,
     ) {
         self.take_replies(tick, now, out);
+        let held = self.held();
+        if let Some(law) = &mut self.adaptive {
+            law.hold(&held, now);
+        }
         self.take_counters(tick, now, history);
         let evidence = self.gather(tick, now, out);
         let is_answered = matches!(evidence, Evidence::Sample(_));
@@ -111,6 +127,7 @@ impl Wan {
             Evidence::Lost { connected } => self.go_on_blind(connected, now, out),
             Evidence::Sample(_) | Evidence::Nothing => TickResult::Waiting,
         };
+        self.decide(now, is_usable, out);
         let controlled = self.result == TickResult::Controlled;
         if controlled || (self.has_decided && !self.is_reference) {
             self.govern(now, next_id, out);
@@ -124,14 +141,18 @@ impl Wan {
         if self.has_decided {
             let PerDirection { download, upload } = &self.shapers;
             let zones = PerDirection { download: download.zone(), upload: upload.zone() };
-            let wanted = PerDirection { download: download.rate(), upload: upload.rate() };
+            let wanted = |direction| self.wanted(direction).rate;
+            let wanted = PerDirection {
+                download: wanted(Direction::Download),
+                upload: wanted(Direction::Upload),
+            };
             history.decided(&zones, &wanted);
         }
     }
 
     /// Returns the latest past.
-    pub(crate) const fn recent<'a>(&self, history: &'a WanHistory) -> Recent<'a> {
-        Recent::new(self.estimate.baseline(), history)
+    pub(crate) fn recent<'a>(&self, history: &'a WanHistory) -> Recent<'a> {
+        Recent::new(self.baseline(), history)
     }
 
     /// Pings every reflector, unless the link is known to be down.
@@ -147,6 +168,9 @@ impl Wan {
     fn take_replies(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) {
         for reply in tick.replies.iter().filter(|reply| reply.wan == self.id) {
             self.governor.take(reply, &mut self.counters, out);
+            if let (Some(law), Outcome::Applied(_)) = (&mut self.adaptive, reply.outcome) {
+                law.write_took(reply.took_us);
+            }
         }
         self.governor.expire(now, &mut self.counters, out);
         for report in tick.connectivity.iter().filter(|report| report.wan == self.id) {
@@ -162,6 +186,9 @@ impl Wan {
     fn take_counters(&mut self, tick: &Tick, now: Instant, history: &mut WanHistory) {
         for reading in tick.counters.iter().filter(|reading| reading.wan == self.id) {
             history.read(reading);
+            if let Some(law) = &mut self.adaptive {
+                law.counters(reading, now);
+            }
             let age = Duration::from_micros(u64::from(reading.age_us));
             let at = now.checked_sub(age).unwrap_or(Instant::MIN);
             let delivery = self.deliveries.get_mut(reading.direction);
@@ -190,7 +217,7 @@ impl Wan {
             self.oper_state = fact.oper_state;
             address_changed |= fact.address_changed;
         }
-        let quality = self.quality.quality(self.estimate.delay());
+        let quality = self.quality.quality(self.delay());
         let Some(link) = &mut self.link else { return true };
         let oper_state = self.oper_state;
         let connected = self.fallback.is_connected(now);
@@ -213,6 +240,9 @@ impl Wan {
         self.quality = QualityEstimate::new(self.tick);
         self.deliveries = PerDirection::default();
         self.last_sample = None;
+        if let Some(law) = &mut self.adaptive {
+            law.forget();
+        }
         self.cap_rates(now);
     }
 
@@ -220,6 +250,9 @@ impl Wan {
         if let Some(share) = self.link.as_ref().and_then(|link| link.cap(now)) {
             for direction in Direction::BOTH {
                 self.shapers.get_mut(direction).cap(share);
+            }
+            if let Some(law) = &mut self.adaptive {
+                law.cap(share);
             }
         }
     }
@@ -230,6 +263,9 @@ impl Wan {
         for sample in tick.samples.iter().filter(|sample| sample.wan == self.id) {
             match self.accept(sample) {
                 Ok(()) => {
+                    if let Some(law) = &mut self.adaptive {
+                        law.answer(sample, now);
+                    }
                     accepted = accepted.saturating_add(1);
                     self.counters.samples = self.counters.samples.saturating_add(1);
                     if let Some(slot) = latest.get_mut(usize::from(sample.reflector.0)) {
@@ -323,7 +359,52 @@ impl Wan {
 
     /// Returns whether a direction has been cut as far as it may be.
     fn is_at_floor(&self) -> bool {
-        Direction::BOTH.iter().any(|&direction| self.shapers.get(direction).is_at_floor())
+        Direction::BOTH.iter().any(|&direction| match &self.adaptive {
+            Some(law) => law.is_at_floor(direction),
+            None => self.shapers.get(direction).is_at_floor(),
+        })
+    }
+
+    /// Returns what the router holds, as far as known.
+    fn held(&self) -> PerDirection<Option<BitsPerSecond>> {
+        PerDirection {
+            download: self.governor.command(Direction::Download).presumed(),
+            upload: self.governor.command(Direction::Upload).presumed(),
+        }
+    }
+
+    /// Returns the delay above the baseline that zones are made of.
+    fn delay(&self) -> MicrosQ32 {
+        self.adaptive.as_ref().map_or_else(|| self.estimate.delay(), AdaptiveLaw::delay)
+    }
+
+    fn baseline(&self) -> MicrosQ32 {
+        let adaptive = self.adaptive.as_ref().and_then(AdaptiveLaw::baseline);
+        adaptive.unwrap_or_else(|| self.estimate.baseline())
+    }
+
+    /// Returns what the law wants for a direction.
+    fn wanted(&self, direction: Direction) -> Wanted {
+        let classic = || self.shapers.get(direction).wanted();
+        self.adaptive.as_ref().map_or_else(classic, |law| law.wanted(direction))
+    }
+
+    /// Lets the adaptive law decide. It runs in every tick: answers that are overdue are evidence too.
+    fn decide(&mut self, now: Instant, is_usable: bool, out: &mut Outputs) {
+        let held = self.held();
+        let Some(law) = &mut self.adaptive else { return };
+        law.step(&LawInputs { now, held, is_usable });
+        let (wan, delay) = (self.id, law.delay());
+        for direction in Direction::BOTH {
+            let shaper = self.shapers.get_mut(direction);
+            let from = shaper.zone();
+            let to = shaper.classify(delay);
+            if from != to {
+                out.tell(Event::ZoneChanged { wan, direction, from, to, delay });
+            }
+        }
+        self.cap_rates(now);
+        self.has_decided |= self.last_sample.is_some();
     }
 
     /// Before the first sample there is nothing to reuse; only the reference takes its configured
@@ -342,6 +423,9 @@ impl Wan {
 
     /// Lets the law decide on both directions.
     fn control(&mut self, now: Instant, out: &mut Outputs) {
+        if self.adaptive.is_some() {
+            return;
+        }
         let wan = self.id;
         let delay = self.estimate.delay();
         for direction in Direction::BOTH {
@@ -362,13 +446,13 @@ impl Wan {
 
     fn govern(&mut self, now: Instant, next_id: &mut CommandId, out: &mut Outputs) {
         let wanted = PerDirection {
-            download: self.shapers.download.wanted(),
-            upload: self.shapers.upload.wanted(),
+            download: self.wanted(Direction::Download),
+            upload: self.wanted(Direction::Upload),
         };
         let moment = Moment {
             now,
-            delay: self.estimate.delay(),
-            baseline: self.estimate.baseline(),
+            delay: self.delay(),
+            baseline: self.baseline(),
             is_blind: matches!(self.result, TickResult::Frozen | TickResult::Failed),
         };
         self.governor.govern(&wanted, &moment, next_id, &mut self.counters, out);
@@ -377,8 +461,8 @@ impl Wan {
     /// Returns what is worth keeping over a restart, if anything was measured yet.
     pub(crate) fn persist(&self) -> Option<PersistedWan> {
         let wanted = PerDirection {
-            download: self.shapers.download.rate(),
-            upload: self.shapers.upload.rate(),
+            download: self.wanted(Direction::Download).rate,
+            upload: self.wanted(Direction::Upload).rate,
         };
         let (baseline, load) = (self.estimate.baseline(), self.estimate.load());
         self.estimate.is_seeded().then_some(PersistedWan { baseline, load, wanted })
@@ -386,16 +470,25 @@ impl Wan {
 
     /// Returns whether this WAN could have been in that state.
     pub(crate) fn accepts(&self, kept: &PersistedWan) -> bool {
-        let mut shapers = Direction::BOTH.into_iter();
-        self.estimate.accepts(kept.baseline, kept.load)
-            && shapers.all(|way| self.shapers.get(way).accepts(*kept.wanted.get(way)))
+        let mut directions = Direction::BOTH.into_iter();
+        let accepts = |way| {
+            let rate = *kept.wanted.get(way);
+            let adaptive = self.adaptive.as_ref();
+            adaptive
+                .map_or_else(|| self.shapers.get(way).accepts(rate), |law| law.accepts(way, rate))
+        };
+        self.estimate.accepts(kept.baseline, kept.load) && directions.all(accepts)
     }
 
     /// Goes on from a state that was accepted.
     pub(crate) fn restore(&mut self, kept: &PersistedWan) {
         self.estimate.restore(kept.baseline, kept.load);
         for direction in Direction::BOTH {
-            self.shapers.get_mut(direction).restore(*kept.wanted.get(direction));
+            let rate = *kept.wanted.get(direction);
+            self.shapers.get_mut(direction).restore(rate);
+            if let Some(law) = &mut self.adaptive {
+                law.restore(direction, rate);
+            }
         }
     }
 
@@ -409,7 +502,7 @@ impl Wan {
         let direction = |direction: Direction| DirectionSnapshot {
             zone: self.shapers.get(direction).zone(),
             streaks: self.shapers.get(direction).streaks(),
-            wanted: self.shapers.get(direction).rate(),
+            wanted: self.wanted(direction).rate,
             commanded: self.governor.command(direction).commanded(),
             confirmed: self.governor.command(direction).confirmed(),
             delivered: self.deliveries.get(direction).rate(),
@@ -417,11 +510,14 @@ impl Wan {
         WanSnapshot {
             result: self.result,
             link: self.link.as_ref().map_or(LinkState::Live, Link::state),
-            quality: self.quality.quality(self.estimate.delay()),
+            quality: self.quality.quality(self.delay()),
             latest_rtt_us: self.estimate.latest_sample_us(),
-            load: self.estimate.load(),
-            baseline: self.estimate.baseline(),
-            delay: self.estimate.delay(),
+            load: match self.adaptive {
+                Some(_) => self.baseline().saturating_add(self.delay()),
+                None => self.estimate.load(),
+            },
+            baseline: self.baseline(),
+            delay: self.delay(),
             blind_ticks: self.fallback.ticks(),
             directions: PerDirection {
                 download: direction(Direction::Download),

@@ -5,10 +5,12 @@ mod common;
 use std::collections::VecDeque;
 use std::mem::discriminant;
 
-use embassy_time::Instant;
+use embassy_time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use wanctl_core::config::{Config, Quirks, ShaperConfig, WanConfig, WriteLimit};
+use wanctl_core::config::{
+    Config, LawConfig, Quirks, ShaperConfig, WanConfig, WriteBudgetConfig, WriteLimit,
+};
 use wanctl_core::controller::Controller;
 use wanctl_core::fixed::{MicrosQ32, ticks_covering};
 use wanctl_core::link::LinkState;
@@ -64,6 +66,13 @@ impl Watch {
         self.config.classic.quirks == Quirks::REFERENCE
     }
 
+    fn budget(&self) -> Option<WriteBudgetConfig> {
+        match self.config.law {
+            LawConfig::Adaptive(adaptive) => adaptive.write_budget,
+            LawConfig::Classic => None,
+        }
+    }
+
     fn shaper(&self, direction: Direction) -> &ShaperConfig {
         match direction {
             Direction::Download => &self.config.shapers.download,
@@ -79,7 +88,12 @@ impl Watch {
         for set in commands.iter().filter(|set| set.wan == step.id) {
             self.check_command(step, set)?;
         }
-        if commands.iter().any(|set| set.wan == step.id) {
+        let count = commands.iter().filter(|set| set.wan == step.id).count();
+        if let Some(budget) = self.budget() {
+            // Every command is a write of its own.
+            self.written.extend(std::iter::repeat_n(step.now, count));
+            self.check_budget(step.now, budget)?;
+        } else if count > 0 {
             self.count_write(step.now)?;
         }
         for direction in Direction::BOTH {
@@ -119,7 +133,8 @@ impl Watch {
 
     /// What lowers, or may lower, the router's rate is on its way before the tick is over.
     fn check_cut(&self, step: &Step<'_>, direction: Direction) -> TestCaseResult {
-        if self.has_decided && !self.has_quirks() {
+        // The adaptive law's budget holds for cuts as well.
+        if self.has_decided && !self.has_quirks() && self.budget().is_none() {
             let wanted = step.after.directions.get(direction).wanted;
             let waits = self.commanded.get(direction).may_be_lowered_by(wanted);
             prop_assert!(!waits, "a cut waits");
@@ -145,13 +160,33 @@ impl Watch {
         Ok(())
     }
 
+    fn check_budget(&mut self, now: Instant, budget: WriteBudgetConfig) -> TestCaseResult {
+        while self.written.front().is_some_and(|&at| now - at >= Duration::from_secs(60)) {
+            self.written.pop_front();
+        }
+        let within = |window| {
+            let is_recent = |at: &&Instant| now - **at < Duration::from_secs(window);
+            self.written.iter().filter(is_recent).count()
+        };
+        prop_assert!(within(60) <= usize::from(budget.per_minute), "{} in a minute", within(60));
+        prop_assert!(within(1) <= usize::from(budget.per_second), "{} in a second", within(1));
+        Ok(())
+    }
+
     fn check_raise(&self, step: &Step<'_>) -> TestCaseResult {
         let limit = self.config.classic.write_limit;
         let spacing = limit.window / u32::from(limit.writes);
+        if self.budget().is_some() {
+            return self.check_not_blind(step);
+        }
         if let Some(&last) = self.written.back() {
             prop_assert!(step.now - last >= spacing, "raised {:?} after a write", step.now - last);
         }
         prop_assert!(self.tokens.can_raise(), "raised beyond the budget");
+        self.check_not_blind(step)
+    }
+
+    fn check_not_blind(&self, step: &Step<'_>) -> TestCaseResult {
         let is_blind = matches!(step.after.result, TickResult::Frozen | TickResult::Failed);
         prop_assert!(!is_blind, "raised while blind");
         Ok(())
@@ -163,7 +198,7 @@ impl Watch {
         let after = step.after.directions.get(direction);
         prop_assert!(shaper.floors.red <= after.wanted && after.wanted <= shaper.ceiling);
         prop_assert_eq!(after.commanded, self.commanded.get(direction).rate);
-        if self.has_quirks() {
+        if self.has_quirks() || self.budget().is_some() {
             return Ok(());
         }
         if let Some(commanded) = after.commanded {
@@ -181,6 +216,9 @@ impl Watch {
     }
 
     fn check_baseline(&self, step: &Step<'_>) -> TestCaseResult {
+        if self.budget().is_some() {
+            return Ok(());
+        }
         let classic = &self.config.classic;
         let (before, after) = (step.before.baseline, step.after.baseline);
         let is_seeded = classic.baseline_initial.is_some() || step.before.latest_rtt_us.is_some();

@@ -196,6 +196,13 @@ fn reason_text(reason: RateReason) -> &'static str {
         RateReason::FloorLift => "raise: floor of the zone",
         RateReason::Again => "written again after a failure",
         RateReason::Ramp => "start rate of a new path",
+        RateReason::Queue => "a queue stands: draining it, tracking what the line carries",
+        RateReason::Drained => "the queue has gone",
+        RateReason::Probe => "no queue, and there is demand: trying more",
+        RateReason::Acquitted => "cut by mistake: the queue was not here",
+        RateReason::Plateau => {
+            "more brings nothing although pings are quick: they do not see the queue"
+        }
     }
 }
 

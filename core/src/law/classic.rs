@@ -81,11 +81,6 @@ impl ClassicShaper {
         self.zone
     }
 
-    /// Returns the wanted rate.
-    pub(crate) const fn rate(&self) -> BitsPerSecond {
-        self.rate
-    }
-
     /// Returns the wanted rate with its reason.
     pub(crate) const fn wanted(&self) -> Wanted {
         Wanted { rate: self.rate, ceiling: self.config.ceiling, reason: self.reason }
@@ -133,10 +128,7 @@ impl ClassicShaper {
     /// `raise_ticks` steps ahead of it, or as many as are worth a write, and in every other zone a
     /// raise that has not left yet is forgotten and cuts start from what is held.
     pub(crate) fn step(&mut self, delay: MicrosQ32, held: Option<BitsPerSecond>, raise_ticks: u32) {
-        self.zone = match self.direction {
-            Direction::Download => self.classify_download(delay),
-            Direction::Upload => self.classify_upload(delay),
-        };
+        self.classify(delay);
         let headroom = match self.zone {
             Zone::Green => {
                 let steps = self.config.step_up.saturating_mul(raise_ticks.saturating_sub(1));
@@ -152,6 +144,15 @@ impl ClassicShaper {
             self.reason = if lifted { RateReason::FloorLift } else { reason };
             self.rate = bounded;
         }
+    }
+
+    /// Only classifies a delay; another law decides on the rate.
+    pub(crate) fn classify(&mut self, delay: MicrosQ32) -> Zone {
+        self.zone = match self.direction {
+            Direction::Download => self.classify_download(delay),
+            Direction::Upload => self.classify_upload(delay),
+        };
+        self.zone
     }
 
     fn classify_download(&mut self, delay: MicrosQ32) -> Zone {

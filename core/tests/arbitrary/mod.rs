@@ -115,7 +115,7 @@ pub(crate) fn tick() -> impl Strategy<Value = Tick> {
 
 const ZONES: [Zone; 4] = [Zone::Green, Zone::Yellow, Zone::SoftRed, Zone::Red];
 
-const REASONS: [RateReason; 8] = [
+const REASONS: [RateReason; 13] = [
     RateReason::Start,
     RateReason::Red,
     RateReason::SoftRed,
@@ -124,6 +124,11 @@ const REASONS: [RateReason; 8] = [
     RateReason::FloorLift,
     RateReason::Again,
     RateReason::Ramp,
+    RateReason::Queue,
+    RateReason::Drained,
+    RateReason::Probe,
+    RateReason::Acquitted,
+    RateReason::Plateau,
 ];
 
 const STATES: [LinkState; 7] = [

@@ -106,7 +106,9 @@ impl Rig {
         let Profile { shapers, classic } = profile;
         let interval = Duration::from_millis(50);
         let mut config = Config { tick: interval, wans: heapless::Vec::new(), steering: None };
-        config.wans.push(WanConfig { reflectors, shapers, link, classic }).expect("one WAN fits");
+        let law = wanctl_core::config::LawConfig::Classic;
+        let wan = WanConfig { reflectors, shapers, link, classic, law };
+        config.wans.push(wan).expect("one WAN fits");
         let controller = Controller::new(&config).expect("the configuration is valid");
         let tick = Tick::new(Instant::from_ticks(0) + interval);
         Self { controller, tick, out: Outputs::new(), interval, confirms: true }

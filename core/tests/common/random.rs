@@ -2,8 +2,8 @@
 
 use embassy_time::Duration;
 use wanctl_core::config::{
-    BlindConfig, BlindMode, Checks, ClassicConfig, Config, Quirks, ShaperConfig, WanConfig,
-    WriteLimit, ZoneFloors,
+    BlindConfig, BlindMode, Checks, ClassicConfig, Config, LawConfig, Quirks, ShaperConfig,
+    WanConfig, WriteLimit, ZoneFloors,
 };
 use wanctl_core::example;
 use wanctl_core::fixed::Ratio;
@@ -157,7 +157,11 @@ pub(crate) fn wan_config(random: &mut Random, quirks: Quirks) -> WanConfig {
     };
     let reflectors = u8::try_from(random.range(1, 3)).expect("at most 3");
     let link = random.once_in(2).then(example::link);
-    WanConfig { reflectors, shapers, link, classic }
+    let law = match random.once_in(2) && quirks == Quirks::default() {
+        true => LawConfig::Adaptive(example::adaptive()),
+        false => LawConfig::Classic,
+    };
+    WanConfig { reflectors, shapers, link, classic, law }
 }
 
 /// Makes a valid configuration of some WANs.

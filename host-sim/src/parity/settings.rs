@@ -57,6 +57,7 @@ impl Settings {
                 shapers: self.shapers,
                 link: None,
                 classic: self.classic,
+                law: wanctl_core::config::LawConfig::Classic,
             };
         }
         config

@@ -2,6 +2,7 @@
 //!
 //! `configs/` holds complete examples; `docs/configuration.md` describes every key.
 
+mod adaptive;
 mod classic;
 mod link;
 mod load;

@@ -4,14 +4,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use toml::de::DeValue;
-use wanctl_core::config::{ShaperConfig, ZoneFloors};
+use wanctl_core::config::{LawConfig, ShaperConfig, ZoneFloors};
 use wanctl_core::fixed::Ratio;
 use wanctl_core::tick::MAX_REFLECTORS;
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection};
 
 use super::load::string;
 use super::reader::{Placed, Problems, Refusal, Section};
-use super::{OnExit, WanConfig, classic, link, quantity, show_rate};
+use super::{OnExit, WanConfig, adaptive, classic, link, quantity, show_rate};
 use crate::exit::ExitReason;
 
 /// The lowest and the highest rate that make sense for a line.
@@ -55,11 +55,15 @@ pub(super) fn read(
     };
     let download = direction(Direction::Download);
     let upload = direction(Direction::Upload);
+    let law = section.optional(problems, "law", law);
+    let adaptive_table = section.table(problems, "adaptive");
     let classic_table = section.table(problems, "classic");
+    let law = choose_law(law, adaptive_table.as_ref(), classic_table.as_ref(), problems);
     let link_table = section.table(problems, "link");
     let checks_table = section.table(problems, "checks");
     section.finish(problems);
     let classic = classic::read(classic_table, tick, problems);
+    let adaptive = adaptive::read(adaptive_table, problems);
     let link = Some(link::read(link_table, problems));
     let (check_config, checks) = link::checks(checks_table, problems);
     let (download, upload, name, reflectors) = (download?, upload?, name?, reflectors?.value);
@@ -80,8 +84,55 @@ pub(super) fn read(
     };
     let mut classic = classic?;
     classic.blind.checks = checks;
-    let core = wanctl_core::config::WanConfig { reflectors: count, shapers, link, classic };
+    let law = match law {
+        Law::Classic => LawConfig::Classic,
+        Law::Adaptive => {
+            // Zones keep their meaning: they classify the delay in multiples of the target.
+            classic.target_delay = adaptive.target_delay;
+            classic.warn_delay = adaptive.target_delay * 3;
+            classic.hard_red_delay = adaptive.target_delay * 6;
+            LawConfig::Adaptive(adaptive)
+        }
+    };
+    let core = wanctl_core::config::WanConfig { reflectors: count, shapers, link, classic, law };
     Some(ReadWan { shell, core, unique: vec![name, download.queue, upload.queue] })
+}
+
+/// Which law decides on the rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Law {
+    Adaptive,
+    Classic,
+}
+
+fn law(value: &DeValue<'_>) -> Result<Law, String> {
+    match value.as_str() {
+        Some("adaptive") => Ok(Law::Adaptive),
+        Some("classic") => Ok(Law::Classic),
+        _ => Err("expected \"adaptive\" or \"classic\"".to_owned()),
+    }
+}
+
+/// Without `law` the table that is there decides; without tables it is the adaptive law.
+fn choose_law(
+    law: Option<Placed<Law>>,
+    adaptive: Option<&Section<'_>>,
+    classic: Option<&Section<'_>>,
+    problems: &mut Problems,
+) -> Law {
+    let default = if classic.is_some() { Law::Classic } else { Law::Adaptive };
+    let chosen = law.map_or(default, |placed| placed.value);
+    let unused = match chosen {
+        Law::Adaptive => classic.map(|section| (section, "classic")),
+        Law::Classic => adaptive.map(|section| (section, "adaptive")),
+    };
+    if let Some((section, name)) = unused {
+        let message = "this table belongs to a law that is not used";
+        let hint = Some("choose with `law = \"adaptive\"` or `law = \"classic\"`".to_owned());
+        let reason = ExitReason::ConfigValue;
+        problems.add(reason, section.at(), format!("wan.{name}"), message, hint);
+    }
+    chosen
 }
 
 fn shaper(

@@ -2,7 +2,8 @@
 
 use embassy_time::Duration;
 use wanctl_core::config::{
-    BlindConfig, BlindMode, Checks, Config, ConfigError, Quirks, WriteLimit, ZoneFloors,
+    BlindConfig, BlindMode, Checks, Config, ConfigError, LawConfig, Quirks, WriteBudgetConfig,
+    WriteLimit, ZoneFloors,
 };
 use wanctl_core::controller::Controller;
 use wanctl_core::example;
@@ -153,12 +154,17 @@ pub fn tuned_classic(scenario: &Scenario, backend: Backend, budget: Option<Budge
     config
 }
 
-/// The adaptive law. `None` as long as the core has none.
+/// The adaptive law.
 #[must_use]
-pub fn adaptive(
-    _scenario: &Scenario,
-    _backend: Backend,
-    _budget: Option<Budget>,
-) -> Option<Config> {
-    None
+pub fn adaptive(scenario: &Scenario, backend: Backend, budget: Option<Budget>) -> Option<Config> {
+    let mut config = for_scenario(scenario, backend, budget);
+    for wan in &mut config.wans {
+        let mut adaptive = example::adaptive();
+        adaptive.write_budget = budget.map(|budget| WriteBudgetConfig {
+            per_minute: u16::try_from(budget.per_minute).unwrap_or(u16::MAX),
+            per_second: u8::try_from(budget.per_second).unwrap_or(u8::MAX),
+        });
+        wan.law = LawConfig::Adaptive(adaptive);
+    }
+    Some(config)
 }

@@ -1,0 +1,156 @@
+//! Who has caused a queue: the round-trip time does not say in which direction it stands.
+//!
+//! Only a direction that carries something can be blamed. If both do, a first suspect is chosen, and
+//! the trial is the cut itself: a queue must respond to it within a round trip. If it does not, the
+//! other direction is cut and the first one gets its rate back when the delay has gone.
+
+use super::AdaptiveLaw;
+use super::arith::{ONE_PPM, part};
+use super::flow::{Load, UseOfShaper};
+use super::noise::Threshold;
+use super::shaper::Mode;
+use super::signal::Round;
+use crate::units::Direction;
+
+/// A queue that grows by less than this share of the time is one that probing has made.
+const SLOW_PPM: i64 = 80_000;
+/// Least drop expected from a cut before its absence acquits, in µs.
+const TRIAL_US: i64 = 6_000;
+/// After so many changes of mind both directions are to blame.
+const FLIPS_MAX: u8 = 3;
+
+impl AdaptiveLaw {
+    /// Begins to drain whoever has caused a queue.
+    pub(super) fn blame(&mut self, round: &Round, limit: &Threshold, now_us: i64) {
+        let rounds = usize::from(self.evidence.rounds()).clamp(1, 6);
+        let oldest = self.signal.newest_first().nth(rounds).copied().unwrap_or(*round);
+        let carries = |way| self.shapers.get(way).flow.carries();
+        let presses = |way| self.shapers.get(way).flow.presses(now_us);
+        let (mut down, mut up) = (carries(Direction::Download), carries(Direction::Upload));
+        if !down && !up {
+            // The line may have stopped carrying what was pressing a moment ago.
+            (down, up) = (presses(Direction::Download), presses(Direction::Upload));
+        }
+        let both = down && up;
+        let suspect = match (down, up) {
+            (false, false) => return,
+            (true, false) => Direction::Download,
+            (false, true) => Direction::Upload,
+            (true, true) => self.suspect(round, &oldest, now_us),
+        };
+        let presses = self.shapers.get(suspect).flow.presses(now_us);
+        if !presses && !self.evidence.is_strong(limit) {
+            return;
+        }
+        self.evidence.clear();
+        self.flips = 0;
+        self.shapers.get_mut(suspect).begin_drain(round, &oldest, now_us, both);
+    }
+
+    /// Both directions carry something: chooses the likelier one.
+    fn suspect(&self, round: &Round, oldest: &Round, now_us: i64) -> Direction {
+        let sent_us = round.sent_us.saturating_sub(oldest.sent_us);
+        let grown_us = round.delay_us.saturating_sub(oldest.delay_us);
+        let is_slow = grown_us < part(sent_us, SLOW_PPM);
+        if self.shapers.download.flow.load() == Load::Unknown {
+            return self.culprit.unwrap_or(self.turn);
+        }
+        let presses = |way| self.shapers.get(way).flow.has_just_pressed(now_us);
+        match (presses(Direction::Download), presses(Direction::Upload)) {
+            (true, false) => Direction::Download,
+            (false, true) => Direction::Upload,
+            (false, false) => self.busier(),
+            (true, true) => {
+                let download = &self.shapers.download;
+                // Packets of a download wait in the router only if they did not wait before it. An
+                // upload's queue holds up acknowledgements, so a download falls short then as well,
+                // but only later.
+                match (download.use_of_shaper(now_us), download.flow.waits(now_us, 150_000)) {
+                    _ if self.was_short_first => Direction::Download,
+                    (UseOfShaper::Full, Some(true)) => Direction::Upload,
+                    (UseOfShaper::Full, None) if !is_slow => Direction::Upload,
+                    _ => self.turn,
+                }
+            }
+        }
+    }
+
+    /// Notes what came first: that the download fell short, or that the delay grew. To be called with
+    /// whether anything spoke for a queue before this tick.
+    pub(super) fn note_order(&mut self, was_suspicious: bool, now_us: i64) {
+        if !was_suspicious {
+            self.was_short_first = self.was_short;
+        }
+        let flow = &self.shapers.download.flow;
+        self.was_short = flow.has_just_pressed(now_us)
+            && flow.use_of_shaper(now_us, 150_000) == UseOfShaper::Short;
+    }
+
+    fn busier(&self) -> Direction {
+        let share = |way| self.shapers.get(way).share_ppm().unwrap_or(0);
+        if share(Direction::Upload) > share(Direction::Download) {
+            Direction::Upload
+        } else {
+            Direction::Download
+        }
+    }
+
+    /// Returns how much a queue must have failed to shrink before the other direction is tried: the more,
+    /// the less that one carries, and the more often this has happened.
+    fn trial_us(&self, other: Direction, limit: &Threshold, now_us: i64) -> i64 {
+        let flow = &self.shapers.get(other).flow;
+        let share = match flow.load() {
+            Load::Share(share) if !flow.presses(now_us) => share.clamp(150_000, ONE_PPM),
+            Load::Share(_) | Load::Unknown => ONE_PPM,
+        };
+        let least_us = TRIAL_US.saturating_add(limit.expected_us);
+        let least_us = least_us.saturating_mul(i64::from(self.flips).saturating_add(1));
+        let falls_short = matches!(
+            flow.use_of_shaper(now_us, 150_000),
+            UseOfShaper::Short | UseOfShaper::Reduced
+        );
+        let is_telling = other == Direction::Download && flow.presses(now_us) && falls_short;
+        let least_us = if is_telling { least_us / 2 } else { least_us };
+        least_us.saturating_mul(ONE_PPM).checked_div(share).unwrap_or(least_us)
+    }
+
+    /// Turns to the other direction when a cut does not help although it should.
+    pub(super) fn reconsider(
+        &mut self,
+        round: &Round,
+        truth: &Round,
+        limit: &Threshold,
+        now_us: i64,
+    ) {
+        for (direction, other) in
+            [(Direction::Download, Direction::Upload), (Direction::Upload, Direction::Download)]
+        {
+            let Mode::Drain(drain) = self.shapers.get(direction).mode() else { continue };
+            // The other one may have been idle, or its counters old, when the blame fell here.
+            if drain.is_settled || !self.shapers.get(other).flow.carries() {
+                continue;
+            }
+            let least_us = self.trial_us(other, limit, now_us);
+            if !self.shapers.get_mut(direction).is_unmoved(truth, least_us) {
+                continue;
+            }
+            if matches!(self.shapers.get(other).mode(), Mode::Drain(_)) {
+                self.shapers.get_mut(direction).end_trial();
+                continue;
+            }
+            self.flips = self.flips.saturating_add(1);
+            let is_open = self.flips < FLIPS_MAX;
+            if is_open {
+                self.shapers.get_mut(direction).suspend();
+            } else {
+                self.shapers.get_mut(direction).end_trial();
+            }
+            let from = self.signal.newest_first().nth(3).copied().unwrap_or(*round);
+            self.shapers.get_mut(other).begin_drain(round, &from, now_us, is_open);
+            if !is_open {
+                self.shapers.get_mut(other).end_trial();
+            }
+            return;
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Emptying a queue: what the line carries meanwhile, and whether the blame was right.
+
+use serde::{Deserialize, Serialize};
+
+use super::arith::{ONE_PPM, follow, follow_bps, ratio_ppm, scale, share_ppm, to_i64};
+use super::flow::{Load, UseOfShaper};
+use super::gains::AdaptiveGains;
+use super::noise::Threshold;
+use super::shaper::{AdaptiveShaper, Mode, TYPICAL_TAU_US};
+use super::signal::Round;
+use crate::outputs::RateReason;
+use crate::units::Direction;
+
+/// The shortest time between two rounds that tells what was carried.
+const WINDOW_LEAST_US: i64 = 75_000;
+/// A delivery below this share of the capacity needs a growing queue to be believed.
+const CREDIBLE_PPM: i64 = 700_000;
+/// A queue that is to stand is filled at most at this share of the capacity.
+const REFILL_MAX_PPM: i64 = 1_150_000;
+
+/// A delay that does not respond to less traffic for this long is the path's own.
+const FLAT_US: i64 = 400_000;
+/// It may move by this much meanwhile.
+const FLAT_WITHIN_US: i64 = 2_000;
+/// The most a path gets longer at once; more may be a full buffer.
+const LONGER_MAX_US: i64 = 100_000;
+
+/// A queue that is being emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Drain {
+    /// When it was noticed.
+    pub(super) since_us: i64,
+    /// The rate before.
+    pub(super) before_bps: u64,
+    /// The capacity as it was first estimated.
+    pub(super) met_bps: u64,
+    /// The share of the rate that was used before.
+    used_ppm: i64,
+    /// Whether the other direction may have caused the queue.
+    pub(super) is_on_trial: bool,
+    /// Whether the blame has changed sides often enough.
+    pub(super) is_settled: bool,
+    /// The first probe that meets the effect of the cut, and its delay.
+    effect: Option<Round>,
+}
+
+/// What is looked at in one step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    pub(super) newest: Round,
+    /// The newest round that is not a bound.
+    pub(super) truth: Round,
+    /// The oldest round of the latest moment.
+    pub(super) oldest: Round,
+    pub(super) now_us: i64,
+    pub(super) dt_us: i64,
+}
+
+impl AdaptiveShaper {
+    /// Returns what the line has carried between two rounds while a queue stood: what came into the
+    /// queue between two probes went out of it between their arrivals.
+    fn carried(&self, newest: &Round, oldest: &Round) -> Option<u64> {
+        let from_us = oldest.sent_us.saturating_sub(self.lag_us);
+        let to_us = newest.sent_us.saturating_sub(self.lag_us);
+        let sent_us = newest.sent_us.saturating_sub(oldest.sent_us);
+        let arrived_us = sent_us.saturating_add(newest.delay_us).saturating_sub(oldest.delay_us);
+        let arrived_us = arrived_us.max(sent_us / 4);
+        let passed = u64::try_from(arrived_us).ok().filter(|passed| *passed > 0)?;
+        let kbps = self.inflow.between(from_us, to_us).checked_div(passed)?;
+        let carried = kbps.saturating_mul(1000).max(1000);
+        match (self.direction, self.share_ppm()) {
+            (Direction::Upload, Some(share)) => Some(scale(carried, share.min(ONE_PPM))),
+            _ => Some(carried),
+        }
+    }
+
+    /// Returns whether what was let in is what came in: an upload's counter says how much it was, a
+    /// download's only that the shaper is full.
+    fn knows_inflow(&self, now_us: i64) -> bool {
+        match (self.direction, self.flow.load()) {
+            (Direction::Upload, _) | (_, Load::Unknown) => true,
+            // Old counters are as good as none.
+            (Direction::Download, Load::Share(_)) => {
+                !self.flow.is_recent(now_us) || self.use_of_shaper(now_us) == UseOfShaper::Full
+            }
+        }
+    }
+
+    /// Returns what comes through, if that is clearly less than what is let through: the capacity.
+    fn short(&self, now_us: i64) -> Option<u64> {
+        let delivered = self.flow.delivered_within(250_000);
+        let use_of = self.flow.use_of_shaper(now_us, 150_000);
+        delivered.filter(|_| matches!(use_of, UseOfShaper::Short | UseOfShaper::Reduced))
+    }
+
+    /// Returns how the shaper is used, if that is known well enough to blame somebody.
+    pub(super) fn use_of_shaper(&self, now_us: i64) -> UseOfShaper {
+        self.flow.use_of_shaper(now_us, 150_000)
+    }
+
+    /// Begins to empty a queue this direction is blamed for.
+    pub(super) fn begin_drain(
+        &mut self,
+        newest: &Round,
+        oldest: &Round,
+        now_us: i64,
+        is_on_trial: bool,
+    ) {
+        let before_bps = match self.mode {
+            Mode::Acquitted(before_bps) => before_bps,
+            Mode::Climb | Mode::Drain(_) => self.rate_bps,
+        };
+        let held_bps =
+            self.inflow.between(newest.sent_us.saturating_sub(100_000), newest.sent_us) / 100;
+        let carried = self.carried(newest, oldest).unwrap_or(held_bps);
+        let capacity = self.short(now_us).unwrap_or(carried).min(held_bps);
+        self.capacity_bps = Some(capacity);
+        if let Some(typical) = self.typical_bps {
+            let change = share_ppm(capacity.abs_diff(typical), capacity.max(typical));
+            self.unsteadiness_ppm = follow(self.unsteadiness_ppm, change, 1, 4);
+        }
+        self.typical_bps =
+            Some(self.typical_bps.map_or(capacity, |old| follow_bps(old, capacity, 1, 3)));
+        self.mode = Mode::Drain(Drain {
+            since_us: now_us,
+            before_bps,
+            met_bps: capacity,
+            used_ppm: self.share_ppm().unwrap_or(ONE_PPM).min(ONE_PPM),
+            is_on_trial,
+            is_settled: false,
+            effect: None,
+        });
+    }
+
+    /// Goes on emptying the queue; returns whether it is empty.
+    pub(super) fn drain(&mut self, look: &Look, limit: &Threshold, gains: &AdaptiveGains) -> bool {
+        let Look { newest, now_us, dt_us, .. } = *look;
+        let newest = &newest;
+        let Mode::Drain(drain) = self.mode else { return true };
+        let Some(capacity) = self.capacity_bps else { return true };
+        let took_effect = newest.sent_us >= drain.since_us.saturating_add(self.lag_us);
+        if took_effect && newest.delay_us <= limit.expected_us {
+            return true;
+        }
+        let seen = self.seen(look, &drain, capacity);
+        let tau_us = i64::from(gains.capacity_tau_us);
+        let follow = |seen| follow_bps(capacity, seen, dt_us, tau_us);
+        let capacity = seen.map_or(capacity, follow).max(1000);
+        self.capacity_bps = Some(capacity);
+        let delay_us = self
+            .predicted(newest, capacity, now_us)
+            .max(self.predicted(&look.truth, capacity, now_us))
+            .saturating_sub(limit.mean_us)
+            .max(0);
+        let typical = self.typical_bps.unwrap_or(capacity);
+        let change = share_ppm(capacity.abs_diff(typical), capacity.max(typical));
+        self.unsteadiness_ppm = self::follow(self.unsteadiness_ppm, change, dt_us, TYPICAL_TAU_US);
+        self.typical_bps = Some(follow_bps(typical, capacity, dt_us, TYPICAL_TAU_US));
+        let excess_us = delay_us.saturating_sub(self.working_us(gains));
+        let drained = ratio_ppm(excess_us, i64::from(gains.drain_us));
+        let share = self
+            .run_at(gains)
+            .saturating_sub(drained)
+            .clamp(i64::from(gains.drain_least_ppm), REFILL_MAX_PPM);
+        self.set(scale(capacity, share), RateReason::Queue);
+        false
+    }
+
+    /// Returns what the line carries now, if anything tells.
+    fn seen(&self, look: &Look, drain: &Drain, capacity: u64) -> Option<u64> {
+        let Look { newest, oldest, now_us, .. } = look;
+        let is_longer = newest.sent_us.saturating_sub(oldest.sent_us) >= WINDOW_LEAST_US;
+        let is_known = !drain.is_on_trial && self.knows_inflow(*now_us);
+        // If less came in than was let in, then the line has carried less than this.
+        let is_useful = |carried: &u64| is_known || (!drain.is_on_trial && *carried < capacity);
+        // Without a growing queue, so little means that nobody wants more.
+        let is_credible = |seen: &u64| {
+            *seen >= scale(capacity, CREDIBLE_PPM) || newest.delay_us > oldest.delay_us
+        };
+        let carried = || {
+            let carried = self.carried(newest, oldest).filter(is_useful);
+            carried.filter(|_| is_longer && !newest.is_bound)
+        };
+        self.short(*now_us).filter(is_credible).or_else(carried)
+    }
+
+    /// Returns the delay there will be when a command of now takes effect.
+    fn predicted(&self, newest: &Round, capacity_bps: u64, now_us: i64) -> i64 {
+        let from_us = newest.sent_us.saturating_sub(self.lag_us).min(now_us);
+        let (cut_us, used_ppm) = match self.mode {
+            Mode::Drain(drain) => (drain.since_us.max(from_us), drain.used_ppm),
+            Mode::Climb | Mode::Acquitted(_) => (from_us, ONE_PPM),
+        };
+        // Before the cut the senders may have used less than they were let; not afterwards.
+        let before = scale(self.inflow.between(from_us, cut_us), used_ppm);
+        let let_in = before.saturating_add(self.inflow.between(cut_us, now_us));
+        let serve_us = let_in.checked_div((capacity_bps / 1000).max(1)).unwrap_or(0);
+        let passed_us = now_us.saturating_sub(from_us);
+        newest.delay_us.saturating_add(to_i64(serve_us)).saturating_sub(passed_us)
+    }
+
+    /// Returns whether the delay has not fallen although the cut should have emptied the queue by
+    /// `least_us` meanwhile.
+    pub(super) fn is_unmoved(&mut self, truth: &Round, least_us: i64) -> bool {
+        let Mode::Drain(drain) = &mut self.mode else { return false };
+        let base_us = self.lag_us.saturating_mul(2).max(30_000);
+        if truth.sent_us < drain.since_us.saturating_add(base_us) {
+            return false;
+        }
+        let effect = *drain.effect.get_or_insert(*truth);
+        let met_kbps = (drain.met_bps / 1000).max(1);
+        let from_us = effect.sent_us.saturating_sub(self.lag_us);
+        let to_us = truth.sent_us.saturating_sub(self.lag_us);
+        let served_us =
+            to_i64(self.inflow.between(from_us, to_us).checked_div(met_kbps).unwrap_or(0));
+        let expected_us = to_us.saturating_sub(from_us).saturating_sub(served_us);
+        let dropped_us = effect.delay_us.saturating_sub(truth.delay_us);
+        if self.rate_bps <= self.floor_bps {
+            // There is nothing more to try here.
+            let tried_us = truth.sent_us.saturating_sub(effect.sent_us);
+            return tried_us >= least_us.saturating_mul(5) && dropped_us < least_us;
+        }
+        expected_us >= least_us && dropped_us < expected_us.min(effect.delay_us) / 3
+    }
+
+    /// Returns whether the delay has stood still while so much less came in that any queue would have
+    /// shrunk: then it is not a queue but a longer path. `rounds` are newest first.
+    pub(super) fn is_longer_path<'a>(
+        &self,
+        rounds: impl Iterator<Item = &'a Round>,
+        limit: &Threshold,
+        now_us: i64,
+    ) -> bool {
+        let Mode::Drain(drain) = self.mode else { return false };
+        if !self.knows_inflow(now_us) {
+            return false;
+        }
+        let effect_us = drain.since_us.saturating_add(self.lag_us.saturating_mul(2));
+        let mut halves = [(0_i64, 0_i64); 2];
+        let (mut newest_us, mut oldest_us) = (None, 0);
+        for round in rounds.take_while(|round| round.sent_us >= effect_us && !round.is_bound) {
+            let newest = *newest_us.get_or_insert(round.sent_us);
+            oldest_us = round.sent_us;
+            let [new, old] = &mut halves;
+            let half = if newest.saturating_sub(oldest_us) < FLAT_US / 2 { new } else { old };
+            *half = (half.0.saturating_add(round.delay_us), half.1.saturating_add(1));
+            if newest.saturating_sub(oldest_us) >= FLAT_US {
+                break;
+            }
+        }
+        let Some(newest_us) = newest_us else { return false };
+        if newest_us.saturating_sub(oldest_us) < FLAT_US {
+            return false;
+        }
+        let middle_us = newest_us.saturating_sub(FLAT_US / 2);
+        let let_in = |from_us: i64, to_us: i64| {
+            let lag_us = self.lag_us;
+            self.inflow.between(from_us.saturating_sub(lag_us), to_us.saturating_sub(lag_us))
+        };
+        let before = let_in(newest_us.saturating_sub(FLAT_US), middle_us);
+        // At the floor it cannot be less still; but a line that carries even less than the floor lets
+        // the delay grow, and a download falls short.
+        let is_less = self.rate_bps <= self.floor_bps
+            || let_in(middle_us, newest_us) <= scale(before, 930_000);
+        let mean = |half: (i64, i64)| half.0.checked_div(half.1);
+        let [new, old] = halves.map(mean);
+        let (Some(new), Some(old)) = (new, old) else { return false };
+        let quiet_us = limit.expected_us.saturating_sub(limit.mean_us).max(FLAT_WITHIN_US);
+        is_less && new.saturating_sub(old).abs() <= quiet_us && new < LONGER_MAX_US
+    }
+}

@@ -1,0 +1,52 @@
+//! Whether a queue stands: the excess of the delay over what noise explains, summed up.
+//!
+//! A cumulative sum sees a small excess that lasts as surely as a large one that has just begun, and
+//! forgets single spikes. Where it last left zero is when the queue began.
+
+use serde::{Deserialize, Serialize};
+
+use super::arith::part;
+use super::noise::Threshold;
+use super::signal::Round;
+
+/// The cumulative sum.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    sum_us: i64,
+    rounds: u8,
+}
+
+impl Evidence {
+    /// Takes a round; returns whether a queue stands. It takes `needed_ppm` of the alarm when
+    /// something else says so too.
+    pub(super) fn take(&mut self, round: &Round, limit: &Threshold, needed_ppm: i64) -> bool {
+        let excess = round.delay_us.saturating_sub(limit.expected_us);
+        // A single voice may be wrong: it takes two rounds of it.
+        let most = if round.voices >= 2 { limit.alarm_us } else { limit.alarm_us / 2 };
+        let gained = excess.clamp(limit.alarm_us.saturating_neg() / 2, most);
+        let most = limit.alarm_us.saturating_mul(3);
+        self.sum_us = self.sum_us.saturating_add(gained).clamp(0, most);
+        self.rounds = if self.sum_us == 0 { 0 } else { self.rounds.saturating_add(1) };
+        self.sum_us >= part(limit.alarm_us, needed_ppm)
+    }
+
+    /// Returns whether even a direction that does not press against its shaper can be blamed.
+    pub(super) const fn is_strong(&self, limit: &Threshold) -> bool {
+        self.sum_us >= limit.alarm_us.saturating_mul(2) && self.rounds >= 3
+    }
+
+    /// Returns whether anything speaks for a queue.
+    pub(super) const fn is_suspicious(&self) -> bool {
+        self.sum_us > 0
+    }
+
+    /// Returns for how many rounds something has been speaking for a queue.
+    pub(super) const fn rounds(&self) -> u8 {
+        self.rounds
+    }
+
+    /// Begins again.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}

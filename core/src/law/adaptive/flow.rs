@@ -1,0 +1,234 @@
+//! What the shaper's counters say: is the direction loaded, and does less come through than it
+//! lets through?
+
+use embassy_time::Instant;
+use heapless::Deque;
+use serde::{Deserialize, Serialize};
+
+use super::arith::{micros, scale, share_ppm};
+use super::inflow::Inflow;
+use crate::tick::CounterReading;
+
+/// Readings that are remembered.
+const READINGS: usize = 8;
+/// From this share of the shaper rate on, a direction presses against it.
+const PRESSES_PPM: i64 = 900_000;
+/// From this share of the shaper rate on, a direction's traffic can cause a queue.
+const CARRIES_PPM: i64 = 80_000;
+/// Below this share of the lowest rate held, a direction's delivery falls short.
+const SHORT_PPM: i64 = 930_000;
+/// While a queue stands, less than this share is what the line carries.
+const REDUCED_PPM: i64 = 970_000;
+/// From this share of the highest rate held on, a direction's shaper is full.
+const FULL_PPM: i64 = 970_000;
+/// A rate is taken over at least this much.
+const SPAN_US: i64 = 90_000;
+/// A reading older than this does not tell what happens now.
+const RECENT_US: i64 = 150_000;
+/// Counters older than this say nothing any more.
+const FRESH_US: i64 = 3_000_000;
+/// A direction that falls short this soon after pressing has met a slower line.
+const FALL_US: i64 = 300_000;
+/// A direction that has pressed counts as pressing for this much longer.
+const MEMORY_US: i64 = 1_500_000;
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Reading {
+    at_us: i64,
+    bytes: u64,
+    backlog: u32,
+}
+
+/// What is known about the traffic of a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Load {
+    /// There are no counters.
+    Unknown,
+    /// It uses this share of the shaper rate.
+    Share(i64),
+}
+
+/// How what was delivered compares with what the shaper let through, whenever within the span and
+/// the lag before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum UseOfShaper {
+    /// Less came through than the lowest rate that was held.
+    Short,
+    /// A little less than that.
+    Reduced,
+    /// As much as the highest rate that was held.
+    Full,
+    /// In between, or not known.
+    Unclear,
+}
+
+/// The counters of one direction.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Flow {
+    readings: Deque<Reading, READINGS>,
+    load: Load,
+    delivered_bps: u64,
+    /// Between the last two readings, however close.
+    latest_bps: u64,
+    /// Of the latest rate.
+    span_us: i64,
+    at_us: i64,
+    use_of_shaper: UseOfShaper,
+    pressed_us: Option<i64>,
+    read_us: Option<i64>,
+}
+
+impl Flow {
+    pub(super) const fn new() -> Self {
+        Self {
+            readings: Deque::new(),
+            load: Load::Unknown,
+            delivered_bps: 0,
+            latest_bps: 0,
+            span_us: 0,
+            at_us: 0,
+            use_of_shaper: UseOfShaper::Unclear,
+            pressed_us: None,
+            read_us: None,
+        }
+    }
+
+    /// Takes a reading. A counter that stands still although packets wait has not been refreshed.
+    pub(super) fn read(
+        &mut self,
+        reading: &CounterReading,
+        now: Instant,
+        inflow: &Inflow,
+        lag_us: i64,
+    ) {
+        let at_us = micros(now).saturating_sub(i64::from(reading.age_us));
+        let new = Reading { at_us, bytes: reading.delivered_bytes, backlog: reading.backlog_bytes };
+        let last = self.readings.back().copied();
+        if last.is_some_and(|last| at_us <= last.at_us) {
+            return;
+        }
+        if last.is_some_and(|last| new.bytes < last.bytes) {
+            self.readings.clear();
+        }
+        let oldest_us = at_us.saturating_sub(SPAN_US);
+        let from = self.readings.iter().rev().find(|past| past.at_us <= oldest_us).copied();
+        if let Some(last) = last {
+            let bits = new.bytes.saturating_sub(last.bytes).saturating_mul(8_000_000);
+            let passed = u64::try_from(at_us.saturating_sub(last.at_us)).unwrap_or(0);
+            self.latest_bps = bits.checked_div(passed).unwrap_or(0);
+        }
+        if let Some(from) = from.or(last) {
+            self.rate(&from, &new, inflow, lag_us, micros(now));
+        }
+        if self.readings.is_full() {
+            self.readings.pop_front();
+        }
+        let _full = self.readings.push_back(new);
+        self.read_us = Some(micros(now));
+    }
+
+    fn rate(&mut self, from: &Reading, to: &Reading, inflow: &Inflow, lag_us: i64, now_us: i64) {
+        let span_us = to.at_us.saturating_sub(from.at_us);
+        let bits = to.bytes.saturating_sub(from.bytes).saturating_mul(8);
+        let passed = u64::try_from(span_us).unwrap_or(0);
+        let allowed =
+            inflow.between(from.at_us.saturating_sub(lag_us), to.at_us.saturating_sub(lag_us));
+        // 1 kbit/s for 1 µs is a thousandth of a bit.
+        let share = share_ppm(bits, allowed / 1000);
+        self.delivered_bps = bits.saturating_mul(1_000_000).checked_div(passed).unwrap_or(0);
+        self.span_us = span_us;
+        self.at_us = to.at_us;
+        self.load = Load::Share(share);
+        let range = inflow.range(from.at_us.saturating_sub(lag_us), to.at_us);
+        self.use_of_shaper = match range {
+            Some((low, _)) if self.delivered_bps < scale(low, SHORT_PPM) => UseOfShaper::Short,
+            Some((low, _)) if self.delivered_bps < scale(low, REDUCED_PPM) => UseOfShaper::Reduced,
+            Some((_, high)) if self.delivered_bps >= scale(high, FULL_PPM) => UseOfShaper::Full,
+            _ => UseOfShaper::Unclear,
+        };
+        let waits = to.backlog > 0 && from.backlog > 0;
+        if share >= PRESSES_PPM || waits {
+            self.pressed_us = Some(now_us);
+        }
+    }
+
+    /// Forgets counters that have not been read for long.
+    pub(super) fn age(&mut self, now_us: i64) {
+        let is_old = self.read_us.is_none_or(|read| now_us.saturating_sub(read) > FRESH_US);
+        if is_old && self.load != Load::Unknown {
+            *self = Self::new();
+        }
+    }
+
+    /// Returns whether the direction presses against its shaper or did a moment ago. Without counters
+    /// it may.
+    pub(super) fn presses(&self, now_us: i64) -> bool {
+        let memory_us = MEMORY_US.saturating_add(self.span_us.saturating_mul(2));
+        match self.load {
+            Load::Unknown => true,
+            Load::Share(_) => {
+                self.pressed_us.is_some_and(|then| now_us.saturating_sub(then) <= memory_us)
+            }
+        }
+    }
+
+    /// Returns whether the direction pressed against its shaper a moment ago: if it falls short now, the
+    /// line has become slower.
+    pub(super) fn has_just_pressed(&self, now_us: i64) -> bool {
+        let memory_us = FALL_US.saturating_add(self.span_us);
+        self.pressed_us.is_some_and(|then| now_us.saturating_sub(then) <= memory_us)
+    }
+
+    /// Returns whether the direction carries enough to be able to cause a queue.
+    pub(super) const fn carries(&self) -> bool {
+        match self.load {
+            Load::Unknown => true,
+            Load::Share(share) => share >= CARRIES_PPM,
+        }
+    }
+
+    /// Returns whether the direction presses against its shaper as far as the latest reading goes.
+    pub(super) fn presses_now(&self, share_ppm: i64) -> bool {
+        let waits = self.readings.back().is_some_and(|reading| reading.backlog > 0);
+        match self.load {
+            Load::Unknown => true,
+            Load::Share(share) => share >= share_ppm || waits,
+        }
+    }
+
+    /// Returns whether packets waited in the shaper in both of the latest two readings (`Some(true)`),
+    /// or in none of them.
+    pub(super) fn waits(&self, now_us: i64, age_us: i64) -> Option<bool> {
+        let mut latest = self.readings.iter().rev();
+        let (newest, before) = (latest.next()?, latest.next()?);
+        let is_recent = now_us.saturating_sub(newest.at_us) <= age_us;
+        let (waits, waited) = (newest.backlog > 0, before.backlog > 0);
+        (is_recent && waits == waited).then_some(waits)
+    }
+
+    /// Returns whether the latest reading is from a moment ago.
+    pub(super) const fn is_recent(&self, now_us: i64) -> bool {
+        now_us.saturating_sub(self.at_us) <= RECENT_US
+    }
+
+    /// Returns how the shaper is used according to a reading not older than `age_us`.
+    pub(super) fn use_of_shaper(&self, now_us: i64, age_us: i64) -> UseOfShaper {
+        let is_recent = now_us.saturating_sub(self.at_us) <= age_us;
+        if self.load != Load::Unknown && is_recent {
+            self.use_of_shaper
+        } else {
+            UseOfShaper::Unclear
+        }
+    }
+
+    pub(super) const fn load(&self) -> Load {
+        self.load
+    }
+
+    /// Returns what is delivered, if it is known over a span not longer than this.
+    pub(super) fn delivered_within(&self, span_us: i64) -> Option<u64> {
+        // The latest reading counts if it is higher: what has just grown is not at its limit.
+        let delivered = self.delivered_bps.max(self.latest_bps);
+        (self.load != Load::Unknown && self.span_us <= span_us).then_some(delivered)
+    }
+}

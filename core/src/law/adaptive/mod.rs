@@ -1,0 +1,361 @@
+//! The adaptive law: see `docs/control-law.md`.
+
+mod arith;
+mod baseline;
+mod blame;
+mod drain;
+mod evidence;
+mod flow;
+mod gains;
+mod inflow;
+mod noise;
+mod shaper;
+mod signal;
+
+use embassy_time::{Duration, Instant};
+use serde::{Deserialize, Serialize};
+
+use self::arith::{ONE_PPM, follow, micros};
+use self::drain::Look;
+use self::evidence::Evidence;
+use self::flow::{Load, UseOfShaper};
+pub use self::gains::AdaptiveGains;
+use self::noise::{Noise, Threshold};
+use self::shaper::{AdaptiveShaper, Mode};
+use self::signal::{Round, Signal};
+use crate::config::{AdaptiveConfig, WanConfig};
+use crate::fixed::{MicrosQ32, PpmQ32};
+use crate::governor::Wanted;
+use crate::tick::{CounterReading, RttSample};
+use crate::units::{BitsPerSecond, Direction, PerDirection};
+
+/// The delay that zones are made of follows the rounds with this time constant.
+const SHOWN_TAU_US: i64 = 150_000;
+/// How long one direction climbs before it is the other one's turn.
+const TURN_US: i64 = 1_500_000;
+/// A delay that stands for this long on an idle line is the path's own.
+const PATH_US: i64 = 1_500_000;
+/// The longest step of time that is believed at once.
+const STEP_MAX_US: i64 = 200_000;
+
+/// What the law is told once per tick besides samples and counters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LawInputs {
+    pub(crate) now: Instant,
+    pub(crate) held: PerDirection<Option<BitsPerSecond>>,
+    /// Whether the line is up and its probes mean anything.
+    pub(crate) is_usable: bool,
+}
+
+/// A delay that has been standing although nobody can have caused it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Standing {
+    since_us: i64,
+    least_us: i64,
+}
+
+/// One WAN under the adaptive law.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AdaptiveLaw {
+    config: AdaptiveConfig,
+    signal: Signal,
+    noise: Noise,
+    evidence: Evidence,
+    shapers: PerDirection<AdaptiveShaper>,
+    /// From a command to its confirmation.
+    write_us: i64,
+    last_us: Option<i64>,
+    shown_us: i64,
+    standing: Option<Standing>,
+    /// Whose turn it is to climb while both directions are loaded.
+    turn: Direction,
+    turn_us: i64,
+    /// Whose queue it was last.
+    culprit: Option<Direction>,
+    /// How often the blame has changed sides in this episode.
+    flips: u8,
+    /// Whether the download fell short in the last tick, and whether it did before the delay grew.
+    was_short: bool,
+    was_short_first: bool,
+}
+
+impl AdaptiveLaw {
+    pub(crate) fn new(config: &AdaptiveConfig, wan: &WanConfig, tick: Duration) -> Self {
+        let shaper =
+            |direction| AdaptiveShaper::new(direction, wan.shapers.get(direction), &config.gains);
+        Self {
+            config: *config,
+            signal: Signal::new(tick),
+            noise: Noise::new(),
+            evidence: Evidence::default(),
+            shapers: PerDirection {
+                download: shaper(Direction::Download),
+                upload: shaper(Direction::Upload),
+            },
+            write_us: 0,
+            last_us: None,
+            shown_us: 0,
+            standing: None,
+            turn: Direction::Download,
+            turn_us: 0,
+            culprit: None,
+            flips: 0,
+            was_short: false,
+            was_short_first: false,
+        }
+    }
+
+    pub(crate) fn wanted(&self, direction: Direction) -> Wanted {
+        self.shapers.get(direction).wanted()
+    }
+
+    /// Returns the baseline.
+    pub(crate) fn baseline(&self) -> Option<MicrosQ32> {
+        self.signal.baseline_us().map(to_q32)
+    }
+
+    /// Returns the filtered delay above it.
+    pub(crate) fn delay(&self) -> MicrosQ32 {
+        to_q32(self.shown_us)
+    }
+
+    pub(crate) fn is_at_floor(&self, direction: Direction) -> bool {
+        self.shapers.get(direction).is_at_floor()
+    }
+
+    pub(crate) fn accepts(&self, direction: Direction, rate: BitsPerSecond) -> bool {
+        self.shapers.get(direction).accepts(rate)
+    }
+
+    pub(crate) fn restore(&mut self, direction: Direction, rate: BitsPerSecond) {
+        self.shapers.get_mut(direction).restore(rate);
+    }
+
+    pub(crate) fn cap(&mut self, share: PpmQ32) {
+        let ppm = i64::try_from(share.as_ppm_rounded()).unwrap_or(i64::MAX);
+        for direction in Direction::BOTH {
+            self.shapers.get_mut(direction).cap(ppm);
+        }
+    }
+
+    /// Forgets what was learned about a path that is gone.
+    pub(crate) fn forget(&mut self) {
+        self.signal.forget();
+        self.noise = Noise::new();
+        self.evidence.clear();
+        self.standing = None;
+        self.shown_us = 0;
+    }
+
+    /// Takes an answered probe.
+    pub(crate) fn answer(&mut self, sample: &RttSample, now: Instant) {
+        self.signal.answer(sample, micros(now));
+    }
+
+    /// Takes a reading of counters.
+    pub(crate) fn counters(&mut self, reading: &CounterReading, now: Instant) {
+        let shaper = self.shapers.get_mut(reading.direction);
+        let lag_us = shaper.lag_us();
+        shaper.flow.read(reading, now, &shaper.inflow, lag_us);
+    }
+
+    /// Learns how long a write takes.
+    pub(crate) fn write_took(&mut self, took_us: u32) {
+        self.write_us = follow(self.write_us, i64::from(took_us.min(1_000_000)), 1, 8);
+    }
+
+    /// Notes what the routers hold; before samples and counters of a tick.
+    pub(crate) fn hold(&mut self, held: &PerDirection<Option<BitsPerSecond>>, now: Instant) {
+        let base_us = self.signal.baseline_us().unwrap_or(0);
+        for direction in Direction::BOTH {
+            let held = *held.get(direction);
+            self.shapers.get_mut(direction).hold(held, self.write_us, base_us, micros(now));
+        }
+    }
+
+    /// Decides on both directions.
+    pub(crate) fn step(&mut self, inputs: &LawInputs) {
+        let now_us = micros(inputs.now);
+        let passed_us = self.last_us.map_or(0, |last| now_us.saturating_sub(last));
+        self.last_us = Some(now_us);
+        let dt_us = passed_us.clamp(0, STEP_MAX_US);
+        let Some(round) = self.signal.close(now_us).filter(|_| inputs.is_usable) else {
+            return;
+        };
+        // Spikes are smoothed; that a queue has gone shows at once.
+        let tau_us = if round.delay_us < self.shown_us { SHOWN_TAU_US / 3 } else { SHOWN_TAU_US };
+        self.shown_us = follow(self.shown_us, round.delay_us, dt_us, tau_us);
+        let limit = self.noise.threshold(&self.config.gains, self.packet_us());
+        self.learn(&round, &limit, dt_us);
+        if self.is_draining() {
+            self.go_on_draining(&round, &limit, now_us, dt_us);
+        } else if self.take_evidence(&round, &limit, now_us) {
+            self.blame(&round, &limit, now_us);
+            self.go_on_draining(&round, &limit, now_us, dt_us);
+        }
+        self.watch_path(&round, &limit, now_us);
+        self.climb(inputs, now_us, dt_us);
+    }
+
+    fn take_evidence(&mut self, round: &Round, limit: &Threshold, now_us: i64) -> bool {
+        let was_suspicious = self.evidence.is_suspicious();
+        let is_alarm = self.evidence.take(round, limit, self.needed(now_us));
+        self.note_order(was_suspicious, now_us);
+        is_alarm
+    }
+
+    /// Returns which share of the alarm suffices: less when a direction that has been pressing
+    /// against its shaper suddenly falls short of it.
+    fn needed(&self, now_us: i64) -> i64 {
+        let falls_short = |way: &Direction| {
+            let flow = &self.shapers.get(*way).flow;
+            flow.presses(now_us) && flow.use_of_shaper(now_us, 100_000) == UseOfShaper::Short
+        };
+        if Direction::BOTH.iter().any(falls_short) {
+            i64::from(self.config.gains.corroborated_ppm)
+        } else {
+            ONE_PPM
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        let drains = |way: &Direction| matches!(self.shapers.get(*way).mode(), Mode::Drain(_));
+        Direction::BOTH.iter().any(drains)
+    }
+
+    /// Returns how long a full packet of each direction takes at the rates of now.
+    fn packet_us(&self) -> i64 {
+        let of = |direction: Direction| {
+            let rate = self.shapers.get(direction).rate().get();
+            12_000_000_000_u64.checked_div(rate).unwrap_or(0)
+        };
+        let sum = of(Direction::Download).saturating_add(of(Direction::Upload));
+        i64::try_from(sum).unwrap_or(i64::MAX).min(1_000_000)
+    }
+
+    /// Learns the noise while nothing can queue: nobody is loaded, or nobody has reached the
+    /// capacity. Under load it learns slowly and nothing above the target.
+    fn learn(&mut self, round: &Round, limit: &Threshold, dt_us: i64) {
+        if round.is_bound || self.is_draining() {
+            return;
+        }
+        let is_idle = Direction::BOTH.iter().all(|&direction| {
+            let flow = &self.shapers.get(direction).flow;
+            flow.load() != Load::Unknown && !flow.carries()
+        });
+        if is_idle {
+            self.noise.learn(round.delay_us, dt_us, 3_000_000);
+        } else if !self.evidence.is_suspicious() || round.delay_us < limit.expected_us {
+            let most_us = i64::try_from(self.config.target_delay.as_micros()).unwrap_or(i64::MAX);
+            self.noise.learn(round.delay_us.min(most_us), dt_us, 20_000_000);
+        }
+    }
+
+    fn go_on_draining(&mut self, round: &Round, limit: &Threshold, now_us: i64, dt_us: i64) {
+        let before_us = round.sent_us.saturating_sub(150_000);
+        let is_recent = |past: &&Round| past.sent_us >= before_us;
+        let oldest = self.signal.newest_first().take_while(is_recent).last();
+        let oldest = oldest.copied().unwrap_or(*round);
+        let truth = self.signal.newest_first().find(|past| !past.is_bound);
+        let truth = truth.copied().unwrap_or(*round);
+        if self.notice_longer_path(limit, now_us) {
+            return;
+        }
+        self.reconsider(round, &truth, limit, now_us);
+        let look = Look { newest: *round, truth, oldest, now_us, dt_us };
+        let gains = self.config.gains;
+        for direction in Direction::BOTH {
+            let shaper = self.shapers.get_mut(direction);
+            if matches!(shaper.mode(), Mode::Drain(_)) && shaper.drain(&look, limit, &gains) {
+                shaper.resume(&gains);
+                self.culprit = Some(direction);
+                self.evidence.clear();
+            }
+        }
+        if !self.is_draining() {
+            for direction in Direction::BOTH {
+                self.shapers.get_mut(direction).acquit(&gains);
+            }
+        }
+    }
+
+    /// Re-anchors the baselines when the delay does not respond to cuts at all.
+    fn notice_longer_path(&mut self, limit: &Threshold, now_us: i64) -> bool {
+        let is_longer = |way: &Direction| {
+            let shaper = self.shapers.get(*way);
+            shaper.is_longer_path(self.signal.newest_first(), limit, now_us)
+        };
+        if !Direction::BOTH.iter().any(is_longer) {
+            return false;
+        }
+        let least_us = self.signal.least_of(8).unwrap_or(0);
+        self.signal.lengthen(least_us.saturating_sub(limit.mean_us / 2));
+        self.evidence.clear();
+        let gains = self.config.gains;
+        for direction in Direction::BOTH {
+            self.shapers.get_mut(direction).give_back(&gains);
+        }
+        true
+    }
+
+    /// A delay that stands although nobody can have caused it is the path's own.
+    fn watch_path(&mut self, round: &Round, limit: &Threshold, now_us: i64) {
+        let presses = |direction: &Direction| {
+            let flow = &self.shapers.get(*direction).flow;
+            flow.carries() || flow.presses(now_us)
+        };
+        if round.delay_us <= limit.expected_us || Direction::BOTH.iter().any(presses) {
+            self.standing = None;
+            return;
+        }
+        let new = Standing { since_us: now_us, least_us: i64::MAX };
+        let standing = self.standing.get_or_insert(new);
+        standing.least_us = standing.least_us.min(round.delay_us);
+        if now_us.saturating_sub(standing.since_us) >= PATH_US {
+            let by_us = standing.least_us.saturating_sub(limit.mean_us);
+            self.signal.lengthen(by_us);
+            self.evidence.clear();
+            self.standing = None;
+        }
+    }
+
+    /// Lets the directions grow that press against their rate, one at a time.
+    fn climb(&mut self, inputs: &LawInputs, now_us: i64, dt_us: i64) {
+        if self.evidence.is_suspicious() || self.is_draining() {
+            return;
+        }
+        let gains = self.config.gains;
+        if self.signal.is_falling(now_us) {
+            for direction in Direction::BOTH {
+                self.shapers.get_mut(direction).deepen(&gains);
+            }
+            return;
+        }
+        let share = i64::from(gains.pressing_ppm);
+        let presses = |law: &Self, direction| law.shapers.get(direction).flow.presses_now(share);
+        let (down, up) = (presses(self, Direction::Download), presses(self, Direction::Upload));
+        let both = down && up;
+        if both {
+            self.turn_us = self.turn_us.saturating_add(dt_us);
+            if self.turn_us > TURN_US || self.shapers.get(self.turn).is_at_ceiling() {
+                self.turn_us = 0;
+                self.turn = match self.turn {
+                    Direction::Download => Direction::Upload,
+                    Direction::Upload => Direction::Download,
+                };
+            }
+        }
+        for (direction, presses) in [(Direction::Download, down), (Direction::Upload, up)] {
+            let waits = both && self.turn != direction;
+            let is_idle_and_low = !presses && self.shapers.get(direction).is_low();
+            if (presses && !waits) || is_idle_and_low {
+                let held = *inputs.held.get(direction);
+                self.shapers.get_mut(direction).climb(&gains, dt_us, held);
+            }
+        }
+    }
+}
+
+fn to_q32(micros: i64) -> MicrosQ32 {
+    MicrosQ32::from_micros(u64::try_from(micros).unwrap_or(0))
+}

@@ -1,0 +1,57 @@
+//! How much the delay moves without any queue, and the threshold that follows from it.
+
+use serde::{Deserialize, Serialize};
+
+use super::arith::{follow, part};
+use super::gains::AdaptiveGains;
+
+/// What is believed before anything was measured.
+const START_US: i64 = 1_000;
+/// The most noise that is believed.
+const MEAN_MAX_US: i64 = 60_000;
+
+/// Mean and mean deviation of the delay in quiet times.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Noise {
+    mean_256us: i64,
+    deviation_256us: i64,
+}
+
+/// What is noise and what is not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Threshold {
+    /// What a delay is expected to be at most without a queue.
+    pub(super) expected_us: i64,
+    /// How much more, summed up over rounds, is a queue.
+    pub(super) alarm_us: i64,
+    /// The mean delay without a queue.
+    pub(super) mean_us: i64,
+}
+
+impl Noise {
+    pub(super) const fn new() -> Self {
+        Self { mean_256us: START_US * 256, deviation_256us: START_US * 256 }
+    }
+
+    /// Learns from a delay that no queue can be part of.
+    pub(super) fn learn(&mut self, delay_us: i64, dt_us: i64, tau_us: i64) {
+        // Kept times 256, so that slow filters do not get stuck.
+        let fine = |us: i64| us.saturating_mul(256);
+        let mean = follow(self.mean_256us, fine(delay_us.min(MEAN_MAX_US)), dt_us, tau_us);
+        let distance = fine(delay_us.min(MEAN_MAX_US)).saturating_sub(mean).abs();
+        self.mean_256us = mean;
+        self.deviation_256us = follow(self.deviation_256us, distance, dt_us, tau_us);
+    }
+
+    /// Returns the threshold; `packet_us` is how long a full packet takes at the rates of now.
+    pub(super) fn threshold(&self, gains: &AdaptiveGains, packet_us: i64) -> Threshold {
+        let (mean_us, deviation_us) = (self.mean_256us / 256, self.deviation_256us / 256);
+        let spread_us = part(deviation_us, i64::from(gains.noise_allowance_ppm));
+        let least_us = i64::from(gains.allowance_min_us);
+        let expected_us = mean_us.saturating_add(spread_us).max(least_us).saturating_add(packet_us);
+        let alarm_us = part(deviation_us, i64::from(gains.noise_alarm_ppm))
+            .max(i64::from(gains.alarm_min_us))
+            .saturating_add(packet_us);
+        Threshold { expected_us, alarm_us, mean_us: mean_us.saturating_add(packet_us / 2) }
+    }
+}

@@ -1,0 +1,237 @@
+//! One direction: it climbs until it is blamed for a queue, then drains the queue and goes on just
+//! below the capacity it has met.
+
+use serde::{Deserialize, Serialize};
+
+use super::arith::{ONE_PPM, over, part, ratio_ppm, scale};
+use super::drain::Drain;
+use super::flow::{Flow, Load};
+use super::gains::AdaptiveGains;
+use super::inflow::Inflow;
+use crate::config::ShaperConfig;
+use crate::governor::Wanted;
+use crate::outputs::RateReason;
+use crate::units::{BitsPerSecond, Direction};
+
+/// Time constant of what the line usually carries.
+pub(super) const TYPICAL_TAU_US: i64 = 2_000_000;
+/// What a direction is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Mode {
+    /// No queue stands: the rate grows while the direction presses against it.
+    Climb,
+    /// A queue stands and is being emptied.
+    Drain(Drain),
+    /// It was blamed by mistake and waits for the real queue to go; then it gets this rate back.
+    Acquitted(u64),
+}
+
+/// One direction under the adaptive law.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct AdaptiveShaper {
+    pub(super) direction: Direction,
+    pub(super) floor_bps: u64,
+    pub(super) ceiling_bps: u64,
+    pub(super) rate_bps: u64,
+    reason: RateReason,
+    pub(super) mode: Mode,
+    /// What the line carried when a queue stood last.
+    pub(super) capacity_bps: Option<u64>,
+    /// The same over some seconds.
+    pub(super) typical_bps: Option<u64>,
+    growth_ppm: i64,
+    /// How much the capacity differs from one queue to the next.
+    pub(super) unsteadiness_ppm: i64,
+    pub(super) inflow: Inflow,
+    pub(super) flow: Flow,
+    /// From a command to its effect on the queue.
+    pub(super) lag_us: i64,
+}
+
+impl AdaptiveShaper {
+    pub(super) fn new(direction: Direction, config: &ShaperConfig, gains: &AdaptiveGains) -> Self {
+        let ceiling_bps = config.ceiling.get();
+        Self {
+            direction,
+            floor_bps: config.floors.red.get(),
+            ceiling_bps,
+            rate_bps: ceiling_bps,
+            reason: RateReason::Start,
+            mode: Mode::Climb,
+            capacity_bps: None,
+            typical_bps: None,
+            growth_ppm: i64::from(gains.growth_start_ppm.1),
+            unsteadiness_ppm: i64::from(gains.growth_start_ppm.1),
+            inflow: Inflow::new(),
+            flow: Flow::new(),
+            lag_us: 0,
+        }
+    }
+
+    pub(super) const fn rate(&self) -> BitsPerSecond {
+        BitsPerSecond::new(self.rate_bps)
+    }
+
+    pub(super) const fn wanted(&self) -> Wanted {
+        let (rate, ceiling) = (self.rate(), BitsPerSecond::new(self.ceiling_bps));
+        Wanted { rate, ceiling, reason: self.reason }
+    }
+
+    pub(super) const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub(super) const fn lag_us(&self) -> i64 {
+        self.lag_us
+    }
+
+    pub(super) fn is_at_floor(&self) -> bool {
+        self.rate_bps <= self.floor_bps && self.floor_bps < self.ceiling_bps
+    }
+
+    pub(super) const fn is_at_ceiling(&self) -> bool {
+        self.rate_bps >= self.ceiling_bps
+    }
+
+    pub(super) fn accepts(&self, rate: BitsPerSecond) -> bool {
+        (self.floor_bps..=self.ceiling_bps).contains(&rate.get())
+    }
+
+    pub(super) const fn restore(&mut self, rate: BitsPerSecond) {
+        self.rate_bps = rate.get();
+    }
+
+    /// Bounds the wanted rate.
+    pub(super) fn cap(&mut self, share_ppm: i64) {
+        let span = self.ceiling_bps.saturating_sub(self.floor_bps);
+        let most = self.floor_bps.saturating_add(scale(span, share_ppm));
+        if self.rate_bps > most {
+            self.set(most, RateReason::Ramp);
+        }
+    }
+
+    pub(super) fn set(&mut self, rate_bps: u64, reason: RateReason) {
+        let bounded = rate_bps.max(self.floor_bps).min(self.ceiling_bps);
+        if bounded != self.rate_bps {
+            self.rate_bps = bounded;
+            self.reason = reason;
+        }
+    }
+
+    /// Notes what the router holds, and how long a command takes.
+    pub(super) fn hold(
+        &mut self,
+        held: Option<BitsPerSecond>,
+        write_us: i64,
+        base_us: i64,
+        now_us: i64,
+    ) {
+        let held_bps = held.map_or(self.rate_bps, BitsPerSecond::get);
+        self.inflow.hold(held_bps, now_us);
+        // A download is shaped behind the queue: its senders notice half a round trip later.
+        let way_us = match self.direction {
+            Direction::Download => base_us / 2,
+            Direction::Upload => 0,
+        };
+        self.lag_us = write_us.saturating_add(way_us);
+        self.flow.age(now_us);
+    }
+
+    /// Returns the share of what was let through that came through, if that is known and recent.
+    pub(super) fn share_ppm(&self) -> Option<i64> {
+        match self.flow.load() {
+            Load::Unknown => None,
+            Load::Share(share) => self.flow.delivered_within(250_000).map(|_| share),
+        }
+    }
+
+    /// Ends the draining: goes on just below the capacity met.
+    pub(super) fn resume(&mut self, gains: &AdaptiveGains) {
+        self.mode = Mode::Climb;
+        if let Some(capacity) = self.capacity_bps {
+            self.set(scale(capacity, self.run_at(gains)), RateReason::Drained);
+        }
+        let (least, most) = gains.growth_start_ppm;
+        let start = part(self.unsteadiness_ppm, i64::from(gains.growth_per_unsteadiness_ppm));
+        self.growth_ppm = start.clamp(i64::from(least), i64::from(most));
+    }
+
+    /// Returns the queue that is kept standing, so that a capacity that moves is seen at once.
+    pub(super) fn working_us(&self, gains: &AdaptiveGains) -> i64 {
+        if matches!(self.mode, Mode::Drain(Drain { is_on_trial: true, .. })) {
+            return 0;
+        }
+        let steady = i64::from(gains.steady_ppm).max(1);
+        let unsteady = self.unsteadiness_ppm.saturating_sub(steady).max(0);
+        let share = ratio_ppm(unsteady, steady.saturating_mul(2));
+        part(i64::from(gains.working_us), share.min(ONE_PPM))
+    }
+
+    /// Returns the share of the capacity to run at: all of it where a queue is kept.
+    pub(super) fn run_at(&self, gains: &AdaptiveGains) -> i64 {
+        if self.working_us(gains) > 0 { ONE_PPM } else { i64::from(gains.run_at_ppm) }
+    }
+
+    /// Gives back at once what was taken because of a longer path.
+    pub(super) fn give_back(&mut self, gains: &AdaptiveGains) {
+        self.suspend();
+        self.acquit(gains);
+    }
+
+    /// Whether the other direction may be to blame does not matter any more.
+    pub(super) const fn end_trial(&mut self) {
+        if let Mode::Drain(drain) = &mut self.mode {
+            drain.is_on_trial = false;
+            drain.is_settled = true;
+        }
+    }
+
+    /// Ends a draining that was a mistake; the rate stays until the delay has gone.
+    pub(super) const fn suspend(&mut self) {
+        if let Mode::Drain(drain) = self.mode {
+            self.mode = Mode::Acquitted(drain.before_bps);
+        }
+    }
+
+    /// Gives the rate back that was taken by mistake.
+    pub(super) fn acquit(&mut self, gains: &AdaptiveGains) {
+        if let Mode::Acquitted(before_bps) = self.mode {
+            self.mode = Mode::Climb;
+            self.capacity_bps = Some(before_bps);
+            self.set(before_bps, RateReason::Acquitted);
+            self.growth_ppm = i64::from(gains.growth_start_ppm.0);
+        }
+    }
+
+    /// Stays well below the capacity, because a queue may stand that the baseline hides.
+    pub(super) fn deepen(&mut self, gains: &AdaptiveGains) {
+        if let Some(capacity) = self.capacity_bps {
+            let most = scale(capacity, i64::from(gains.deeper_ppm));
+            if self.rate_bps > most && self.rate_bps <= capacity {
+                self.set(most, RateReason::Queue);
+            }
+        }
+    }
+
+    /// Returns whether the rate is lower than what the line usually carries.
+    pub(super) fn is_low(&self) -> bool {
+        self.typical_bps.is_some_and(|typical| self.rate_bps < scale(typical, 900_000))
+    }
+
+    /// Tries more, a little at a time.
+    pub(super) fn climb(&mut self, gains: &AdaptiveGains, dt_us: i64, held: Option<BitsPerSecond>) {
+        let growth = if self.is_low() {
+            self.growth_ppm.max(i64::from(gains.recovery_ppm))
+        } else {
+            self.growth_ppm
+        };
+        let grown = self.rate_bps.saturating_add(scale(self.rate_bps, over(growth, dt_us)));
+        // What the router does not hold yet has not been tried.
+        let most = held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps));
+        self.set(grown.min(most), RateReason::Probe);
+        let tau_us = i64::from(gains.growth_tau_us);
+        let faster = part(self.growth_ppm, ratio_ppm(dt_us, tau_us));
+        self.growth_ppm =
+            self.growth_ppm.saturating_add(faster).min(i64::from(gains.growth_max_ppm));
+    }
+}

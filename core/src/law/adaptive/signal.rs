@@ -1,0 +1,181 @@
+//! The delay that all reflectors have in common.
+//!
+//! Probes of one tick leave together; their answers make a *round*. Queueing on the line meets every
+//! probe of a round, noise of a reflector meets its own, so a round's delay is the least of
+//! `rtt - baseline`. An answer that is overdue says as much as one that came: the delay is at
+//! least as long as it has been waited for beyond the baseline. So a queue is seen before the
+//! probes have crossed it.
+
+use embassy_time::Duration;
+use heapless::Deque;
+use serde::{Deserialize, Serialize};
+
+use super::baseline::Baseline;
+use crate::tick::{MAX_REFLECTORS, RttSample};
+
+/// A baseline that falls by this much has not been the true one: a queue stood in it.
+const FALL_US: i64 = 500;
+/// After such a fall the queue is emptied further for so long, to see whether there is more.
+const DEEPER_US: i64 = 700_000;
+/// Rounds that are remembered.
+pub(super) const ROUNDS: usize = 16;
+/// A reflector that has not answered for this long has no say.
+const ALIVE_US: i64 = 1_000_000;
+
+/// What the probes that left together have found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Round {
+    /// When they left.
+    pub(super) sent_us: i64,
+    /// The least delay above the baseline.
+    pub(super) delay_us: i64,
+    /// How many reflectors say so.
+    pub(super) voices: u8,
+    /// Whether the probes are still on their way and the delay is a lower bound.
+    pub(super) is_bound: bool,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Reflector {
+    baseline: Baseline,
+    /// Of the newest answered probe.
+    sent_us: i64,
+    delay_us: i64,
+    answered_us: Option<i64>,
+    is_fresh: bool,
+}
+
+/// The probes of one WAN.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Signal {
+    tick_us: i64,
+    reflectors: [Reflector; MAX_REFLECTORS],
+    rounds: Deque<Round, ROUNDS>,
+    /// When a baseline fell last.
+    fell_us: Option<i64>,
+}
+
+impl Signal {
+    pub(super) fn new(tick: Duration) -> Self {
+        let none = Reflector {
+            baseline: Baseline::new(),
+            sent_us: i64::MIN,
+            delay_us: 0,
+            answered_us: None,
+            is_fresh: false,
+        };
+        Self {
+            tick_us: i64::try_from(tick.as_micros()).unwrap_or(i64::MAX),
+            reflectors: [none; MAX_REFLECTORS],
+            rounds: Deque::new(),
+            fell_us: None,
+        }
+    }
+
+    /// Takes one answer.
+    pub(super) fn answer(&mut self, sample: &RttSample, now_us: i64) {
+        let Some(reflector) = self.reflectors.get_mut(usize::from(sample.reflector.0)) else {
+            return;
+        };
+        let rtt_us = i64::try_from(sample.rtt.get() / 1000).unwrap_or(i64::MAX);
+        let arrived_us = now_us.saturating_sub(i64::from(sample.age_us));
+        let sent_us = arrived_us.saturating_sub(rtt_us);
+        if reflector.baseline.take(rtt_us, now_us) >= FALL_US {
+            self.fell_us = Some(now_us);
+        }
+        reflector.answered_us = Some(now_us);
+        if sent_us >= reflector.sent_us {
+            reflector.sent_us = sent_us;
+            reflector.is_fresh = true;
+            let baseline_us = reflector.baseline.get().unwrap_or(rtt_us);
+            reflector.delay_us = rtt_us.saturating_sub(baseline_us).max(0);
+        }
+    }
+
+    /// Makes a round of what has come in since the last call, if that says anything.
+    pub(super) fn close(&mut self, now_us: i64) -> Option<Round> {
+        let round = self.answered_round().or_else(|| self.overdue_round(now_us));
+        for reflector in &mut self.reflectors {
+            reflector.is_fresh = false;
+        }
+        let round = round?;
+        if self.rounds.back().is_some_and(|last| last.is_bound) {
+            // A bound is only good until something better is known.
+            self.rounds.pop_back();
+        }
+        if self.rounds.is_full() {
+            self.rounds.pop_front();
+        }
+        let _full = self.rounds.push_back(round);
+        Some(round)
+    }
+
+    /// The newest probes that were answered since the last call.
+    fn answered_round(&self) -> Option<Round> {
+        let fresh = || self.reflectors.iter().filter(|reflector| reflector.is_fresh);
+        let sent_us = fresh().map(|reflector| reflector.sent_us).max()?;
+        let oldest_us = sent_us.saturating_sub(self.tick_us / 2);
+        let round = || fresh().filter(|reflector| reflector.sent_us >= oldest_us);
+        let delay_us = round().map(|reflector| reflector.delay_us).min()?;
+        let voices = u8::try_from(round().count()).unwrap_or(u8::MAX);
+        Some(Round { sent_us, delay_us, voices, is_bound: false })
+    }
+
+    /// The probes after the newest answered ones, when all of them are late. A single reflector has
+    /// to miss two: one may just have been lost.
+    fn overdue_round(&self, now_us: i64) -> Option<Round> {
+        let is_alive = |reflector: &&Reflector| {
+            let answered = reflector.answered_us;
+            answered.is_some_and(|answered| now_us.saturating_sub(answered) < ALIVE_US)
+        };
+        let alive = || self.reflectors.iter().filter(is_alive);
+        let voices = alive().count();
+        let missed = if voices >= 2 { 1 } else { 2 };
+        let gap_us = self.tick_us.saturating_mul(missed);
+        let bound = |reflector: &Reflector| {
+            let expected_us = reflector.sent_us.saturating_add(gap_us);
+            let baseline_us = reflector.baseline.get().unwrap_or(0);
+            now_us.saturating_sub(expected_us).saturating_sub(baseline_us)
+        };
+        let delay_us = alive().map(bound).min().filter(|bound| *bound > 0)?;
+        let sent_us = alive().map(|reflector| reflector.sent_us.saturating_add(gap_us)).max()?;
+        let voices = u8::try_from(voices).unwrap_or(u8::MAX);
+        Some(Round { sent_us, delay_us, voices, is_bound: true })
+    }
+
+    /// Returns whether the baselines have fallen a moment ago, so that they may be too high still.
+    pub(super) fn is_falling(&self, now_us: i64) -> bool {
+        self.fell_us.is_some_and(|then| now_us.saturating_sub(then) < DEEPER_US)
+    }
+
+    /// Returns the rounds, newest first.
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Round> {
+        self.rounds.iter().rev()
+    }
+
+    /// Returns the least delay of the latest `count` rounds.
+    pub(super) fn least_of(&self, count: usize) -> Option<i64> {
+        self.newest_first().take(count).map(|round| round.delay_us).min()
+    }
+
+    /// Returns the lowest baseline of the reflectors that answer.
+    pub(super) fn baseline_us(&self) -> Option<i64> {
+        self.reflectors.iter().filter_map(|reflector| reflector.baseline.get()).min()
+    }
+
+    /// Takes a delay for a part of the path from now on.
+    pub(super) fn lengthen(&mut self, by_us: i64) {
+        for reflector in &mut self.reflectors {
+            reflector.baseline.lengthen(by_us);
+            reflector.delay_us = reflector.delay_us.saturating_sub(by_us).max(0);
+        }
+        for round in self.rounds.iter_mut() {
+            round.delay_us = round.delay_us.saturating_sub(by_us).max(0);
+        }
+    }
+
+    /// Forgets everything: the path is another one.
+    pub(super) fn forget(&mut self) {
+        *self = Self::new(Duration::from_micros(u64::try_from(self.tick_us).unwrap_or(0)));
+    }
+}
