@@ -99,8 +99,6 @@ pub enum RateReason {
     Probe,
     /// It was cut by mistake: the queue was the other direction's, or the path has become longer.
     Acquitted,
-    /// More brings nothing although no delay shows: the line is the limit, and pings do not see it.
-    Plateau,
 }
 
 /// Why a sample was not used.

@@ -120,8 +120,8 @@ fn golden_slot() {
     let actual: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         actual,
-        "5743544c53544154010380e2cfaa064df291c3ef0301018080808080ea308080808080ea3080869dc00380ab\
-         8f12fb5846a7"
+        "5743544c53544154010380e2cfaa064df598b28c0801018080808080ea308080808080ea3080869dc00380ab\
+         8f1250353594"
     );
     assert_eq!(Slot::decode(bytes), Ok(slot()));
 }

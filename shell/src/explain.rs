@@ -200,9 +200,6 @@ fn reason_text(reason: RateReason) -> &'static str {
         RateReason::Drained => "the queue has gone",
         RateReason::Probe => "no queue, and there is demand: trying more",
         RateReason::Acquitted => "cut by mistake: the queue was not here",
-        RateReason::Plateau => {
-            "more brings nothing although pings are quick: they do not see the queue"
-        }
     }
 }
 

@@ -115,7 +115,7 @@ pub(crate) fn tick() -> impl Strategy<Value = Tick> {
 
 const ZONES: [Zone; 4] = [Zone::Green, Zone::Yellow, Zone::SoftRed, Zone::Red];
 
-const REASONS: [RateReason; 13] = [
+const REASONS: [RateReason; 12] = [
     RateReason::Start,
     RateReason::Red,
     RateReason::SoftRed,
@@ -128,7 +128,6 @@ const REASONS: [RateReason; 13] = [
     RateReason::Drained,
     RateReason::Probe,
     RateReason::Acquitted,
-    RateReason::Plateau,
 ];
 
 const STATES: [LinkState; 7] = [

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wanctl_core::config::{Checks, Quirks};
+use wanctl_core::config::{Checks, LawConfig, Quirks};
 use wanctl_core::units::BitsPerSecond;
 
 use super::*;
@@ -245,4 +245,33 @@ fn checks_and_link_limits_reach_the_core() {
     assert!(told.to_string().contains("at or below that of `bad`"), "{told}");
     let told = parse_text(&text.replace("192.0.2.9:443", "192.0.2.9")).unwrap_err();
     assert!(told.to_string().contains("expected at most 4 addresses"), "{told}");
+}
+
+#[test]
+fn the_law_is_adaptive_unless_a_classic_table_or_the_key_says_otherwise() {
+    let i = GOOD.find("[wan.classic]").unwrap();
+    let plain = &GOOD[..i];
+    let law = |text: &str| parse_text(text).unwrap().core.wans[0].law;
+    assert_eq!(law(GOOD), LawConfig::Classic);
+    let LawConfig::Adaptive(adaptive) = law(plain) else { panic!("not adaptive") };
+    assert_eq!(adaptive.write_budget.map(|budget| budget.per_minute), Some(120));
+    let named = plain.replacen("name = ", "law = \"classic\"\nname = ", 1);
+    assert_eq!(law(&named), LawConfig::Classic);
+    let tuned = format!(
+        "{plain}[wan.adaptive]\ntarget-delay = \"8ms\"\nwrites-per-minute = \"unlimited\"\n"
+    );
+    let config = parse_text(&tuned).unwrap();
+    let LawConfig::Adaptive(adaptive) = config.core.wans[0].law else { panic!("not adaptive") };
+    assert_eq!((adaptive.target_delay.as_millis(), adaptive.write_budget), (8, None));
+    assert_eq!(config.core.wans[0].classic.warn_delay, embassy_time::Duration::from_millis(24));
+}
+
+#[test]
+fn tables_of_a_law_that_is_not_used_and_writes_out_of_range_are_refused() {
+    let told = |text: &str| parse_text(text).unwrap_err().to_string();
+    let both = format!("{GOOD}[wan.adaptive]\n");
+    assert!(told(&both).contains("belongs to a law that is not used"), "{}", told(&both));
+    let i = GOOD.find("[wan.classic]").unwrap();
+    let few = format!("{}[wan.adaptive]\nwrites-per-minute = 5\n", &GOOD[..i]);
+    assert!(told(&few).contains("6 to 1200, or \"unlimited\""), "{}", told(&few));
 }

@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::arith::part;
 use super::noise::Threshold;
 use super::signal::Round;
 
@@ -17,9 +16,8 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Takes a round; returns whether a queue stands. It takes `needed_ppm` of the alarm when
-    /// something else says so too.
-    pub(super) fn take(&mut self, round: &Round, limit: &Threshold, needed_ppm: i64) -> bool {
+    /// Takes a round; returns whether a queue stands.
+    pub(super) fn take(&mut self, round: &Round, limit: &Threshold) -> bool {
         let excess = round.delay_us.saturating_sub(limit.expected_us);
         // A single voice may be wrong: it takes two rounds of it.
         let most = if round.voices >= 2 { limit.alarm_us } else { limit.alarm_us / 2 };
@@ -27,7 +25,7 @@ impl Evidence {
         let most = limit.alarm_us.saturating_mul(3);
         self.sum_us = self.sum_us.saturating_add(gained).clamp(0, most);
         self.rounds = if self.sum_us == 0 { 0 } else { self.rounds.saturating_add(1) };
-        self.sum_us >= part(limit.alarm_us, needed_ppm)
+        self.sum_us >= limit.alarm_us
     }
 
     /// Returns whether even a direction that does not press against its shaper can be blamed.

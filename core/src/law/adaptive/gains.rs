@@ -38,14 +38,13 @@ pub struct AdaptiveGains {
     pub working_us: u32,
     /// Unsteadiness up to which no queue is kept.
     pub steady_ppm: u32,
-    /// Share of the alarm that suffices when a counter falls short.
-    pub corroborated_ppm: u32,
     /// Share of the shaper rate from which on a direction presses against it.
     pub pressing_ppm: u32,
 }
 
 impl AdaptiveGains {
-    /// The values in use.
+    /// The values in use, by hand-made sweeps of `wanctl-sim score --seeds 4 --laws adaptive` over one
+    /// value at a time (`docs/control-law.md` has the table).
     pub const DEFAULT: Self = Self {
         noise_allowance_ppm: 2_000_000,
         allowance_min_us: 2_000,
@@ -63,7 +62,6 @@ impl AdaptiveGains {
         recovery_ppm: 2_000_000,
         working_us: 8_000,
         steady_ppm: 80_000,
-        corroborated_ppm: 1_000_000,
         pressing_ppm: 900_000,
     };
 }

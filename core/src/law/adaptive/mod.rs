@@ -1,4 +1,18 @@
-//! The adaptive law: see `docs/control-law.md`.
+//! The adaptive law: the delay all reflectors share, the capacity met, and who has met it.
+//!
+//! | part | question |
+//! |---|---|
+//! | `baseline`, `signal` | how long did the probes of one tick wait, or how long have they been waiting? |
+//! | `noise`, `evidence` | is that a queue? |
+//! | `flow`, `inflow`, `blame` | whose queue? |
+//! | `drain` | what does the line carry, and is the queue going? |
+//! | `shaper` | what may this direction send? |
+//!
+//! A direction *climbs* while no queue stands and it presses against its rate: slowly at first, faster
+//! and faster, and fastest up to what the line usually carries. When a queue stands it *drains*: the
+//! rate is the capacity met, less what empties the predicted queue in [`AdaptiveGains::drain_us`]. The
+//! prediction counts everything that was let in since the newest probe left, so a cut is not repeated
+//! while its effect is still on the way. `docs/control-law.md` has the reasons and the scores.
 
 mod arith;
 mod baseline;
@@ -15,10 +29,10 @@ mod signal;
 use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
-use self::arith::{ONE_PPM, follow, micros};
+use self::arith::{follow, micros};
 use self::drain::Look;
 use self::evidence::Evidence;
-use self::flow::{Load, UseOfShaper};
+use self::flow::Load;
 pub use self::gains::AdaptiveGains;
 use self::noise::{Noise, Threshold};
 use self::shaper::{AdaptiveShaper, Mode};
@@ -199,23 +213,9 @@ impl AdaptiveLaw {
 
     fn take_evidence(&mut self, round: &Round, limit: &Threshold, now_us: i64) -> bool {
         let was_suspicious = self.evidence.is_suspicious();
-        let is_alarm = self.evidence.take(round, limit, self.needed(now_us));
+        let is_alarm = self.evidence.take(round, limit);
         self.note_order(was_suspicious, now_us);
         is_alarm
-    }
-
-    /// Returns which share of the alarm suffices: less when a direction that has been pressing
-    /// against its shaper suddenly falls short of it.
-    fn needed(&self, now_us: i64) -> i64 {
-        let falls_short = |way: &Direction| {
-            let flow = &self.shapers.get(*way).flow;
-            flow.presses(now_us) && flow.use_of_shaper(now_us, 100_000) == UseOfShaper::Short
-        };
-        if Direction::BOTH.iter().any(falls_short) {
-            i64::from(self.config.gains.corroborated_ppm)
-        } else {
-            ONE_PPM
-        }
     }
 
     fn is_draining(&self) -> bool {
