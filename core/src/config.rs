@@ -143,11 +143,11 @@ pub struct ShaperConfig {
     pub floors: ZoneFloors,
     /// The rate never exceeds this.
     pub ceiling: BitsPerSecond,
-    /// Added per tick once GREEN has lasted.
+    /// Added per [`crate::law::classic::STEP`] once GREEN has lasted.
     pub step_up: BitsPerSecond,
-    /// The rate is multiplied by this per tick in RED (and in SOFT_RED).
+    /// The rate is multiplied by this per [`crate::law::classic::STEP`] in RED (and in SOFT_RED).
     pub factor_down: Ratio,
-    /// The rate is multiplied by this per tick in YELLOW; 1 holds it.
+    /// The rate is multiplied by this per [`crate::law::classic::STEP`] in YELLOW; 1 holds it.
     pub factor_down_yellow: Ratio,
 }
 

@@ -293,6 +293,60 @@ impl Ratio {
     }
 }
 
+impl Ratio {
+    /// Returns the ratio that, once per `time`, changes a rate as fast as this one does once per
+    /// `step`: `self ^ (time / step)`, to the nearest millionth. A ratio below 1 stays below 1.
+    #[must_use]
+    pub(crate) fn per(self, time: Duration, step: Duration) -> Self {
+        let (time, step) = (time.as_micros(), step.as_micros().max(1));
+        if time == step || self == Self::ONE {
+            return self;
+        }
+        let one = u128::from(ONE_PPM);
+        let base = (u128::from(self.0) << POWER_BITS).checked_div(one).unwrap_or_default();
+        let whole = whole_power(base, time.checked_div(step).unwrap_or_default());
+        let fraction = time.checked_rem(step).unwrap_or_default();
+        let power = times(whole, fractional_power(base, fraction, step));
+        let ppm = power.saturating_mul(one).saturating_add(1 << (POWER_BITS - 1)) >> POWER_BITS;
+        Self(u32::try_from(ppm).unwrap_or(ONE_PPM).min(ONE_PPM - 1))
+    }
+}
+
+/// Fraction bits while powers are computed; a product of two still fits 128 bits.
+const POWER_BITS: u32 = 62;
+
+fn times(one: u128, other: u128) -> u128 {
+    one.saturating_mul(other) >> POWER_BITS
+}
+
+/// Returns `base ^ exponent` by repeated squaring.
+fn whole_power(base: u128, mut exponent: u64) -> u128 {
+    let (mut square, mut power) = (base, 1 << POWER_BITS);
+    while exponent > 0 {
+        if !exponent.is_multiple_of(2) {
+            power = times(power, square);
+        }
+        square = times(square, square);
+        exponent /= 2;
+    }
+    power
+}
+
+/// Returns `base ^ (part / whole)` for a part below the whole: a square root for each binary digit
+/// of the quotient.
+fn fractional_power(base: u128, mut part: u64, whole: u64) -> u128 {
+    let (mut root, mut power) = (base, 1 << POWER_BITS);
+    for _ in 0..u32::BITS {
+        root = (root << POWER_BITS).isqrt();
+        part = part.saturating_mul(2);
+        if let Some(rest) = part.checked_sub(whole) {
+            part = rest;
+            power = times(power, root);
+        }
+    }
+    power
+}
+
 /// Returns how many ticks cover a duration: rounded up, at least 1.
 #[must_use]
 pub const fn ticks_covering(duration: Duration, tick: Duration) -> u32 {
@@ -313,6 +367,22 @@ pub const fn ticks_covering(duration: Duration, tick: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ratio_per_another_time_is_its_power() {
+        let step = Duration::from_millis(50);
+        for ppm in [0, 1, 100_000, 850_000, 900_000, 960_000, 999_999] {
+            for tick_ms in [10, 25, 37, 50, 99, 100, 250, 1000] {
+                let per = Ratio::from_ppm(ppm).per(Duration::from_millis(tick_ms), step);
+                let exact = (f64::from(ppm) / 1e6).powf(tick_ms as f64 / 50.0) * 1e6;
+                let off = (f64::from(per.0) - exact).abs();
+                assert!(off < 1.0, "{ppm} per {tick_ms} ms: {per:?}, not {exact}");
+                assert!(per < Ratio::ONE);
+            }
+            assert_eq!(Ratio::from_ppm(ppm).per(step, step), Ratio::from_ppm(ppm));
+        }
+        assert_eq!(Ratio::ONE.per(Duration::from_millis(10), step), Ratio::ONE);
+    }
 
     #[test]
     fn nanoseconds_become_the_nearest_fraction() {

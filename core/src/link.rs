@@ -15,7 +15,8 @@
 //! ```
 //!
 //! *Degradation* (the line answers, badly) and *outage* (nothing answers) are different things:
-//! they have different inputs and different clocks, and neither counts towards the other.
+//! they have different inputs and different clocks, and neither counts towards the other: only
+//! answers tell good from bad, and the time of a silence is left out.
 //!
 //! After a loss the path may be another one. Until the new one has been heard for the time of the
 //! ramp its rates are capped: a start rate first, then a gradual rise to the ceiling.
@@ -23,9 +24,15 @@
 use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
-use crate::fixed::PpmQ32;
+use crate::fixed::{PpmQ32, ticks_covering};
+use crate::law::classic::STEP;
 use crate::quality::LinkQuality;
 use crate::tick::OperState;
+
+/// A pause between two answers that is longer than this, and than [`PAUSE_TICKS`], is silence.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// So many ticks without an answer may be the path's jitter.
+const PAUSE_TICKS: u64 = 3;
 
 /// Where a link is in its life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +116,7 @@ pub struct QualityLimits {
 pub struct LinkConfig {
     /// The limits of quality.
     pub limits: QualityLimits,
-    /// Ticks with an answer that end PROBE.
+    /// Ticks of 50 ms with an answer that end PROBE; of another length as many as take that long.
     pub answers: u32,
     /// How long WARM lasts at least.
     #[serde(with = "crate::micros")]
@@ -174,6 +181,13 @@ pub(crate) struct Link {
     since: Option<Instant>,
     /// Ticks with an answer in PROBE.
     answers: u32,
+    /// A longer pause between two answers is silence.
+    #[serde(with = "crate::micros")]
+    pause_max: Duration,
+    /// When a probe was last answered.
+    #[serde(with = "crate::micros")]
+    heard_at: Option<Instant>,
+    /// When anything last said that the line works.
     #[serde(with = "crate::micros")]
     last_answer: Option<Instant>,
     /// Since when the line has been bad without interruption.
@@ -197,12 +211,17 @@ enum Ramp {
 }
 
 impl Link {
-    pub(crate) const fn new(config: LinkConfig) -> Self {
+    pub(crate) fn new(config: LinkConfig, tick: Duration) -> Self {
+        let ticks = |ticks: u64| Duration::from_ticks(tick.as_ticks().saturating_mul(ticks));
+        let heard = STEP.as_ticks().saturating_mul(config.answers.into());
+        let answers = ticks_covering(Duration::from_ticks(heard), tick);
         Self {
-            config,
+            config: LinkConfig { answers, ..config },
             state: LinkState::Init,
             since: None,
             answers: 0,
+            pause_max: PAUSE_MAX.max(ticks(PAUSE_TICKS)),
+            heard_at: None,
             last_answer: None,
             bad_since: None,
             good_since: None,
@@ -240,10 +259,26 @@ impl Link {
         if !inputs.answered {
             return;
         }
+        self.leave_out_silence(now);
         self.answers = self.answers.saturating_add(1);
         let limits = &self.config.limits;
         keep_since(&mut self.bad_since, exceeds_any(&inputs.quality, &limits.bad), now);
         keep_since(&mut self.good_since, !exceeds_any(&inputs.quality, &limits.good), now);
+    }
+
+    /// Puts the clocks of quality forward by a silence that has just ended: nothing is known of it.
+    fn leave_out_silence(&mut self, now: Instant) {
+        let heard_at = self.heard_at.replace(now);
+        let pause = heard_at.and_then(|at| now.checked_duration_since(at)).unwrap_or_default();
+        if pause <= self.pause_max {
+            return;
+        }
+        let later = |since: Option<Instant>| {
+            since.map(|since| since.checked_add(pause).unwrap_or(now).min(now))
+        };
+        self.bad_since = later(self.bad_since);
+        self.good_since = later(self.good_since);
+        self.since = later(self.since);
     }
 
     /// Returns the edge to RESET, if the link is lost.
@@ -272,6 +307,9 @@ impl Link {
         match self.state {
             LinkState::Init if inputs.oper_state != OperState::Down => Some(LinkEdge::Found),
             LinkState::Probe if self.answers >= config.answers => Some(LinkEdge::Heard),
+            LinkState::Reset if lasted(config.reset_pause) => Some(LinkEdge::BeganAgain),
+            // Silence says nothing about quality, and its time is not time of a good or a bad line.
+            _ if !inputs.answered => None,
             LinkState::Warm | LinkState::Live if bad_for(config.degrade_after) => {
                 Some(LinkEdge::Degraded)
             }
@@ -281,7 +319,6 @@ impl Link {
             }
             LinkState::Cooldown if self.bad_since.is_some() => Some(LinkEdge::Relapsed),
             LinkState::Cooldown if lasted(config.cooldown) => Some(LinkEdge::Settled),
-            LinkState::Reset if lasted(config.reset_pause) => Some(LinkEdge::BeganAgain),
             LinkState::Init
             | LinkState::Probe
             | LinkState::Warm
@@ -319,6 +356,7 @@ impl Link {
     fn lost(&mut self, now: Instant) {
         self.ramp = Ramp::Waiting;
         self.last_answer = None;
+        self.heard_at = None;
         self.enter(LinkState::Reset, now);
     }
 

@@ -79,7 +79,7 @@ impl Wan {
             reflectors: config.reflectors,
             tick,
             is_reference,
-            link: config.link.map(Link::new),
+            link: config.link.map(|link| Link::new(link, tick)),
             oper_state: OperState::Unknown,
             quality: QualityEstimate::new(tick),
             deliveries: PerDirection::default(),

@@ -44,6 +44,7 @@ struct Step<'a> {
 #[derive(Debug)]
 struct Watch {
     config: WanConfig,
+    tick: Duration,
     green_ticks: u32,
     commanded: PerDirection<Commanded>,
     /// Of the latest window, the last one always.
@@ -59,7 +60,16 @@ impl Watch {
         let commanded = PerDirection::default();
         let tokens = Tokens::new(wan.classic.write_limit);
         let (written, next_id) = (VecDeque::new(), CommandId(0));
-        Self { config: *wan, green_ticks, commanded, written, tokens, has_decided: false, next_id }
+        Self {
+            config: *wan,
+            tick: config.tick,
+            green_ticks,
+            commanded,
+            written,
+            tokens,
+            has_decided: false,
+            next_id,
+        }
     }
 
     fn has_quirks(&self) -> bool {
@@ -207,7 +217,10 @@ impl Watch {
         if after.wanted > before.wanted {
             prop_assert_eq!(after.zone, Zone::Green);
             prop_assert!(after.streaks.green >= self.green_ticks, "raised before the hold");
-            prop_assert!(after.wanted <= before.wanted.saturating_add(shaper.step_up));
+            // Its share of the step, to the nearest bit.
+            let step = u128::from(shaper.step_up.get()) * u128::from(self.tick.as_micros());
+            let most = u64::try_from(step.div_ceil(50_000)).unwrap_or(u64::MAX);
+            prop_assert!(after.wanted.get() - before.wanted.get() <= most);
         } else if after.zone != Zone::Green && step.after.result == TickResult::Controlled {
             let pending = after.commanded.is_some_and(|commanded| commanded < after.wanted);
             prop_assert!(!pending, "a raise is pending in trouble");

@@ -457,3 +457,39 @@ fn what_was_counted_before_a_silence_does_not_count_after_it() {
     let (waited, _) = bench.until_command(&[delay(60), delay(1)]);
     assert_eq!(waited.as_secs(), 16);
 }
+
+#[test]
+fn a_line_that_loses_probes_is_left_and_returned_to_after_the_same_seconds() {
+    let none = WanSignals::default();
+    for confidence in [None, Some(ConfidenceConfig { dry_run: false, ..ConfidenceConfig::DEFAULT })]
+    {
+        // A measurement in every third tick only.
+        let seconds = |bench: &mut Bench, delay_ms: u64| {
+            bench.forget();
+            let start = bench.now;
+            while bench.commands.is_empty() {
+                for signals in [none, none, delay(delay_ms)] {
+                    bench.step(&[signals, delay(1)]);
+                }
+                assert!(bench.now - start < Duration::from_secs(300), "no command");
+            }
+            (bench.commands[0].0 - start).as_secs()
+        };
+        let config = SteeringConfig { confidence, hold_down: Duration::MIN, ..config(2) };
+        let mut bench = settled(&config);
+        let (away, back) = (seconds(&mut bench, 200), seconds(&mut bench, 1));
+        let expected = if confidence.is_none() { (16..=17, 30..=31) } else { (2..=3, 3..=4) };
+        assert!(expected.0.contains(&away), "away after {away} s");
+        assert!(expected.1.contains(&back), "back after {back} s");
+    }
+}
+
+#[test]
+fn a_pause_in_measuring_is_not_time_of_a_zone() {
+    let mut bench = settled(&config(2));
+    bench.run(10, &[delay(60), delay(1)]);
+    let counted = bench.snapshot().red_ticks;
+    (0..60).for_each(|_| bench.step(&[WanSignals::default(), delay(1)]));
+    bench.step(&[delay(60), delay(1)]);
+    assert_eq!(bench.snapshot().red_ticks, counted + 1);
+}

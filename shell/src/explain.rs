@@ -15,6 +15,8 @@ use crate::config::show_rate;
 
 mod steering;
 
+pub(crate) use steering::{decision_text, refusal_text as steering_refusal_text};
+
 /// Writes an event to the log.
 pub fn log(event: &Event, names: &[String]) {
     let (level, text) = explain(event, names);

@@ -48,15 +48,15 @@ fn wan_part(name: &str, wan: &WanSnapshot) -> String {
 }
 
 /// Returns where steering sends traffic, as text.
-fn steering_part(steering: &SteeringSnapshot, names: &[String]) -> String {
+pub(crate) fn steering_part(steering: &SteeringSnapshot, names: &[String]) -> String {
     let name = |wan: WanId| names.get(usize::from(wan.0)).map_or("?", String::as_str);
-    let primary = steering.wans().first();
     let way = steering.steered_to.map_or("the primary", name);
     let doubt = if steering.is_confirmed { "" } else { " (not confirmed)" };
-    let seen = primary.map_or(String::new(), |primary| {
-        let zone = if primary.outage { "OUTAGE" } else { primary.zone.name() };
-        format!(", {} {zone} score {}", name(primary.wan), primary.score)
+    let seen = steering.wans().iter().map(|wan| {
+        let zone = if wan.outage { "OUTAGE" } else { wan.zone.name() };
+        format!(", {} {zone} score {}", name(wan.wan), wan.score)
     });
+    let seen: String = seen.collect();
     format!(
         "steering to {way}{doubt}{seen}, {} changes ({} failed)",
         steering.changes, steering.failures
@@ -65,17 +65,21 @@ fn steering_part(steering: &SteeringSnapshot, names: &[String]) -> String {
 
 /// Returns how the latest two minutes (at a tick of 50 ms) were, as soon as there is something.
 fn recent_part(wan: &WanSnapshot) -> String {
-    let Some((recent, delay)) = wan.recent.and_then(|recent| Some((recent, recent.delay?))) else {
-        return String::new();
-    };
+    recent_text(wan).map_or_else(String::new, |text| format!(" (lately: {text})"))
+}
+
+/// The same without its frame.
+pub(crate) fn recent_text(wan: &WanSnapshot) -> Option<String> {
+    let recent = wan.recent?;
+    let delay = recent.delay?;
     let PerDirection { download, upload } = recent.directions;
-    format!(
-        " (lately: half of the samples up to {} ms, 95 % up to {} ms; GREEN {} % and {} % of the time)",
+    Some(format!(
+        "half of the samples up to {} ms, 95 % up to {} ms; GREEN {} % and {} % of the time",
         show_millis(delay.p50),
         show_millis(delay.p95),
         download.green.get() / 10,
         upload.green.get() / 10,
-    )
+    ))
 }
 
 fn direction_part(direction: &DirectionSnapshot) -> String {

@@ -1,18 +1,21 @@
 //! The classic law: wanctl v1.1's zones, streaks, floors, steps and factors.
 //!
-//! Per tick and direction, with the delay above the baseline:
+//! Per [`STEP`] and direction, with the delay above the baseline:
 //!
 //! | zone | wanted rate | not below |
 //! |---|---|---|
 //! | RED, at once | rate × `factor_down` | `floors.red` |
 //! | SOFT_RED, after `soft_red_confirm` (download) | rate × `factor_down` | `floors.soft_red` |
 //! | YELLOW | rate × `factor_down_yellow` | `floors.yellow` |
-//! | GREEN for `green_hold` or longer | rate + `step_up`, every tick | |
+//! | GREEN for `green_hold` or longer | rate + `step_up` | |
 //! | GREEN, shorter | rate | |
 //!
 //! The upload has no SOFT_RED (its RED begins at the warn threshold) and one floor,
 //! `floors.red`. The reference's own floors and its SOFT_RED differ; they are behind
 //! [`crate::config::Quirks`].
+//!
+//! At another tick than [`STEP`] each tick changes the rate by its share: `step_up` in proportion,
+//! factors as powers. So rates fall and rise as fast at every tick.
 
 use embassy_time::Duration;
 use serde::{Deserialize, Serialize};
@@ -24,6 +27,9 @@ use crate::governor::{Wanted, smallest_raise};
 use crate::outputs::RateReason;
 use crate::units::{BitsPerSecond, Direction};
 use crate::zone::{Thresholds, Zone};
+
+/// The time that [`ShaperConfig::step_up`] and the factors are defined for: the reference's tick.
+pub const STEP: Duration = Duration::from_millis(50);
 
 /// How long a direction has been in its zone, in ticks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,10 +43,24 @@ pub struct Streaks {
     pub red: u32,
 }
 
+/// Returns the shaper with what one tick does instead of what one [`STEP`] does.
+fn per_tick(shaper: &ShaperConfig, tick: Duration) -> ShaperConfig {
+    let (tick_us, step_us) = (u128::from(tick.as_micros()), u128::from(STEP.as_micros()));
+    let scaled = u128::from(shaper.step_up.get()).saturating_mul(tick_us);
+    let step_up = scaled.saturating_add(step_us / 2).checked_div(step_us).unwrap_or_default();
+    ShaperConfig {
+        step_up: BitsPerSecond::new(u64::try_from(step_up).unwrap_or(u64::MAX)),
+        factor_down: shaper.factor_down.per(tick, STEP),
+        factor_down_yellow: shaper.factor_down_yellow.per(tick, STEP),
+        ..*shaper
+    }
+}
+
 /// One direction under the classic law.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ClassicShaper {
     direction: Direction,
+    /// Its step and factors are those of one tick.
     config: ShaperConfig,
     thresholds: Thresholds,
     green_ticks: u32,
@@ -56,7 +76,7 @@ pub(crate) struct ClassicShaper {
 impl ClassicShaper {
     /// Starts at the ceiling, in GREEN.
     pub(crate) fn new(direction: Direction, wan: &WanConfig, tick: Duration) -> Self {
-        let (shaper, config) = (*wan.shapers.get(direction), &wan.classic);
+        let (shaper, config) = (per_tick(wan.shapers.get(direction), tick), &wan.classic);
         Self {
             direction,
             config: shaper,

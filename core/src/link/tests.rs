@@ -41,15 +41,21 @@ struct Story {
 
 impl Story {
     fn new() -> Self {
-        Self { link: Link::new(config()), now_ms: 0, edges: Vec::new() }
+        Self {
+            link: Link::new(config(), Duration::from_millis(TICK_MS)),
+            now_ms: 0,
+            edges: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, inputs: LinkInputs) {
+        self.now_ms += TICK_MS;
+        let change = self.link.step(Instant::from_millis(self.now_ms), &inputs);
+        self.edges.extend(change.map(|change| (self.now_ms, change.edge)));
     }
 
     fn run(&mut self, seconds: u64, inputs: LinkInputs) -> LinkState {
-        for _ in 0..seconds * 1000 / TICK_MS {
-            self.now_ms += TICK_MS;
-            let change = self.link.step(Instant::from_millis(self.now_ms), &inputs);
-            self.edges.extend(change.map(|change| (self.now_ms, change.edge)));
-        }
+        (0..seconds * 1000 / TICK_MS).for_each(|_| self.step(inputs));
         self.link.state()
     }
 
@@ -154,6 +160,69 @@ fn bad_times_do_not_count_towards_an_outage_nor_silence_towards_degradation() {
         story.run(1, silent());
     }
     assert_eq!(story.edges(), []);
+}
+
+#[test]
+fn silence_within_a_bad_time_does_not_make_it_longer() {
+    let mut story = Story::new();
+    story.live();
+    // Each gap is shorter than an outage; together with the bad times around it, it would degrade.
+    story.run(1, bad());
+    for _ in 0..30 {
+        story.step(silent());
+    }
+    assert_eq!(story.run(1, bad()), LinkState::Live);
+    assert_eq!(story.run(2, bad()), LinkState::Degrade);
+}
+
+#[test]
+fn silence_neither_improves_nor_settles_a_line() {
+    let mut story = Story::new();
+    story.live();
+    story.run(4, bad());
+    // 4.8 s of good answers are not 5 s, whatever follows them.
+    for _ in 0..96 {
+        story.step(good());
+    }
+    for _ in 0..38 {
+        story.step(silent());
+    }
+    assert_eq!(story.link.state(), LinkState::Degrade);
+    assert_eq!(story.run(1, good()), LinkState::Cooldown);
+    for _ in 0..3 {
+        story.run(1, good());
+        for _ in 0..38 {
+            story.step(silent());
+        }
+    }
+    assert_eq!(story.link.state(), LinkState::Cooldown, "good for less than 4 s");
+    assert_eq!(story.run(2, good()), LinkState::Live);
+}
+
+#[test]
+fn answers_that_come_in_every_other_tick_are_no_silence() {
+    let mut story = Story::new();
+    story.live();
+    for _ in 0..40 {
+        story.step(bad());
+        story.step(silent());
+    }
+    assert_eq!(story.link.state(), LinkState::Degrade, "bad for 3 s of 4");
+}
+
+#[test]
+fn a_link_is_heard_after_as_long_a_time_at_every_tick() {
+    for (tick_ms, heard_ms) in [(10, 250), (25, 250), (50, 250), (125, 250), (1000, 1000)] {
+        let mut link = Link::new(config(), Duration::from_millis(tick_ms));
+        let mut now_ms = 0;
+        // Found in the first tick.
+        link.step(Instant::from_millis(now_ms), &silent());
+        while link.state() == LinkState::Probe {
+            now_ms += tick_ms;
+            link.step(Instant::from_millis(now_ms), &good());
+        }
+        assert_eq!((link.state(), now_ms), (LinkState::Warm, heard_ms), "{tick_ms} ms");
+    }
 }
 
 #[test]

@@ -33,12 +33,22 @@ pub(super) const QUEUE_AGE_MAX: Duration = Duration::from_secs(5);
 /// A WAN without a measurement for this long is in no known state.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// A longer pause between two measurements says nothing about the line in between.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// The latest few values of each signal, oldest first.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Recent {
     pub(super) drops: [Option<Drops>; 3],
     pub(super) backlogs: [Option<Packets>; 2],
     pub(super) zones: [Option<Zone>; 3],
+}
+
+/// Returns the nearest number of ticks, at least 1.
+fn ticks_nearest(time: Duration, tick: Duration) -> u32 {
+    let half = tick.as_ticks() / 2;
+    let ticks = time.as_ticks().saturating_add(half).checked_div(tick.as_ticks());
+    u32::try_from(ticks.unwrap_or(1)).unwrap_or(u32::MAX).max(1)
 }
 
 fn push<T: Copy, const N: usize>(list: &mut [Option<T>; N], value: T) {
@@ -80,6 +90,8 @@ pub(super) struct WanState {
     #[serde(with = "crate::micros")]
     silence: Option<Duration>,
     is_measured: bool,
+    /// How many ticks the last measurement stands for.
+    measured_ticks: u32,
     zone: Zone,
     score: u8,
     outage: bool,
@@ -104,6 +116,7 @@ impl WanState {
             unfiltered_delay: MicrosQ32::ZERO,
             silence: None,
             is_measured: false,
+            measured_ticks: 1,
             zone: Zone::Green,
             score: 0,
             outage: false,
@@ -138,6 +151,12 @@ impl WanState {
         self.is_measured
     }
 
+    /// Returns how many ticks the last measurement stands for: those since the one before, so that
+    /// seconds stay seconds on a line that loses probes.
+    pub(super) const fn measured_ticks(&self) -> u32 {
+        self.measured_ticks
+    }
+
     /// Returns whether the last measurement is too old to say anything about now.
     pub(super) fn is_silent(&self) -> bool {
         self.silence.is_none_or(|silence| silence > SILENCE_MAX)
@@ -153,7 +172,7 @@ impl WanState {
         self.is_usable() && self.zone <= Zone::Yellow
     }
 
-    /// Returns how many measurements in a row were RED.
+    /// Returns for how many ticks the measurements have been RED.
     pub(super) const fn red_ticks(&self) -> u32 {
         self.red_ticks
     }
@@ -193,7 +212,10 @@ impl WanState {
         }
         self.is_measured = signals.delay.is_some();
         if let Some(delay) = signals.delay {
-            self.silence = Some(Duration::MIN);
+            let pause = self.silence.replace(Duration::MIN).filter(|pause| *pause <= PAUSE_MAX);
+            let is_reference = self.quirks.timers_in_doubles;
+            self.measured_ticks =
+                pause.filter(|_| !is_reference).map_or(1, |pause| ticks_nearest(pause, self.tick));
             self.assess(delay.max(MicrosQ32::ZERO), out);
         }
     }
@@ -216,7 +238,7 @@ impl WanState {
 
     fn assess(&mut self, delay: MicrosQ32, out: &mut Outputs) {
         self.unfiltered_delay = delay;
-        let filtered = self.delay.update(delay, 1);
+        let filtered = self.delay.update(delay, self.measured_ticks);
         self.filter_backlog();
         if self.quirks.score_from_last_zone {
             self.score = score(self.zone, delay, &self.recent);
@@ -224,7 +246,8 @@ impl WanState {
         self.watch_counter(filtered, out);
         self.zone = self.zone_of(filtered);
         push(&mut self.recent.zones, self.zone);
-        self.red_ticks = if self.zone == Zone::Red { self.red_ticks.saturating_add(1) } else { 0 };
+        let red_ticks = self.red_ticks.saturating_add(self.measured_ticks);
+        self.red_ticks = if self.zone == Zone::Red { red_ticks } else { 0 };
         if !self.quirks.score_from_last_zone {
             self.score = score(self.zone, delay, &self.recent);
         }

@@ -52,15 +52,15 @@ impl Confidence {
     }
 
     /// Looks at one measurement while traffic is with the primary. `added_score` is the flap
-    /// guard's.
+    /// guard's, `time` what the measurement stands for.
     pub(super) fn consider_leaving(
         &mut self,
         input: &ConfidenceInput,
         added_score: u8,
-        tick: Duration,
+        time: Duration,
     ) -> Option<Wish> {
         let holds = input.score >= self.config.steer_score.saturating_add(added_score);
-        let is_up = sustain(&mut self.steer, holds, self.is_reference, tick);
+        let is_up = sustain(&mut self.steer, holds, self.is_reference, time);
         is_up.then_some(Wish::Leave(SteeringReason::HighScore))
     }
 
@@ -68,13 +68,13 @@ impl Confidence {
     pub(super) fn consider_returning(
         &mut self,
         input: &ConfidenceInput,
-        tick: Duration,
+        time: Duration,
     ) -> Option<Wish> {
         let holds = input.score <= self.config.recovery_score
             && input.zone == Zone::Green
             && input.delay < QUIET
             && !input.has_drops;
-        let is_up = sustain(&mut self.recovery, holds, self.is_reference, tick);
+        let is_up = sustain(&mut self.recovery, holds, self.is_reference, time);
         is_up.then_some(Wish::Return(SteeringReason::LowScore))
     }
 
@@ -94,7 +94,7 @@ impl Confidence {
 
 /// Runs a timer while a condition holds; returns whether it has held long enough. The reference's
 /// timer starts in one tick and runs from the next one on, and then begins again.
-fn sustain(timer: &mut Countdown, holds: bool, is_reference: bool, tick: Duration) -> bool {
+fn sustain(timer: &mut Countdown, holds: bool, is_reference: bool, time: Duration) -> bool {
     if !holds {
         timer.stop();
         return false;
@@ -105,7 +105,7 @@ fn sustain(timer: &mut Countdown, holds: bool, is_reference: bool, tick: Duratio
             return false;
         }
     }
-    let is_up = timer.pass(tick);
+    let is_up = timer.pass(time);
     if is_up && is_reference {
         timer.stop();
     }

@@ -258,7 +258,7 @@ pub struct SteeringQuirks {
     /// Confidence scoring looks at the zone of the tick before.
     pub score_from_last_zone: bool,
     /// Confidence timers count down in doubles by 0.05 per tick, so 3 s are 61 ticks, and the first
-    /// tick only starts them. The hold-down runs in such ticks too, and only while traffic is
+    /// tick only starts them. A measurement counts as one tick, however long the one before is ago. The hold-down runs in such ticks too, and only while traffic is
     /// steered.
     pub timers_in_doubles: bool,
     /// `on_after` and `off_after` decide even when confidence scoring does not want a change, so two

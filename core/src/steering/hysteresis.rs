@@ -16,7 +16,7 @@ pub(super) enum Wish {
     Return(SteeringReason),
 }
 
-/// Counts ticks in a row. Only ticks with a measurement count.
+/// Counts ticks in a row, as many per measurement as it stands for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Hysteresis {
     red_needed: u32,
@@ -36,14 +36,14 @@ impl Hysteresis {
     }
 
     /// Counts one measurement. RED counts while traffic is with the primary, GREEN while it is not.
-    pub(super) fn count(&mut self, zone: Zone, is_steered: bool) {
+    pub(super) fn count(&mut self, zone: Zone, ticks: u32, is_steered: bool) {
         let (red, green) = match zone {
             Zone::Red => (!is_steered, false),
             Zone::Green => (false, is_steered),
             Zone::Yellow | Zone::SoftRed => (false, false),
         };
-        self.red = if red { self.red.saturating_add(1) } else { 0 };
-        self.green = if green { self.green.saturating_add(1) } else { 0 };
+        self.red = if red { self.red.saturating_add(ticks) } else { 0 };
+        self.green = if green { self.green.saturating_add(ticks) } else { 0 };
     }
 
     pub(super) const fn wish(&self) -> Option<Wish> {
@@ -85,15 +85,15 @@ mod tests {
         let mut hysteresis = hysteresis();
         for zone in [Zone::Yellow, Zone::SoftRed, Zone::Green] {
             for _ in 0..319 {
-                hysteresis.count(Zone::Red, false);
+                hysteresis.count(Zone::Red, 1, false);
                 assert_eq!(hysteresis.wish(), None);
             }
-            hysteresis.count(zone, false);
+            hysteresis.count(zone, 1, false);
             assert_eq!(hysteresis.red_ticks(), 0);
         }
         for _ in 0..320 {
             assert_eq!(hysteresis.wish(), None);
-            hysteresis.count(Zone::Red, false);
+            hysteresis.count(Zone::Red, 1, false);
         }
         assert_eq!(hysteresis.wish(), Some(Wish::Leave(SteeringReason::Red)));
     }
@@ -103,10 +103,10 @@ mod tests {
         let mut hysteresis = hysteresis();
         for _ in 0..600 {
             assert_eq!(hysteresis.wish(), None);
-            hysteresis.count(Zone::Green, true);
+            hysteresis.count(Zone::Green, 1, true);
         }
         assert_eq!(hysteresis.wish(), Some(Wish::Return(SteeringReason::Green)));
-        hysteresis.count(Zone::Yellow, true);
+        hysteresis.count(Zone::Yellow, 1, true);
         assert_eq!(hysteresis.green_ticks(), 0);
     }
 
@@ -114,8 +114,8 @@ mod tests {
     fn red_does_not_count_while_steered_nor_green_while_not() {
         let mut hysteresis = hysteresis();
         for _ in 0..1000 {
-            hysteresis.count(Zone::Red, true);
-            hysteresis.count(Zone::Green, false);
+            hysteresis.count(Zone::Red, 1, true);
+            hysteresis.count(Zone::Green, 1, false);
         }
         assert_eq!(hysteresis.wish(), None);
     }

@@ -240,8 +240,10 @@ impl Steering {
         let scored = self.score(now, out).filter(|_| !is_dry_run);
         let counts = self.scoring.is_none() || is_dry_run || self.quirks.two_authorities;
         self.wish = if counts && scored.is_none() {
-            let zone = self.wans.first().map(WanState::zone).unwrap_or_default();
-            self.hysteresis.count(zone, is_steered);
+            let primary = self.wans.first();
+            let (zone, ticks) =
+                primary.map(|wan| (wan.zone(), wan.measured_ticks())).unwrap_or_default();
+            self.hysteresis.count(zone, ticks, is_steered);
             self.hysteresis.wish()
         } else {
             scored
@@ -261,6 +263,8 @@ impl Steering {
     fn score(&mut self, now: Instant, out: &mut Outputs) -> Option<Wish> {
         let primary = self.wans.first()?;
         let scoring = self.scoring.as_mut()?;
+        let ticks = u64::from(primary.measured_ticks());
+        let time = Duration::from_ticks(self.tick.as_ticks().saturating_mul(ticks));
         let input = ConfidenceInput {
             zone: primary.scored_zone(),
             score: primary.score(),
@@ -278,9 +282,9 @@ impl Steering {
             return None;
         }
         let wish = if is_steered {
-            scoring.confidence.consider_returning(&input, self.tick)
+            scoring.confidence.consider_returning(&input, time)
         } else {
-            scoring.confidence.consider_leaving(&input, added_score, self.tick)
+            scoring.confidence.consider_leaving(&input, added_score, time)
         };
         if self.quirks.decisions_count_unconfirmed {
             if wish.is_some() {

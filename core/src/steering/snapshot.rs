@@ -19,9 +19,9 @@ pub struct SteeringSnapshot {
     pub is_confirmed: bool,
     /// Whether a command waits for its answer.
     pub is_in_flight: bool,
-    /// How many ticks in a row the primary was RED while traffic was with it.
+    /// For how many ticks the primary has been RED while traffic was with it.
     pub red_ticks: u32,
-    /// How many ticks in a row the primary was GREEN while traffic was elsewhere.
+    /// For how many ticks the primary has been GREEN while traffic was elsewhere.
     pub green_ticks: u32,
     /// What is left of the time a high score must last.
     pub steer_left: Option<Duration>,

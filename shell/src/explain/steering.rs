@@ -41,7 +41,10 @@ pub(super) fn text<'a>(event: &Event, name: impl Fn(WanId) -> &'a str) -> Option
 }
 
 /// Says where traffic is to go, and with what evidence.
-fn decision_text<'a>(decision: &SteeringDecision, name: impl Fn(WanId) -> &'a str) -> String {
+pub(crate) fn decision_text<'a>(
+    decision: &SteeringDecision,
+    name: impl Fn(WanId) -> &'a str,
+) -> String {
     let why = reason_text(decision.reason);
     let way = match (decision.from, decision.to) {
         (None, Some(to)) => format!("traffic to {}", name(to)),
@@ -88,7 +91,7 @@ fn reason_text(reason: SteeringReason) -> &'static str {
 }
 
 /// Says what holds a change back.
-fn refusal_text(why: SteeringRefusal) -> &'static str {
+pub(crate) fn refusal_text(why: SteeringRefusal) -> &'static str {
     match why {
         SteeringRefusal::HoldDown => "the last change is too recent",
         SteeringRefusal::FlapGuard => "traffic went back and forth too often",

@@ -8,29 +8,30 @@ use wanctl_core::zone::Zone;
 
 use super::health::{self, HealthState};
 use super::report::{micros, uptime};
+use super::steering;
 use crate::clock;
 use crate::probe::ProbeCounters;
 use crate::published::Published;
 
 /// One WAN with its name.
-struct Wan<'a> {
-    name: &'a str,
-    snapshot: &'a WanSnapshot,
+pub(super) struct Wan<'a> {
+    pub(super) name: &'a str,
+    pub(super) snapshot: &'a WanSnapshot,
     probes: ProbeCounters,
 }
 
 /// Writes metrics one after the other.
 #[derive(Default)]
-struct Page(String);
+pub(super) struct Page(String);
 
 impl Page {
     /// Begins a metric; its samples follow.
-    fn metric(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn metric(&mut self, name: &str, kind: &str, help: &str) {
         let _infallible =
             writeln!(self.0, "# HELP wanctl_{name} {help}\n# TYPE wanctl_{name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let labels: Vec<String> =
             labels.iter().map(|(key, text)| format!("{key}=\"{}\"", escape(text))).collect();
         let labels =
@@ -39,7 +40,7 @@ impl Page {
     }
 
     /// Writes a metric without labels.
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+    pub(super) fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
         self.metric(name, kind, help);
         self.sample(name, &[], value);
     }
@@ -114,6 +115,8 @@ pub(super) fn text(published: &Published) -> String {
     let wans: Vec<Wan<'_>> = named.map(wan).collect();
     lines(&mut page, &wans);
     rates(&mut page, &wans);
+    steering::recent_metrics(&mut page, &wans);
+    steering::metrics(&mut page, snapshot.steering.as_ref(), &about.names);
     page.0
 }
 
@@ -162,20 +165,23 @@ fn lines(page: &mut Page, wans: &[Wan<'_>]) {
 fn rates(page: &mut Page, wans: &[Wan<'_>]) {
     let bps = |rate: BitsPerSecond| count(rate.get());
     let help = "0 GREEN, 1 YELLOW, 2 SOFT_RED, 3 RED.";
-    page.per_direction(wans, ("zone", help), |direction| {
-        Some(match direction.zone {
-            Zone::Green => 0.0,
-            Zone::Yellow => 1.0,
-            Zone::SoftRed => 2.0,
-            Zone::Red => 3.0,
-        })
-    });
+    page.per_direction(wans, ("zone", help), |direction| Some(zone_number(direction.zone)));
     let help = "Shaper rate the law wants.";
     page.per_direction(wans, ("rate_wanted_bps", help), |direction| Some(bps(direction.wanted)));
     let help = "Shaper rate the router holds.";
     page.per_direction(wans, ("rate_confirmed_bps", help), |way| way.confirmed.map(bps));
     let help = "Rate the queue delivers.";
     page.per_direction(wans, ("rate_delivered_bps", help), |way| way.delivered.map(bps));
+}
+
+/// Returns a zone as a number: the order of severity.
+pub(super) fn zone_number(zone: Zone) -> f64 {
+    match zone {
+        Zone::Green => 0.0,
+        Zone::Yellow => 1.0,
+        Zone::SoftRed => 2.0,
+        Zone::Red => 3.0,
+    }
 }
 
 /// Returns a count as Prometheus has it: exact up to 2^53.

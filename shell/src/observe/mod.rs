@@ -6,6 +6,7 @@ mod health;
 mod http;
 mod metrics;
 mod report;
+mod steering;
 #[cfg(test)]
 mod tests;
 

@@ -7,14 +7,14 @@ use wanctl_core::fixed::{MicrosQ32, PpmQ32};
 use wanctl_core::snapshot::{DirectionSnapshot, TickResult, WanSnapshot};
 use wanctl_core::units::BitsPerSecond;
 
-use super::health;
+use super::{health, steering};
 use crate::clock;
 use crate::config::show_rate;
 use crate::explain::show_millis;
 use crate::probe::ProbeCounters;
 use crate::published::{About, Published};
 use crate::routeros::RouterStatus;
-use crate::status::pacing_part;
+use crate::status::{pacing_part, recent_text, steering_part};
 
 /// The version of the JSON document; a change that a reader would not understand gets a new number.
 pub(super) const JSON_VERSION: u32 = 1;
@@ -35,6 +35,9 @@ pub(super) fn text(published: &Published) -> String {
     };
     for (name, wan) in about.names.iter().zip(snapshot.wans()) {
         text.push_str(&wan_text(name, wan));
+    }
+    if let Some(steering) = &snapshot.steering {
+        let _infallible = writeln!(text, "{}", steering_part(steering, &about.names));
     }
     let requests = about.router.counters();
     let _infallible = writeln!(
@@ -73,6 +76,9 @@ fn wan_text(name: &str, wan: &WanSnapshot) -> String {
             rate(direction.delivered)
         );
     }
+    if let Some(recent) = recent_text(wan) {
+        let _infallible = writeln!(text, "  lately {recent}");
+    }
     text
 }
 
@@ -105,6 +111,8 @@ pub(super) fn json(published: &Published) -> Value {
         );
         fields.insert("router".to_owned(), router_json(about));
         fields.insert("wans".to_owned(), Value::Array(wans));
+        let steering = steering::json(snapshot.steering.as_ref(), &about.names);
+        fields.insert("steering".to_owned(), steering);
     }
     document
 }
@@ -159,6 +167,7 @@ fn wan_json(name: &str, wan: &WanSnapshot, probes: &ProbeCounters) -> Value {
         "raises": wan.counters.raises,
         "writes_failed": wan.counters.writes_failed,
         "blind_ticks": wan.counters.blind_raw,
+        "recent": steering::recent_json(wan.recent.as_ref()),
     })
 }
 

@@ -57,14 +57,16 @@ fn get(path: &str, published: &Published) -> (u16, String) {
 
 /// A daemon whose router does not exist, after a few answered ticks that end now.
 fn ticking() -> Published {
-    let config = wanctl_core::example::config();
+    let config = wanctl_core::example::two_wans();
     let mut controller: Box<Controller> = Box::new(Controller::new(&config).unwrap());
     let mut outputs = Box::new(Outputs::new());
     let now = crate::clock::now();
     for ago in (0..100).rev() {
         let mut tick = Tick::new(now - Duration::from_millis(50 * ago));
         let rtt = RttNanos::from_micros(20_000);
-        tick.push_sample(RttSample { wan: WanId(0), reflector: ReflectorId(0), rtt, age_us: 0 });
+        for wan in [WanId(0), WanId(1)] {
+            tick.push_sample(RttSample { wan, reflector: ReflectorId(0), rtt, age_us: 0 });
+        }
         controller.step(&tick, &mut outputs);
     }
     let target = RouterTarget {
@@ -73,18 +75,19 @@ fn ticking() -> Published {
         password: Secret::new(String::new()),
         trust: TlsTrust::PublicRoots,
     };
-    let queues = PerDirection { download: "down".to_owned(), upload: "up".to_owned() };
+    let queues =
+        |number| PerDirection { download: format!("down{number}"), upload: format!("up{number}") };
     let hour = std::time::Duration::from_secs(3600);
     let worker = RouterWorker::start(
         Client::new(target).unwrap(),
-        vec![queues],
+        vec![queues(1), queues(2)],
         SteeringRules::default(),
         hour,
     )
     .unwrap();
     let published = Published::new();
     published.begin(About {
-        names: vec!["ca\"ble".to_owned()],
+        names: vec!["ca\"ble".to_owned(), "lte".to_owned()],
         interval: config.tick,
         started: now - Duration::from_secs(7),
         router: worker.view(),
@@ -92,7 +95,9 @@ fn ticking() -> Published {
     let pacing = Pacing { ticks: 100, late: 2, missed: 1, worst_us: 12_000 };
     let mut probes = [ProbeCounters::default(); MAX_WANS];
     probes[0] = ProbeCounters { late: 3, duplicates: 4, errors: 5 };
-    published.publish(controller.snapshot(), pacing, probes);
+    let mut snapshot = controller.snapshot();
+    snapshot.set_recent(&controller.figures());
+    published.publish(snapshot, pacing, probes);
     published
 }
 
@@ -139,6 +144,35 @@ fn the_state_for_programs_has_every_value_with_its_unit() {
 }
 
 #[test]
+fn the_state_for_programs_has_the_latest_past_and_steering() {
+    let (_, body) = get("/status.json", &ticking());
+    let state: Value = serde_json::from_str(&body).unwrap();
+    let recent = &state["wans"][1]["recent"];
+    assert_eq!(recent["delay_us"]["p95"], 0);
+    let download = &recent["download"];
+    assert_eq!((&download["green_ppm"], &download["red_ppm"]), (&1_000_000.into(), &0.into()));
+    assert_eq!(download["wanted_bps"]["p50"], 940_000_000);
+    assert_eq!(download["backlog_packets"], Value::Null, "nothing was read yet");
+    let steering = &state["steering"];
+    assert_eq!(
+        (&steering["primary"], &steering["traffic"]),
+        (&"ca\"ble".into(), &"ca\"ble".into())
+    );
+    assert_eq!((&steering["confirmed"], &steering["in_flight"]), (&false.into(), &true.into()));
+    assert_eq!((&steering["changes"], &steering["failures"]), (&0.into(), &0.into()));
+    assert_eq!(steering["decision"], "traffic stays with the primary, first write");
+    assert_eq!(
+        (&steering["refused"], &steering["hold_down_left_us"]),
+        (&Value::Null, &Value::Null)
+    );
+    let lte = &steering["wans"][1];
+    assert_eq!(
+        (&lte["name"], &lte["zone"], &lte["score"]),
+        (&"lte".into(), &"GREEN".into(), &0.into())
+    );
+}
+
+#[test]
 fn the_state_for_people_names_lines_rates_and_router() {
     let (_, text) = get("/status", &ticking());
     for piece in [
@@ -146,6 +180,8 @@ fn the_state_for_people_names_lines_rates_and_router() {
         "ca\"ble: ",
         "delay 0.0 over 20.7 ms, loss 0.0 %",
         "  download ? GREEN, wanted ",
+        "  lately half of the samples up to 0.0 ms, 95 % up to 0.0 ms; GREEN 100 % and 100 % of the time",
+        "steering to the primary (not confirmed), ca\"ble GREEN score 0, lte GREEN score 0, 0 changes (0 failed)",
         "router: ",
         "ticks: 100 ticks, 2 late (>10 ms), 1 missed",
     ] {
@@ -176,6 +212,13 @@ fn every_metric_has_help_type_and_readable_samples() {
         "wanctl_rtt_seconds{wan=\"ca\\\"ble\"} 0.02",
         "wanctl_late_answers_total{wan=\"ca\\\"ble\"} 3",
         "wanctl_zone{wan=\"ca\\\"ble\",direction=\"upload\"} 0",
+        "wanctl_recent_delay_seconds{wan=\"lte\",quantile=\"0.95\"} 0",
+        "wanctl_recent_zone_ratio{wan=\"lte\",direction=\"download\",zone=\"GREEN\"} 1",
+        "wanctl_recent_rate_wanted_bps{wan=\"lte\",direction=\"upload\",quantile=\"0.5\"} 38000000",
+        "wanctl_steering_traffic{wan=\"lte\"} 0",
+        "wanctl_steering_confirmed 0",
+        "wanctl_steering_score{wan=\"lte\"} 0",
+        "wanctl_steering_changes_total 0",
     ] {
         assert!(page.lines().any(|shown| shown == line), "{line} in\n{page}");
     }
