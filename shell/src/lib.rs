@@ -7,6 +7,7 @@
 //! questions ([`observe`]); one talks to systemd ([`notify`]); on request
 //! one records ([`trace_file`]) and one keeps the state for the next start ([`state_file`]).
 
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

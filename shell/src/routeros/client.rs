@@ -301,6 +301,15 @@ impl Client {
         Ok(!rule.disabled)
     }
 
+    /// Reads all records of a menu, such as `/queue/type`.
+    ///
+    /// # Errors
+    ///
+    /// A failed request.
+    pub(crate) fn list(&self, menu: &str) -> Result<Vec<Record>, RouterError> {
+        self.records("GET", menu, None, &format!("GET {menu}"))
+    }
+
     fn get_one(&self, path: &str) -> Result<Record, RouterError> {
         self.one("GET", path, None)
     }
