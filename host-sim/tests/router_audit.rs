@@ -103,6 +103,26 @@ const ERRORS: &[(Change, ExitReason, &str, &str)] = &[
         "/queue/tree/set \"WAN-Upload\" queue=TYPE",
     ),
     (
+        |router| set(router, MenuName::QueueTree, "WAN-Upload", "invalid", "true"),
+        ExitReason::RouterUnfit,
+        "queue WAN-Upload is invalid: its parent \"ether1\" or its type is gone",
+        "/queue/tree/set \"WAN-Upload\" parent=INTERFACE",
+    ),
+    (
+        |router| {
+            insert(router, MenuName::QueueTree, &[("name", "WAN-Upload"), ("parent", "ether2")])
+        },
+        ExitReason::QueueAmbiguous,
+        "the router has 2 queues named \"WAN-Upload\"",
+        "rename all but one",
+    ),
+    (
+        |router| set(router, MenuName::Mangle, "*1", "invalid", "true"),
+        ExitReason::RouterUnfit,
+        "the steering rule \"ADAPTIVE: steer\" is invalid",
+        "correct its interface",
+    ),
+    (
         |router| {
             assert!(router.set_policies("wanctl", &[Policy::Read, Policy::Api, Policy::RestApi]))
         },
@@ -122,8 +142,17 @@ const ERRORS: &[(Change, ExitReason, &str, &str)] = &[
             fasttrack(router, "no-mark");
         },
         ExitReason::RouterUnfit,
-        "FastTrack (filter rule *2) bypasses the queues below global: WAN-Download",
+        "FastTrack (filter rule *2) bypasses queues that hang below global or need a packet mark: WAN-Download",
         "/ip/firewall/filter/disable *2",
+    ),
+    (
+        |router| {
+            set(router, MenuName::QueueTree, "DSL-Upload", "packet-mark", "dsl-up");
+            fasttrack(router, "no-mark");
+        },
+        ExitReason::RouterUnfit,
+        "need a packet mark: DSL-Upload",
+        "packet-mark=no-mark",
     ),
     (
         |router| assert!(router.remove_unchecked(MenuName::RoutingTable, "to-wan2")),
@@ -211,6 +240,11 @@ const WARNINGS: &[(Change, &str, &str)] = &[
         |router| set(router, MenuName::Certificate, "rest", "key-size", "4096"),
         "has a key of 4096 bits",
         "key-size=2048",
+    ),
+    (
+        |router| set(router, MenuName::Certificate, "rest", "subject-alt-name", ""),
+        "the certificate rest has no subject-alt-name",
+        "make a new one",
     ),
     (
         |router| set(router, MenuName::Resource, "", "bad-blocks", "0.4%"),
@@ -330,6 +364,28 @@ fn all_findings_are_told_at_once_and_the_most_basic_error_decides() {
     ended.expect(ExitReason::QueueMissing.code(), &pieces);
     let place = |piece: &str| ended.text.find(piece);
     assert!(place("error: ") < place("warning: ") && place("warning: ") < place("note: "));
+}
+
+#[test]
+fn a_rule_that_steers_the_probes_too_is_warned_about() {
+    let bench = Bench::with_router(router());
+    let text = (bench.config_text() + STEERING)
+        .replace("name = \"dsl\"", "name = \"dsl\"\nsource-address = \"127.0.0.9\"");
+    bench.write_file("wanctl.toml", &text);
+    let pieces = ["also takes wanctl's own probes", "*1 src-address-list=!wanctl-probes"];
+    audit_of(&bench, |_| {}).expect(ExitReason::RouterWeak.code(), &pieces);
+    for (key, limit) in [("src-address-list", "!wanctl-probes"), ("protocol", "udp")] {
+        let limit = |router: &mut Router| {
+            assert!(router.set_unchecked(MenuName::Mangle, "*1", "protocol", None));
+            set(router, MenuName::Mangle, "*1", key, limit);
+        };
+        audit_of(&bench, limit).expect(FIT, &["0 warnings"]);
+        assert!(
+            bench
+                .emulator
+                .with_router(|router| { router.set_unchecked(MenuName::Mangle, "*1", key, None) })
+        );
+    }
 }
 
 #[test]

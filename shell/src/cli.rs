@@ -17,7 +17,7 @@ use crate::notify::Notifier;
 use crate::observe::{self, Listener, Observer};
 use crate::probe::{IcmpProber, ProbeWan};
 use crate::published::Published;
-use crate::{audit, daemon, logging};
+use crate::{audit, daemon, logging, router_setup};
 
 /// Keeps a home internet line fast and responsive.
 ///
@@ -68,6 +68,12 @@ enum Command {
         /// log, each finding with its remedy; nothing is changed there
         #[arg(long)]
         router: bool,
+    },
+    /// Print the RouterOS commands that prepare a router for a configuration; nothing is changed
+    RouterSetup {
+        /// The configuration file; the files that it names are not read
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
     },
 }
 
@@ -130,6 +136,10 @@ pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
             let loaded = config::load(config, files)?;
             say(out, &format!("{}: good", config.display()))?;
             if *router { check_router(&loaded, out) } else { Ok(()) }
+        }
+        Command::RouterSetup { config } => {
+            let loaded = config::load(config, ReadFiles::No)?;
+            say(out, router_setup::script(&loaded).trim_end())
         }
     }
 }

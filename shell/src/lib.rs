@@ -23,6 +23,7 @@ pub mod observe;
 pub mod pacer;
 pub mod probe;
 pub mod published;
+pub mod router_setup;
 pub mod routeros;
 pub mod state_file;
 pub mod status;

@@ -140,7 +140,7 @@ impl Look<'_> {
         }
         let (what, remedy) = split_hint(&error);
         let reason = ExitReason::from(&error);
-        self.findings.push(Finding { severity: Severity::Error, reason, what, remedy });
+        self.push(Finding { severity: Severity::Error, reason, what, remedy });
         Ok(None)
     }
 
@@ -149,8 +149,11 @@ impl Look<'_> {
             Severity::Error => ExitReason::RouterUnfit,
             Severity::Warning | Severity::Note => ExitReason::RouterWeak,
         };
-        let finding = Finding { severity, reason, what, remedy: remedy.into() };
-        // Two queues may share a type.
+        self.push(Finding { severity, reason, what, remedy: remedy.into() });
+    }
+
+    /// Adds a finding once: two queues may share a type.
+    fn push(&mut self, finding: Finding) {
         if !self.findings.contains(&finding) {
             self.findings.push(finding);
         }

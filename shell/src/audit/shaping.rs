@@ -122,15 +122,17 @@ impl Look<'_> {
             self.rows("/ip/firewall/filter").iter().filter(is_fasttrack).cloned().collect();
         for rule in rules {
             let id = value(&rule, ".id");
-            let global = self.global_queues();
-            if !global.is_empty() {
+            let bypassed = self.bypassed_queues();
+            if !bypassed.is_empty() {
                 self.error(
                     format!(
-                        "FastTrack (filter rule {id}) bypasses the queues below global: {}",
-                        global.join(", ")
+                        "FastTrack (filter rule {id}) bypasses queues that hang below global or need a \
+                         packet mark: {}",
+                        bypassed.join(", ")
                     ),
                     format!(
-                        "/ip/firewall/filter/disable {id}, or give the queues an interface as parent"
+                        "/ip/firewall/filter/disable {id}, or give the queues an interface as parent \
+                         and packet-mark=no-mark"
                     ),
                 );
             }
@@ -147,14 +149,19 @@ impl Look<'_> {
         }
     }
 
-    /// Returns the configured queues that hang below `global`.
-    fn global_queues(&self) -> Vec<String> {
+    /// Returns the configured queues that FastTracked packets never meet.
+    fn bypassed_queues(&self) -> Vec<String> {
         let names = self
             .config
             .wans
             .iter()
             .flat_map(|wan| Direction::BOTH.map(|direction| wan.queues.get(direction).clone()));
-        names.filter(|name| self.root(name) == "global").collect()
+        let needs_mark = |name: &String| {
+            let mark = self.row("/queue/tree", "name", name);
+            let mark = mark.map(|record| value(record, "packet-mark")).unwrap_or_default();
+            !matches!(mark.as_str(), "" | "no-mark")
+        };
+        names.filter(|name| self.root(name) == "global" || needs_mark(name)).collect()
     }
 
     /// Returns the interface, or `global`, at the top of a queue's parents.

@@ -74,6 +74,19 @@ impl Look<'_> {
                 set("connection-state=new"),
             );
         }
+        let limits = ["src-address", "src-address-list", "src-mac-address"];
+        let may_match_probes = matches!(value(rule, "protocol").as_str(), "" | "icmp")
+            && limits.iter().all(|key| value(rule, key).is_empty())
+            && self.config.wans.iter().any(|wan| wan.source_address.is_some());
+        if may_match_probes {
+            self.warning(
+                format!(
+                    "the steering rule {comment:?} also takes wanctl's own probes: while it is on, the \
+                     primary is measured over the alternate"
+                ),
+                format!("{}, a list of the source-addresses", set("src-address-list=!wanctl-probes")),
+            );
+        }
         if is(rule, "passthrough", "false") || is(rule, "passthrough", "no") {
             self.warning(
                 format!(

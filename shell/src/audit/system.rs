@@ -107,7 +107,7 @@ impl Look<'_> {
             granted.iter().copied().filter(|name| !POLICIES_NEEDED.contains(name)).collect();
         let remedy = format!("/user/group/set {group:?} policy={}", least_policies(&excess));
         if !missing.is_empty() {
-            self.findings.push(Finding {
+            self.push(Finding {
                 severity: Severity::Error,
                 reason: ExitReason::RouterPermission,
                 what: format!(
