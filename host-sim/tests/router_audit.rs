@@ -110,7 +110,7 @@ const ERRORS: &[(Change, ExitReason, &str, &str)] = &[
     ),
     (
         |router| {
-            insert(router, MenuName::QueueTree, &[("name", "WAN-Upload"), ("parent", "ether2")])
+            insert(router, MenuName::QueueTree, &[("name", "WAN-Upload"), ("parent", "ether2")]);
         },
         ExitReason::QueueAmbiguous,
         "the router has 2 queues named \"WAN-Upload\"",
@@ -124,7 +124,7 @@ const ERRORS: &[(Change, ExitReason, &str, &str)] = &[
     ),
     (
         |router| {
-            assert!(router.set_policies("wanctl", &[Policy::Read, Policy::Api, Policy::RestApi]))
+            assert!(router.set_policies("wanctl", &[Policy::Read, Policy::Api, Policy::RestApi]));
         },
         ExitReason::RouterPermission,
         "user wanctl (group wanctl) lacks the policies write",
@@ -166,7 +166,7 @@ const ERRORS: &[(Change, ExitReason, &str, &str)] = &[
                 router,
                 MenuName::Mangle,
                 &[("chain", "forward"), ("comment", "ADAPTIVE: steer")],
-            )
+            );
         },
         ExitReason::RuleAmbiguous,
         "2 mangle rules with the comment \"ADAPTIVE: steer\"",
@@ -201,7 +201,7 @@ const WARNINGS: &[(Change, &str, &str)] = &[
                 "wanctl",
                 "policy",
                 "read,write,api,rest-api,policy,!ftp",
-            )
+            );
         },
         "may do more than wanctl needs: policy",
         "policy=read,write,api,rest-api,!policy",
@@ -343,7 +343,7 @@ fn what_is_only_worth_knowing_is_a_note_and_no_failure() {
 #[test]
 fn fasttrack_is_fine_below_interfaces_when_it_spares_steered_connections() {
     audit(|router| fasttrack(router, "no-mark")).expect(FIT, &["0 warnings"]);
-    audit(|router| set_disabled_fasttrack(router)).expect(FIT, &["0 warnings"]);
+    audit(set_disabled_fasttrack).expect(FIT, &["0 warnings"]);
     // Without steering there is nothing to spare.
     audit_of(&Bench::new(), |router| fasttrack(router, "")).expect(FIT, &["0 warnings"]);
 }
