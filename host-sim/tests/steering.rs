@@ -245,3 +245,27 @@ fn a_rule_that_disappeared_is_reported_at_the_end() {
     let ended = daemon.terminate();
     ended.expect(0, &["steering is not confirmed off", "no rule with the comment"]);
 }
+
+#[test]
+fn a_rule_that_somebody_switched_meanwhile_is_switched_back_after_a_reconnection() {
+    let test = "a_rule_that_somebody_switched_meanwhile_is_switched_back_after_a_reconnection";
+    if !pings_or_skip(test) {
+        return;
+    }
+    let bench = bench_with_rules(&[rule(COMMENT, "true")]);
+    let daemon = bench.start();
+    let (line, _) =
+        daemon.wait_for("start", 0, |line| line.contains("sends traffic to the primary"));
+    bench.emulator.power_off();
+    daemon.wait_for("failure", line, |line| line.contains("the router fails"));
+    let switch = |router: &mut Router| {
+        router.set_unchecked(MenuName::Mangle, COMMENT, "disabled", Some("false"))
+    };
+    assert!(bench.emulator.with_router(switch));
+    bench.emulator.power_on().expect("the port is still free");
+    let text = "WARN somebody else switched the steering rule, switching it back";
+    daemon.wait_for("the correction", line, |line| line.contains(text));
+    let is_off = bench.emulator.wait_until(PATIENCE, |view| !is_on(view.router));
+    assert!(is_off, "still on: {:#?}", daemon.process.lines());
+    daemon.terminate().expect(0, &["steering is off"]);
+}
