@@ -118,7 +118,7 @@ fn a_queue_that_is_switched_off_or_removed_is_reported_and_found_again_under_a_n
         assert!(router.remove_unchecked(MenuName::QueueTree, QUEUE));
         row
     });
-    let line = next(line, "WARN the queue is gone from /queue/tree");
+    let line = next(line, "WARN the queue is gone");
     let mut made = properties_of(&[("name", QUEUE), ("max-limit", "7000000")]);
     for key in ["parent", "queue"] {
         made.insert(key.to_owned(), row[key].clone());

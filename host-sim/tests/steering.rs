@@ -210,7 +210,9 @@ fn a_check_of_the_router_names_the_rule_and_its_state() {
     let bench = bench_with_rules(&[rule(COMMENT, "true")]);
     let line = "steering to dsl: prerouting rule \"wanctl: latency -> dsl (50%)\" \
                 (mark-connection), now off";
-    bench.check(&["--router"]).expect(0, &[line]);
+    // This router has no rule that routes what it marks.
+    let warning = "no rule routes the connections marked via-dsl";
+    bench.check(&["--router"]).expect(ExitReason::RouterWeak.code(), &[line, warning]);
 }
 
 #[test]
@@ -242,4 +244,28 @@ fn a_rule_that_disappeared_is_reported_at_the_end() {
     bench.emulator.with_router(|router| router.remove_unchecked(MenuName::Mangle, "*3"));
     let ended = daemon.terminate();
     ended.expect(0, &["steering is not confirmed off", "no rule with the comment"]);
+}
+
+#[test]
+fn a_rule_that_somebody_switched_meanwhile_is_switched_back_after_a_reconnection() {
+    let test = "a_rule_that_somebody_switched_meanwhile_is_switched_back_after_a_reconnection";
+    if !pings_or_skip(test) {
+        return;
+    }
+    let bench = bench_with_rules(&[rule(COMMENT, "true")]);
+    let daemon = bench.start();
+    let (line, _) =
+        daemon.wait_for("start", 0, |line| line.contains("sends traffic to the primary"));
+    bench.emulator.power_off();
+    daemon.wait_for("failure", line, |line| line.contains("the router fails"));
+    let switch = |router: &mut Router| {
+        router.set_unchecked(MenuName::Mangle, COMMENT, "disabled", Some("false"))
+    };
+    assert!(bench.emulator.with_router(switch));
+    bench.emulator.power_on().expect("the port is still free");
+    let text = "WARN somebody else switched the steering rule, switching it back";
+    daemon.wait_for("the correction", line, |line| line.contains(text));
+    let is_off = bench.emulator.wait_until(PATIENCE, |view| !is_on(view.router));
+    assert!(is_off, "still on: {:#?}", daemon.process.lines());
+    daemon.terminate().expect(0, &["steering is off"]);
 }

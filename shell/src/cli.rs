@@ -9,17 +9,15 @@ use std::sync::atomic::AtomicBool;
 use clap::{Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing::level_filters::LevelFilter;
-use wanctl_core::units::Direction;
 
-use crate::config::{self, DaemonConfig, ReadFiles, WanConfig, show_rate};
+use crate::config::{self, DaemonConfig, ReadFiles, WanConfig};
 use crate::exit::{ExitReason, Failure};
 use crate::instance::{self, Instance};
 use crate::notify::Notifier;
 use crate::observe::{self, Listener, Observer};
 use crate::probe::{IcmpProber, ProbeWan};
 use crate::published::Published;
-use crate::routeros::MangleRule;
-use crate::{daemon, logging};
+use crate::{audit, daemon, logging, router_setup};
 
 /// Keeps a home internet line fast and responsive.
 ///
@@ -66,9 +64,16 @@ enum Command {
         /// Do not read the password and CA files that it names
         #[arg(long, conflicts_with = "router")]
         text_only: bool,
-        /// Also log in to the router and look for queues and steering rules; nothing is changed there
+        /// Also look over the router: version, user, certificate, queues, FastTrack, steering rules, flash and
+        /// log, each finding with its remedy; nothing is changed there
         #[arg(long)]
         router: bool,
+    },
+    /// Print the RouterOS commands that prepare a router for a configuration; nothing is changed
+    RouterSetup {
+        /// The configuration file; the files that it names are not read
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
     },
 }
 
@@ -131,6 +136,10 @@ pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
             let loaded = config::load(config, files)?;
             say(out, &format!("{}: good", config.display()))?;
             if *router { check_router(&loaded, out) } else { Ok(()) }
+        }
+        Command::RouterSetup { config } => {
+            let loaded = config::load(config, ReadFiles::No)?;
+            say(out, router_setup::script(&loaded).trim_end())
         }
     }
 }
@@ -196,23 +205,10 @@ fn run_dir(config: Option<&Path>) -> Result<PathBuf, Failure> {
 
 fn check_router(config: &DaemonConfig, out: &mut impl Write) -> Result<(), Failure> {
     let client = daemon::connect(config)?;
-    let identity = client.identify()?;
-    say(out, &format!("{}: {identity}", config.router.url))?;
-    for wan in &config.wans {
-        for direction in Direction::BOTH {
-            let queue = client.find_queue(wan.queues.get(direction))?;
-            let (name, limit) = (&queue.name, show_rate(queue.max_limit));
-            say(out, &format!("{} {}: queue {name}, now {limit}", wan.name, direction.name()))?;
-        }
-    }
-    for rule in &config.steering_rules.rules {
-        let name = config.wans.get(usize::from(rule.wan.0)).map_or("?", |wan| &wan.name);
-        let MangleRule { comment, chain, action, disabled, .. } =
-            client.find_rule(&rule.comment)?;
-        let state = if disabled { "off" } else { "on" };
-        say(out, &format!("steering to {name}: {chain} rule {comment:?} ({action}), now {state}"))?;
-    }
-    Ok(())
+    let audit = audit::audit(&client, config)?;
+    say(out, &format!("{}: {}", config.router.url, audit.identity))?;
+    say(out, &audit.to_string())?;
+    audit.failure().map_or(Ok(()), Err)
 }
 
 fn say(out: &mut impl Write, line: &str) -> Result<(), Failure> {

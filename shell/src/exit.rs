@@ -41,13 +41,17 @@ pub enum ExitReason {
     RuleMissing,
     /// A configured steering rule's comment fits several rules on the router.
     RuleAmbiguous,
+    /// `check --router` found something on the router with which wanctl cannot work.
+    RouterUnfit,
+    /// `check --router` found something on the router that weakens what wanctl does, and nothing worse.
+    RouterWeak,
     /// Something else; the message says what.
     Other,
 }
 
 impl ExitReason {
     /// All reasons with their exit codes and a short description for the help text.
-    pub const TABLE: [(Self, u8, &'static str); 18] = [
+    pub const TABLE: [(Self, u8, &'static str); 20] = [
         (Self::Other, 1, "any other failure"),
         (Self::ConfigUnreadable, 10, "the configuration file cannot be read"),
         (Self::ConfigText, 11, "configuration: syntax, unknown, missing or mistyped key"),
@@ -66,6 +70,8 @@ impl ExitReason {
         (Self::RouterPermission, 35, "the router's user lacks a permission"),
         (Self::RuleMissing, 36, "a steering rule does not exist on the router"),
         (Self::RuleAmbiguous, 37, "a steering rule's comment fits several rules on the router"),
+        (Self::RouterUnfit, 38, "check --router: another error was found on the router"),
+        (Self::RouterWeak, 39, "check --router: no errors, but warnings"),
     ];
 
     /// Returns the exit code. 0 is success and 2 a wrong command line.

@@ -7,6 +7,7 @@
 //! questions ([`observe`]); one talks to systemd ([`notify`]); on request
 //! one records ([`trace_file`]) and one keeps the state for the next start ([`state_file`]).
 
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod observe;
 pub mod pacer;
 pub mod probe;
 pub mod published;
+pub mod router_setup;
 pub mod routeros;
 pub mod state_file;
 pub mod status;

@@ -1,5 +1,8 @@
 //! The menus the emulator knows: their properties, commands and rules, as data.
 
+mod firewall;
+mod system;
+
 use super::value::{Kind, Reference, U32_MAX, U64_MAX};
 
 /// Names one emulated menu.
@@ -19,11 +22,27 @@ pub enum MenuName {
     Resource,
     /// `system/identity`: singleton.
     Identity,
+    /// `ip/firewall/filter`: ordered and without names.
+    Filter,
+    /// `routing/table`.
+    RoutingTable,
+    /// `ip/settings`: read-only singleton here.
+    IpSettings,
+    /// `ip/service`: read-only here.
+    Service,
+    /// `certificate`: read-only here.
+    Certificate,
+    /// `user/group`: read-only here. It comes before `user`, whose path is the beginning of its own.
+    UserGroup,
+    /// `user`: read-only here.
+    User,
+    /// `system/logging`: read-only here.
+    Logging,
 }
 
 impl MenuName {
     /// All menus, in the order in which the router stores them.
-    pub const ALL: [MenuName; 7] = [
+    pub const ALL: [MenuName; 15] = [
         MenuName::QueueTree,
         MenuName::QueueSimple,
         MenuName::QueueType,
@@ -31,6 +50,14 @@ impl MenuName {
         MenuName::Interface,
         MenuName::Resource,
         MenuName::Identity,
+        MenuName::Filter,
+        MenuName::RoutingTable,
+        MenuName::IpSettings,
+        MenuName::Service,
+        MenuName::Certificate,
+        MenuName::UserGroup,
+        MenuName::User,
+        MenuName::Logging,
     ];
 
     /// Returns the path below `/rest/`, for example `queue/tree`.
@@ -43,10 +70,18 @@ impl MenuName {
             MenuName::QueueTree => &QUEUE_TREE,
             MenuName::QueueSimple => &QUEUE_SIMPLE,
             MenuName::QueueType => &QUEUE_TYPE,
-            MenuName::Mangle => &MANGLE,
+            MenuName::Mangle => &firewall::MANGLE,
             MenuName::Interface => &INTERFACE,
             MenuName::Resource => &RESOURCE,
             MenuName::Identity => &IDENTITY,
+            MenuName::Filter => &firewall::FILTER,
+            MenuName::RoutingTable => &system::ROUTING_TABLE,
+            MenuName::IpSettings => &system::IP_SETTINGS,
+            MenuName::Service => &system::SERVICE,
+            MenuName::Certificate => &system::CERTIFICATE,
+            MenuName::User => &system::USER,
+            MenuName::UserGroup => &system::USER_GROUP,
+            MenuName::Logging => &system::LOGGING,
         }
     }
 }
@@ -327,107 +362,6 @@ static QUEUE_TYPE: MenuSpec = MenuSpec {
     fixed: &[("default", "false")],
     commands: &["add", "print", "remove", "set"],
     duplicate_name: "failure: name already used",
-};
-
-const ACTIONS: Kind = Kind::Word(&[
-    "accept",
-    "add-dst-to-address-list",
-    "add-src-to-address-list",
-    "change-dscp",
-    "change-mss",
-    "change-ttl",
-    "clear-df",
-    "drop",
-    "fasttrack-connection",
-    "jump",
-    "log",
-    "mark-connection",
-    "mark-packet",
-    "mark-routing",
-    "passthrough",
-    "return",
-    "route",
-    "set-priority",
-    "sniff-pc",
-    "sniff-tzsp",
-    "strip-ipv4-options",
-]);
-const STATES: Kind = Kind::Matcher(&["established", "invalid", "new", "related", "untracked"]);
-const NAT_STATES: Kind = Kind::Matcher(&["dstnat", "srcnat"]);
-const ADDRESS_TYPES: Kind =
-    Kind::Matcher(&["blackhole", "broadcast", "local", "multicast", "unicast"]);
-const IN_INTERFACE: Kind = Kind::Reference(Reference::Interface);
-
-static MANGLE: MenuSpec = MenuSpec {
-    path: "ip/firewall/mangle",
-    shape: Shape::OrderedList,
-    named: false,
-    first_id: 1,
-    fields: &[
-        default("action", ACTIONS, "accept"),
-        optional("address-list", Kind::Text),
-        field("chain", Kind::Text, Presence::Required),
-        optional("comment", Kind::Text),
-        optional("connection-bytes", Kind::Text),
-        optional("connection-mark", Kind::Text),
-        optional("connection-nat-state", NAT_STATES),
-        optional("connection-rate", Kind::Text),
-        optional("connection-state", STATES),
-        optional("content", Kind::Text),
-        field("disabled", Kind::Flag, Presence::WhenWritten),
-        optional("dscp", Kind::Text),
-        optional("dst-address", Kind::Text),
-        optional("dst-address-list", Kind::Text),
-        optional("dst-address-type", ADDRESS_TYPES),
-        optional("dst-port", Kind::Text),
-        optional("in-interface", IN_INTERFACE),
-        optional("in-interface-list", Kind::Text),
-        optional("jump-target", Kind::Text),
-        optional("limit", Kind::Text),
-        field("log", Kind::Flag, Presence::WhenWritten),
-        field("log-prefix", Kind::Text, Presence::WhenWritten),
-        optional("new-connection-mark", Kind::Text),
-        optional("new-dscp", Kind::Text),
-        optional("new-mss", Kind::Text),
-        optional("new-packet-mark", Kind::Text),
-        optional("new-priority", Kind::Text),
-        optional("new-routing-mark", Kind::Text),
-        optional("new-ttl", Kind::Text),
-        optional("out-interface", IN_INTERFACE),
-        optional("out-interface-list", Kind::Text),
-        optional("packet-mark", Kind::Text),
-        optional("packet-size", Kind::Text),
-        optional("passthrough", Kind::Flag),
-        optional("per-connection-classifier", Kind::Text),
-        optional("port", Kind::Text),
-        optional("protocol", Kind::Text),
-        number("random", 1, 99, Presence::WhenSet),
-        optional("routing-mark", Kind::Text),
-        optional("src-address", Kind::Text),
-        optional("src-address-list", Kind::Text),
-        optional("src-address-type", ADDRESS_TYPES),
-        optional("src-mac-address", Kind::Text),
-        optional("src-port", Kind::Text),
-        optional("tcp-flags", Kind::Text),
-        optional("tcp-mss", Kind::Text),
-        optional("time", Kind::Text),
-        optional("tls-host", Kind::Text),
-        optional("ttl", Kind::Text),
-    ],
-    fixed: &[("dynamic", "false"), ("invalid", "false")],
-    commands: &[
-        "add",
-        "comment",
-        "disable",
-        "enable",
-        "move",
-        "print",
-        "remove",
-        "reset-counters",
-        "reset-counters-all",
-        "set",
-    ],
-    duplicate_name: NAME,
 };
 
 static INTERFACE: MenuSpec = MenuSpec {

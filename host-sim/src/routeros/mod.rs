@@ -14,6 +14,7 @@ mod message;
 mod query;
 pub mod rest;
 mod seed;
+mod seed_system;
 mod server;
 mod shared;
 mod store;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::edit;
 use super::menus::MenuName;
+use super::seed_system;
 use super::store::{Properties, Router};
 
 /// Largest number of interfaces seeded.
@@ -158,6 +159,15 @@ impl Default for RouterOptions {
                     ("passthrough", "no"),
                 ],
             )
+            .with_row(MenuName::RoutingTable, &[("name", "to-wan2")])
+            .with_row(
+                MenuName::Filter,
+                &[
+                    ("action", "accept"),
+                    ("chain", "forward"),
+                    ("connection-state", "established,related"),
+                ],
+            )
     }
 }
 
@@ -191,6 +201,7 @@ pub(crate) fn fill(router: &mut Router, options: &RouterOptions) -> anyhow::Resu
     let loopback = properties_of(&LOOPBACK);
     router.insert_at(MenuName::Interface, options.interfaces.len(), loopback);
     fill_default_types(router)?;
+    seed_system::fill(router, options);
     for (menu, properties) in &options.rows {
         edit::add(router, *menu, properties, None).map_err(|refusal| {
             anyhow::anyhow!("{} {properties:?}: {}", menu.path(), refusal.detail())

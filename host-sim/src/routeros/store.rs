@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::counters::{Lane, QueueTraffic, Totals, limit_u32, wrap_u32};
 use super::menus::{MenuName, Shape};
 use super::seed::{self, Policy, RouterOptions, User};
+use super::seed_system::policy_text;
 use super::value::time_text;
 
 /// Rate writes remembered; older ones are forgotten first.
@@ -315,7 +316,7 @@ impl Router {
                     put(&format!("total-{name}"), total.to_string());
                 }
             }
-            MenuName::Mangle => {
+            MenuName::Mangle | MenuName::Filter => {
                 put("bytes", first.bytes.to_string());
                 put("packets", first.packets.to_string());
             }
@@ -331,9 +332,29 @@ impl Router {
                 put("uptime", time_text(uptime.as_secs().saturating_mul(1_000_000)));
             }
             MenuName::QueueType => keep_properties_of_kind(&mut row),
-            MenuName::Identity => {}
+            MenuName::IpSettings => {
+                put("ipv4-fasttrack-active", self.has_fasttrack().to_string());
+            }
+            MenuName::UserGroup => {
+                if let Some(user) = self.users.iter().find(|user| user.name == record.name()) {
+                    row.entry("policy".to_owned()).or_insert_with(|| policy_text(&user.policies));
+                }
+            }
+            MenuName::Identity
+            | MenuName::RoutingTable
+            | MenuName::Service
+            | MenuName::Certificate
+            | MenuName::User
+            | MenuName::Logging => {}
         }
         row
+    }
+
+    fn has_fasttrack(&self) -> bool {
+        self.menu(MenuName::Filter).records.iter().any(|rule| {
+            let is = |key, value: &str| rule.properties.get(key).is_some_and(|text| text == value);
+            is("action", "fasttrack-connection") && !is("disabled", "true")
+        })
     }
 
     fn queue_counters(&self, lane: &Lane) -> [(&'static str, u64); 7] {

@@ -59,7 +59,7 @@ pub(super) fn read(
         std::iter::once(primary).chain(rules.iter().map(|rule| rule.wan)).collect();
     config.wans = wans.into_iter().collect();
     let dry_run = config.dry_run;
-    Some((config, SteeringRules { rules, dry_run }))
+    Some((config, SteeringRules { rules, dry_run, ..SteeringRules::default() }))
 }
 
 fn find_wan(name: &Placed<String>, names: &Names<'_>, problems: &mut Problems) -> Option<WanId> {

@@ -107,7 +107,7 @@ pub(super) fn text(published: &Published) -> String {
     let help = "How long the latest request to the router took.";
     page.single("router_request_last_seconds", "gauge", help, f64::from(requests.last_us) / 1e6);
     let disputed = about.router.disputed().len() as u64;
-    let help = "Queues whose rate somebody else keeps changing.";
+    let help = "Queues and steering rules that somebody else keeps changing.";
     page.single("router_disputed_queues", "gauge", help, count(disputed));
     let probes = published.probes();
     let named = about.names.iter().map(String::as_str).zip(snapshot.wans()).zip(probes);

@@ -1,5 +1,5 @@
-//! What a queue is found to be against what it was made: changes by others are reported and put
-//! right, but not for ever.
+//! What a queue or a rule is found to be against what it was made: changes by others are reported and
+//! put right, but not for ever.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use wanctl_core::units::BitsPerSecond;
 
-use super::model::Queue;
+use super::model::{MangleRule, Queue};
 
 /// After so many corrections within [`CORRECTION_WINDOW`] the other side is left its way.
 pub(crate) const CORRECTIONS_MAX: usize = 3;
@@ -32,50 +32,67 @@ pub(crate) enum Finding {
 impl Finding {
     /// Looks at the queues of one name; returns the one, if there is one, and what is wrong.
     pub(crate) fn of<'q>(
-        mut named: impl Iterator<Item = &'q Queue>,
+        named: impl Iterator<Item = &'q Queue>,
     ) -> (Option<&'q Queue>, Option<Self>) {
-        let Some(queue) = named.next() else { return (None, Some(Self::Missing)) };
-        if named.next().is_some() {
-            return (None, Some(Self::Several));
+        let (queue, finding) = Self::of_one(named);
+        let finding =
+            finding.or_else(|| match queue.map(|queue| (queue.disabled, queue.invalid)) {
+                Some((true, _)) => Some(Self::Disabled),
+                Some((false, true)) => Some(Self::Invalid),
+                Some((false, false)) | None => None,
+            });
+        (queue, finding)
+    }
+
+    /// Looks at the rules of one comment; one that is switched off is as good as any.
+    pub(crate) fn of_rules<'r>(
+        named: impl Iterator<Item = &'r MangleRule>,
+    ) -> (Option<&'r MangleRule>, Option<Self>) {
+        let (rule, finding) = Self::of_one(named);
+        let is_invalid = rule.is_some_and(|rule| rule.invalid);
+        (rule, finding.or(is_invalid.then_some(Self::Invalid)))
+    }
+
+    fn of_one<T>(mut named: impl Iterator<Item = T>) -> (Option<T>, Option<Self>) {
+        match (named.next(), named.next()) {
+            (None, _) => (None, Some(Self::Missing)),
+            (Some(_), Some(_)) => (None, Some(Self::Several)),
+            (only, None) => (only, None),
         }
-        let finding = match (queue.disabled, queue.invalid) {
-            (true, _) => Some(Self::Disabled),
-            (false, true) => Some(Self::Invalid),
-            (false, false) => None,
-        };
-        (Some(queue), finding)
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Missing => "is gone from /queue/tree",
+            Self::Missing => "is gone",
             Self::Several => "is there more than once",
             Self::Disabled => "is disabled and does not shape",
-            Self::Invalid => "is invalid and does not shape; hint: does its parent still exist?",
+            Self::Invalid => {
+                "is invalid and does nothing; hint: does the interface or parent it names exist?"
+            }
         })
     }
 }
 
-/// What to do about the rate that was found.
+/// What to do about the value that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Verdict<T> {
     /// It is ours, or nobody knows what ours is.
     Agreed,
     /// Somebody changed it: write this one again.
-    Correct(BitsPerSecond),
+    Correct(T),
     /// Somebody has changed it too often: from now on it is left as it is.
     GiveUp,
     /// It is left as it is.
     Truce,
 }
 
-/// The agreement on one queue.
-#[derive(Debug, Default)]
-pub(crate) struct Accord {
-    /// The rate the router confirmed last, if its last write did not fail.
-    pub(crate) held: Option<BitsPerSecond>,
+/// The agreement on one queue's rate, or on whether a rule is on.
+#[derive(Debug)]
+pub(crate) struct Accord<T = BitsPerSecond> {
+    /// The value the router confirmed last, if its last write did not fail.
+    pub(crate) held: Option<T>,
     /// What was wrong at the last look.
     pub(crate) finding: Option<Finding>,
     /// When corrections were made, oldest first.
@@ -83,9 +100,15 @@ pub(crate) struct Accord {
     truce_until: Option<Instant>,
 }
 
-impl Accord {
-    /// Judges the rate found now, and counts a correction that it asks for.
-    pub(crate) fn judge(&mut self, found: BitsPerSecond, now: Instant) -> Verdict {
+impl<T> Default for Accord<T> {
+    fn default() -> Self {
+        Self { held: None, finding: None, corrected: VecDeque::new(), truce_until: None }
+    }
+}
+
+impl<T: Copy + PartialEq> Accord<T> {
+    /// Judges the value found now, and counts a correction that it asks for.
+    pub(crate) fn judge(&mut self, found: T, now: Instant) -> Verdict<T> {
         if self.truce_until.is_some_and(|until| now >= until) {
             self.truce_until = None;
             self.corrected.clear();
@@ -147,7 +170,7 @@ mod tests {
 
     #[test]
     fn nothing_is_corrected_while_it_is_not_known_what_is_right() {
-        let mut accord = Accord::default();
+        let mut accord = Accord::<BitsPerSecond>::default();
         assert_eq!(accord.judge(THEIRS, Instant::now()), Verdict::Agreed);
     }
 }

@@ -28,6 +28,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_MAX: Duration = Duration::from_secs(300);
 /// The longest answer that is read, in bytes: a tree of some ten thousand queues.
 const REPLY_BYTES_MAX: u64 = 4 << 20;
+/// What is read of mangle rules.
+const RULES: &str = "/ip/firewall/mangle?.proplist=.id,comment,chain,action,disabled,invalid";
 /// How much of a senseless answer an error shows, in characters.
 const EXCERPT_CHARS: usize = 80;
 
@@ -238,9 +240,8 @@ impl Client {
     ///
     /// [`RouterError::NoSuchRule`], [`RouterError::AmbiguousRule`], or a failed request.
     pub fn find_rule(&self, comment: &str) -> Result<MangleRule, RouterError> {
-        let path = "/ip/firewall/mangle?.proplist=.id,comment,chain,action,disabled,invalid";
         let request = "GET /ip/firewall/mangle";
-        let records = self.records("GET", path, None, request)?;
+        let records = self.records("GET", RULES, None, request)?;
         let has_comment =
             |record: &&Record| model::text(record, "comment").as_deref() == Some(comment);
         let matching = records
@@ -265,6 +266,16 @@ impl Client {
                 Err(RouterError::AmbiguousRule { comment, rules })
             }
         }
+    }
+
+    /// Reads all mangle rules in one request. Records that make no sense are left out.
+    ///
+    /// # Errors
+    ///
+    /// A failed request.
+    pub fn rules(&self) -> Result<Vec<MangleRule>, RouterError> {
+        let records = self.records("GET", RULES, None, "GET /ip/firewall/mangle")?;
+        Ok(records.iter().filter_map(|record| MangleRule::from_record(record).ok()).collect())
     }
 
     /// Makes sure that a mangle rule is switched on, or off: looks, switches it if it must, and looks
@@ -299,6 +310,15 @@ impl Client {
             return Err(RouterError::OtherRule { expected, found: rule.comment });
         }
         Ok(!rule.disabled)
+    }
+
+    /// Reads all records of a menu, such as `/queue/type`.
+    ///
+    /// # Errors
+    ///
+    /// A failed request.
+    pub(crate) fn list(&self, menu: &str) -> Result<Vec<Record>, RouterError> {
+        self.records("GET", menu, None, &format!("GET {menu}"))
     }
 
     fn get_one(&self, path: &str) -> Result<Record, RouterError> {

@@ -265,6 +265,11 @@ impl Desk {
         slots.is_some_and(|slots| slots.get(direction).is_some())
     }
 
+    /// Returns whether a steering order waits to be carried out.
+    pub(crate) fn is_steering_waiting(&self) -> bool {
+        self.lock().steering.is_some()
+    }
+
     pub(crate) fn set_fatal(&self, error: RouterError) {
         let mut state = self.lock();
         state.status = RouterStatus::Failed { error: error.to_string() };

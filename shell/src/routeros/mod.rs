@@ -14,6 +14,7 @@ mod worker;
 pub use client::{Client, RouterTarget, TlsTrust, check_url, check_user};
 pub use error::RouterError;
 pub use model::{MangleRule, Queue, QueueCounters, RouterIdentity, Written};
+pub(crate) use model::{Record, flag, text};
 pub use secret::Secret;
 pub use steer::{SteeringOrder, SteeringRule, SteeringRules};
 pub use watch::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};

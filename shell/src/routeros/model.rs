@@ -154,7 +154,8 @@ pub(crate) fn text(record: &Record, key: &str) -> Option<String> {
     }
 }
 
-fn flag(record: &Record, key: &str) -> bool {
+/// Returns whether a value is there and true.
+pub(crate) fn flag(record: &Record, key: &str) -> bool {
     matches!(text(record, key).as_deref(), Some("true" | "yes"))
 }
 

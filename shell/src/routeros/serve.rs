@@ -137,14 +137,20 @@ impl Server {
 
     /// Carries out orders, and looks at the queues between them, until the worker shall end.
     fn serve(&mut self) -> Result<(), RouterError> {
-        while let Some(work) = self.desk.next_work(self.watch.due()) {
+        while let Some(work) = self.desk.next_work(self.look_due()) {
             match work {
                 Work::Write(waiting) => self.carry_out(&waiting)?,
                 Work::Steer(waiting) => self.carry_out_steering(&waiting)?,
+                Work::Look if self.steerer.is_due() => self.look_at_rules(),
                 Work::Look => self.look(),
             }
         }
         Ok(())
+    }
+
+    /// Returns when queues or rules are to be looked at next.
+    fn look_due(&self) -> Instant {
+        self.steerer.due().map_or(self.watch.due(), |due| due.min(self.watch.due()))
     }
 
     fn carry_out(&mut self, waiting: &Waiting) -> Result<(), RouterError> {
@@ -341,6 +347,7 @@ impl Server {
             Some(_) => {
                 tracing::info!(router = identity.name, "the router works again");
                 self.watch.look_now();
+                self.steerer.look_now();
             }
             None if self.has_written => return, // the status says so already
             None => {}

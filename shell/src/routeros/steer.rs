@@ -1,15 +1,22 @@
 //! The mangle rules that steer: at most one of them is switched on.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wanctl_core::tick::SteeringReply;
 use wanctl_core::units::{CommandId, WanId};
 
+use super::accord::{Accord, CORRECTIONS_MAX, Finding, TRUCE, Verdict};
 use super::client::Client;
 use super::error::RouterError;
 use super::model::MangleRule;
 use super::serve::Server;
 use crate::clock;
+
+/// Time between two looks at the rules.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+/// After a correction the next look comes so many times sooner: whoever switches a rule again and
+/// again shall be noticed.
+const LOOKS_AGAIN: u32 = 6;
 
 /// The rule that sends traffic to one alternate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +28,20 @@ pub struct SteeringRule {
 }
 
 /// All rules that steer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SteeringRules {
     /// One rule for each alternate.
     pub rules: Vec<SteeringRule>,
     /// Whether they are only looked up.
     pub dry_run: bool,
+    /// Time between two looks at whether somebody else has switched them.
+    pub look_interval: Duration,
+}
+
+impl Default for SteeringRules {
+    fn default() -> Self {
+        Self { rules: Vec::new(), dry_run: false, look_interval: LOOK_INTERVAL }
+    }
 }
 
 /// One [`wanctl_core::outputs::Action::SetSteering`] for this router.
@@ -64,6 +79,8 @@ struct Target {
     rule: SteeringRule,
     /// The router's id of it, until it proves wrong.
     id: Option<String>,
+    /// Whether it was switched on, as the router confirmed.
+    accord: Accord<bool>,
 }
 
 /// What the worker knows about the rules.
@@ -71,12 +88,39 @@ struct Target {
 pub(crate) struct Steerer {
     targets: Vec<Target>,
     dry_run: bool,
+    look_interval: Duration,
+    /// When to look at the rules next; never before they have been switched.
+    due: Option<Instant>,
+    /// Whether the last look was refused.
+    is_refused: bool,
 }
 
 impl Steerer {
     pub(crate) fn new(rules: SteeringRules) -> Self {
-        let target = |rule| Target { rule, id: None };
-        Self { targets: rules.rules.into_iter().map(target).collect(), dry_run: rules.dry_run }
+        let target = |rule| Target { rule, id: None, accord: Accord::default() };
+        let SteeringRules { rules, dry_run, look_interval } = rules;
+        let targets = rules.into_iter().map(target).collect();
+        Self { targets, dry_run, look_interval, due: None, is_refused: false }
+    }
+
+    /// Returns when to look at the rules next.
+    pub(crate) const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub(crate) fn is_due(&self) -> bool {
+        self.due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Makes the next look due at once, if there is to be one.
+    pub(crate) fn look_now(&mut self) {
+        self.due = self.due.map(|_| Instant::now());
+    }
+
+    /// Returns the rules that somebody else keeps switching and which are left alone.
+    pub(crate) fn disputed(&self) -> impl Iterator<Item = String> {
+        let disputed = self.targets.iter().filter(|target| target.accord.is_truce());
+        disputed.map(|target| format!("mangle rule {:?}", target.rule.comment))
     }
 
     /// Returns whether rules have to be switched off at the end.
@@ -117,8 +161,12 @@ impl Server {
         let mut order: Vec<(bool, usize)> =
             targets.map(|(index, target)| (is_wanted(target), index)).collect();
         order.sort_unstable();
+        // What the router holds is not known again before it has confirmed the switch.
+        self.steerer.targets.iter_mut().for_each(|target| target.accord.held = None);
+        self.steerer.due = Some(Instant::now() + self.steerer.look_interval);
         for (on, index) in order {
             self.switch(index, on)?;
+            self.rule(index)?.accord.held = Some(on);
         }
         tracing::debug!(to = to.map(|wan| wan.0), took = ?begin.elapsed(), "steered");
         Ok(())
@@ -171,5 +219,90 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Reads all mangle rules and puts right what others switched.
+    pub(crate) fn look_at_rules(&mut self) {
+        self.steerer.due = Some(Instant::now() + self.steerer.look_interval);
+        match self.call(Client::rules) {
+            Ok(rules) => {
+                self.steerer.is_refused = false;
+                self.note_success(false);
+                self.compare_rules(&rules);
+                self.tell_truces();
+            }
+            Err(error) if error.is_answer() => {
+                if !std::mem::replace(&mut self.steerer.is_refused, true) {
+                    tracing::warn!(%error, "the steering rules cannot be read");
+                }
+            }
+            Err(error) => {
+                self.note_failure(&error, false);
+                self.pause();
+            }
+        }
+    }
+
+    fn compare_rules(&mut self, rules: &[MangleRule]) {
+        let mut corrections = Vec::new();
+        for (index, target) in self.steerer.targets.iter_mut().enumerate() {
+            let comment = &target.rule.comment;
+            let (rule, finding) =
+                Finding::of_rules(rules.iter().filter(|rule| rule.comment == *comment));
+            tell_finding(target, finding);
+            let Some(rule) = rule else { continue };
+            if self.desk.is_steering_waiting() {
+                return; // whatever it is now, a newer order decides
+            }
+            target.id = Some(rule.id.clone());
+            let found = if rule.disabled { "off" } else { "on" };
+            let comment = &target.rule.comment;
+            match target.accord.judge(!rule.disabled, Instant::now()) {
+                Verdict::Agreed => {}
+                Verdict::Truce => tracing::debug!(comment, found, "still not as it was switched"),
+                Verdict::GiveUp => tracing::warn!(
+                    comment,
+                    found,
+                    "somebody keeps switching the steering rule: after {CORRECTIONS_MAX} corrections \
+                     in a minute it is left alone for {} minutes, but for new decisions; hint: look \
+                     for a script or a second controller on the router",
+                    TRUCE.as_secs() / 60
+                ),
+                Verdict::Correct(on) => {
+                    let text = "somebody else switched the steering rule, switching it back";
+                    tracing::warn!(comment, found, "{text}");
+                    corrections.push((on, index));
+                }
+            }
+        }
+        // Off first, as in `steer`.
+        corrections.sort_unstable();
+        for (on, index) in corrections {
+            self.steerer.due = Some(Instant::now() + self.steerer.look_interval / LOOKS_AGAIN);
+            match self.switch(index, on) {
+                Ok(()) => {}
+                Err(error) if error.is_answer() => {
+                    tracing::warn!(%error, "the steering rule cannot be switched back");
+                }
+                Err(error) => {
+                    self.note_failure(&error, false);
+                    self.pause();
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Reports what is wrong with a rule when that changes.
+fn tell_finding(target: &mut Target, finding: Option<Finding>) {
+    let before = std::mem::replace(&mut target.accord.finding, finding);
+    let comment = &target.rule.comment;
+    match finding {
+        Some(finding) if before != Some(finding) => {
+            tracing::warn!(comment, "the steering rule {finding}");
+        }
+        None if before.is_some() => tracing::info!(comment, "the steering rule is well again"),
+        Some(_) | None => {}
     }
 }

@@ -146,10 +146,11 @@ impl Server {
         }
     }
 
-    fn tell_truces(&self) {
+    pub(crate) fn tell_truces(&self) {
         let both = self.targets.iter().flat_map(|wan| [&wan.download, &wan.upload]);
         let disputed = both.filter(|target| target.accord.is_truce());
-        self.desk.set_disputed(disputed.map(|target| target.name.clone()).collect());
+        let queues = disputed.map(|target| target.name.clone());
+        self.desk.set_disputed(queues.chain(self.steerer.disputed()).collect());
     }
 
     /// Hands over counters that came with a request which ended just now. Those of a request so

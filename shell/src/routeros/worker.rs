@@ -157,8 +157,8 @@ impl RouterView {
         self.0.counters()
     }
 
-    /// Returns the queues whose rate somebody else keeps changing and which are therefore left alone
-    /// between decisions.
+    /// Returns the queues and mangle rules that somebody else keeps changing and which are therefore
+    /// left alone between decisions.
     #[must_use]
     pub fn disputed(&self) -> Vec<String> {
         self.0.disputed()

@@ -102,10 +102,15 @@ fn an_id_that_is_another_rule_s_is_not_switched() {
 
 /// A worker with a rule for each of two alternates.
 fn start(url: &str) -> RouterWorker {
+    start_looking(url, Duration::from_secs(3600))
+}
+
+/// One that looks at the rules so often.
+fn start_looking(url: &str, look_interval: Duration) -> RouterWorker {
     let queues = PerDirection { download: "down".to_owned(), upload: "up".to_owned() };
     let rule = |wan, comment: &str| SteeringRule { wan: WanId(wan), comment: comment.to_owned() };
     let rules = vec![rule(1, "to DSL"), rule(2, "to LTE")];
-    let steering = SteeringRules { rules, dry_run: false };
+    let steering = SteeringRules { rules, dry_run: false, look_interval };
     RouterWorker::start(client(url), vec![queues], steering, Duration::from_secs(3600)).unwrap()
 }
 
@@ -178,4 +183,83 @@ fn a_rule_that_is_gone_fails_the_order_and_leaves_the_shapers_at_work() {
     worker.set_rate(RateOrder { id: CommandId(20), wan, direction, rate, is_cut: true });
     assert_eq!(router.next_write().0, "/rest/queue/tree/*1");
     assert!(worker.fatal().is_none());
+}
+
+/// Waits until the worker has brought something about.
+fn wait_for(worker: &RouterWorker, what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < AMPLE, "{what} never happens: {}", worker.status());
+        std::thread::yield_now();
+    }
+}
+
+/// A worker that has switched the first rule on and looks at the rules all the time.
+fn steering_to_dsl(rules: &Rules) -> (FakeRouter, RouterWorker) {
+    let router = router(rules);
+    let worker = start_looking(&router.url(), Duration::from_millis(30));
+    worker.steer(SteeringOrder { id: CommandId(1), to: Some(WanId(1)) });
+    assert_eq!(reply(&worker), (1, true));
+    (router, worker)
+}
+
+/// The rules `to DSL` and `to LTE`: whether they are on.
+fn on(rules: &Rules) -> [bool; 2] {
+    let rules = rules.lock().unwrap();
+    ["to DSL", "to LTE"].map(|comment| {
+        let mut found = rules.iter().filter(|rule| rule.1 == comment);
+        found.next().is_some_and(|rule| !rule.2)
+    })
+}
+
+#[test]
+fn a_rule_that_somebody_else_switched_is_switched_back() {
+    let rules = rules(&[("*1", "to DSL", true), ("*2", "to LTE", true)]);
+    let (_router, worker) = steering_to_dsl(&rules);
+    for rule in [0, 1] {
+        rules.lock().unwrap()[rule].2 ^= true;
+        wait_for(&worker, "the correction", || on(&rules) == [true, false]);
+    }
+    assert_eq!(worker.view().disputed(), [""; 0]);
+}
+
+#[test]
+fn after_three_corrections_a_rule_is_left_alone_but_for_decisions() {
+    let rules = rules(&[("*1", "to DSL", true), ("*2", "to LTE", true)]);
+    let (router, worker) = steering_to_dsl(&rules);
+    for _ in 0..3 {
+        rules.lock().unwrap()[0].2 = true;
+        wait_for(&worker, "the correction", || on(&rules) == [true, false]);
+    }
+    rules.lock().unwrap()[0].2 = true;
+    wait_for(&worker, "the end of the fight", || !worker.view().disputed().is_empty());
+    assert_eq!(worker.view().disputed(), ["mangle rule \"to DSL\""]);
+    // Some looks later it is still theirs.
+    let _: Vec<_> = router.seen.try_iter().collect();
+    let is_look = |request: &Request| request.path.contains("mangle?");
+    assert_eq!(router.seen.iter().filter(is_look).take(5).count(), 5);
+    assert_eq!(on(&rules), [false, false]);
+    worker.steer(SteeringOrder { id: CommandId(2), to: Some(WanId(1)) });
+    assert_eq!(reply(&worker), (2, true));
+    assert_eq!(on(&rules), [true, false]);
+}
+
+#[test]
+fn a_rule_that_was_removed_and_made_again_is_found_and_switched() {
+    let rules = rules(&[("*1", "to DSL", true), ("*2", "to LTE", true)]);
+    let (_router, worker) = steering_to_dsl(&rules);
+    rules.lock().unwrap()[0] = ("*9", "to DSL", true);
+    wait_for(&worker, "the correction", || on(&rules) == [true, false]);
+}
+
+#[test]
+fn of_two_rules_with_one_comment_neither_is_switched_back() {
+    let rules = rules(&[("*1", "to DSL", true), ("*2", "to LTE", true)]);
+    let (router, worker) = steering_to_dsl(&rules);
+    *rules.lock().unwrap() =
+        vec![("*1", "to DSL", true), ("*2", "to LTE", true), ("*3", "to DSL", true)];
+    let _: Vec<_> = router.seen.try_iter().collect();
+    let requests: Vec<Request> = router.seen.iter().take(5).collect();
+    assert!(requests.iter().all(|request| request.method == "GET"));
+    drop(worker);
 }
