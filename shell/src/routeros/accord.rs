@@ -27,6 +27,8 @@ pub(crate) enum Finding {
     Disabled,
     /// Something it refers to is gone.
     Invalid,
+    /// Its queue type is gone: the router shows the id of what it was.
+    NoType,
 }
 
 impl Finding {
@@ -41,6 +43,7 @@ impl Finding {
         let finding = match (queue.disabled, queue.invalid) {
             (true, _) => Some(Self::Disabled),
             (false, true) => Some(Self::Invalid),
+            (false, false) if queue.queue_type.starts_with('*') => Some(Self::NoType),
             (false, false) => None,
         };
         (Some(queue), finding)
@@ -53,6 +56,7 @@ impl fmt::Display for Finding {
             Self::Missing => "is gone from /queue/tree",
             Self::Several => "is there more than once",
             Self::Disabled => "is disabled and does not shape",
+            Self::NoType => "has lost its queue type; hint: give it a type of kind cake",
             Self::Invalid => "is invalid and does not shape; hint: does its parent still exist?",
         })
     }

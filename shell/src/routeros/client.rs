@@ -15,6 +15,7 @@ use wanctl_core::units::BitsPerSecond;
 use super::error::{RouterError, is_closed};
 use super::model::{self, MangleRule, Queue, QueueCounters, Record, RouterIdentity, Written};
 use super::secret::Secret;
+use crate::config::show_rate;
 
 /// The time limit for connecting, TLS handshake included. Small routers with a 4096-bit key have
 /// been seen to take 8 s for that, and giving up sooner would never succeed there.
@@ -28,6 +29,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_MAX: Duration = Duration::from_secs(300);
 /// The longest answer that is read, in bytes: a tree of some ten thousand queues.
 const REPLY_BYTES_MAX: u64 = 4 << 20;
+/// A rate that differs by no more than this part of it counts as rounded.
+const ROUNDING_PART: u64 = 16;
 /// How much of a senseless answer an error shows, in characters.
 const EXCERPT_CHARS: usize = 80;
 
@@ -170,7 +173,7 @@ impl Client {
     pub fn find_queue(&self, name: &str) -> Result<Queue, RouterError> {
         let path = "/queue/tree?.proplist=.id,name,max-limit,queue,parent,disabled,invalid";
         let request = "GET /queue/tree";
-        let queues = self.records("GET", path, None, request)?;
+        let queues = self.listed(path, request)?;
         let named = |record: &&Record| model::text(record, "name").as_deref() == Some(name);
         let matching: Vec<&Record> = queues.iter().filter(named).collect();
         match matching.as_slice() {
@@ -196,7 +199,7 @@ impl Client {
     pub fn queues(&self) -> Result<Vec<Queue>, RouterError> {
         let path = "/queue/tree?.proplist=.id,name,max-limit,queue,parent,disabled,invalid,\
                     bytes,dropped,queued-bytes,queued-packets";
-        let records = self.records("GET", path, None, "GET /queue/tree")?;
+        let records = self.listed(path, "GET /queue/tree")?;
         Ok(records.iter().filter_map(|record| Queue::from_record(record).ok()).collect())
     }
 
@@ -223,6 +226,11 @@ impl Client {
             return Err(RouterError::OtherQueue { expected: name.to_owned(), found });
         }
         match model::max_limit(&record) {
+            Ok(Some(held)) if is_far(held, rate) => Err(RouterError::Refused {
+                request,
+                status: StatusCode::OK.as_u16(),
+                detail: format!("it holds {} instead of {}", show_rate(held), show_rate(rate)),
+            }),
             Ok(Some(held)) => Ok(Written { held, counters: QueueCounters::from_record(&record) }),
             Ok(None) => Err(bad_reply(&request, "a queue without max-limit".to_owned())),
             Err(detail) => Err(bad_reply(&request, detail)),
@@ -240,7 +248,7 @@ impl Client {
     pub fn find_rule(&self, comment: &str) -> Result<MangleRule, RouterError> {
         let path = "/ip/firewall/mangle?.proplist=.id,comment,chain,action,disabled,invalid";
         let request = "GET /ip/firewall/mangle";
-        let records = self.records("GET", path, None, request)?;
+        let records = self.listed(path, request)?;
         let has_comment =
             |record: &&Record| model::text(record, "comment").as_deref() == Some(comment);
         let matching = records
@@ -311,6 +319,17 @@ impl Client {
         match (records.pop(), records.is_empty()) {
             (Some(record), true) => Ok(record),
             _ => Err(bad_reply(&request, "not exactly one record".to_owned())),
+        }
+    }
+
+    /// Reads a whole menu. Just after a boot the router has been seen to answer with a record of
+    /// another one: that must not be taken for a menu without the wanted rows.
+    fn listed(&self, path: &str, request: &str) -> Result<Vec<Record>, RouterError> {
+        let records = self.records("GET", path, None, request)?;
+        if records.is_empty() || records.iter().any(|record| record.contains_key(".id")) {
+            Ok(records)
+        } else {
+            Err(bad_reply(request, "not the rows of this menu".to_owned()))
         }
     }
 
@@ -401,6 +420,11 @@ impl Client {
             status => RouterError::Refused { request, status, detail },
         }
     }
+}
+
+/// Returns whether the router holds another rate than it was told, rounding aside.
+fn is_far(held: BitsPerSecond, told: BitsPerSecond) -> bool {
+    held.get().abs_diff(told.get()) > told.get() / ROUNDING_PART
 }
 
 fn bad_reply(request: &str, detail: String) -> RouterError {

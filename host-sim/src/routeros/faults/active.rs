@@ -255,7 +255,7 @@ impl Faults {
         match rounded {
             RoundedValue::Ignored => drop(members.remove("max-limit")),
             RoundedValue::Rounded => {
-                let mbps = (rate / 1_000_000).saturating_sub(1).max(1);
+                let mbps = (rate / 1_000_000).max(1);
                 members.insert("max-limit".to_owned(), json!((mbps * 1_000_000).to_string()));
             }
         }

@@ -132,9 +132,9 @@ pub enum BadBody {
     Truncated,
     /// Half of it arrives, with a length that fits.
     Half,
-    /// A raw control character in every text.
+    /// Every record has a text with a raw control character.
     Control,
-    /// A byte in every text that is not UTF-8.
+    /// Every record has a text with a byte that is not UTF-8.
     NotUtf8,
     /// Nothing, with status 200.
     Empty,
@@ -211,7 +211,7 @@ pub enum LyingWrite {
 /// What is stored instead of a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoundedValue {
-    /// The rate rounded down to whole Mbit/s, less one.
+    /// The rate rounded down to whole Mbit/s.
     Rounded,
     /// The rate as it was before.
     Ignored,

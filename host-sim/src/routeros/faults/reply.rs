@@ -27,25 +27,17 @@ pub(super) fn damage(response: Response, bad: BadBody) -> (Response, Delivery) {
     let Body::Json(body) = &response.body else { return (response, Delivery::Whole) };
     let text = body.to_string();
     let raw = |bytes: Vec<u8>| Response { body: Body::Raw(bytes), ..response.clone() };
-    // Before the end of every text value; keys end at a colon.
-    let in_texts = |byte: u8| {
-        let mut bytes = Vec::new();
-        let source = text.as_bytes();
-        for (index, &one) in source.iter().enumerate() {
-            let ends_value = one == b'"' && matches!(source.get(index + 1), Some(b',' | b'}'));
-            let is_comment = text[..index].ends_with("}") || text[..index].ends_with('"');
-            if ends_value && !is_comment && is_free_text(&text[..index]) {
-                bytes.push(byte);
-            }
-            bytes.push(one);
-        }
-        bytes
+    // RouterOS sends comments as they are; a property of its own does not disturb a search.
+    let with_text = |byte: u8| {
+        let property = [b"{\"note\":\"a", &[byte][..], b"b\","].concat();
+        let pieces: Vec<&[u8]> = text.as_bytes().split(|one| *one == b'{').collect();
+        pieces.join(&property[..])
     };
     let spoilt = match bad {
         BadBody::Truncated => return (response, Delivery::Half),
         BadBody::Half => raw(text.as_bytes()[..text.len() / 2].to_vec()),
-        BadBody::Control => raw(in_texts(0x07)),
-        BadBody::NotUtf8 => raw(in_texts(0xE4)),
+        BadBody::Control => raw(with_text(0x07)),
+        BadBody::NotUtf8 => raw(with_text(0xE4)),
         BadBody::Empty => raw(Vec::new()),
         BadBody::Html => Response {
             status: 200,
@@ -54,12 +46,6 @@ pub(super) fn damage(response: Response, bad: BadBody) -> (Response, Delivery) {
         },
     };
     (spoilt, Delivery::Whole)
-}
-
-/// Tells whether the value that a JSON text ends in is one people write: a comment.
-fn is_free_text(text: &str) -> bool {
-    let value = text.rfind("\":\"").map(|at| &text[..at]);
-    value.is_some_and(|before| before.ends_with("\"comment"))
 }
 
 /// Changes the records of an answer.
