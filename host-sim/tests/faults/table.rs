@@ -17,6 +17,9 @@ pub(crate) struct Row {
     pub(crate) steps: &'static [Step],
 }
 
+/// Status lines whose rates are looked at, two in each.
+const STATUS_LINES: usize = 5;
+
 const FAILS: &str = "WARN the router fails, trying again";
 const WORKS: &str = "INFO the router works again";
 const FOUND: &str = "INFO router found";
@@ -324,7 +327,7 @@ pub(crate) const ROWS: [Row; 27] = [
         happens: "Counters are refreshed once a second only, and `dropped` stays 0.",
         does: "Notices the rhythm and takes the rate from one refresh to the next.",
         recovers: "There is nothing to recover from.",
-        steps: &[busy("stale-counters", rates_are_right)],
+        steps: &[Step { when: When::Start, ..busy("stale-counters", rates_are_right) }],
     },
     Row {
         happens: "A write takes effect, but the answer is 400 or is lost.",
@@ -388,12 +391,10 @@ pub(crate) const ROWS: [Row; 27] = [
 
 /// The status lines show what the queues carry, without a burst.
 fn rates_are_right(_: &Bench, daemon: &Daemon) {
-    let all = daemon.process.lines();
+    let mut from = daemon.process.lines().len();
     let mut seen = 0;
-    let mut from = all.len();
-    while seen < 3 {
-        let (index, line) =
-            daemon.wait_for("carried rates", from, |line| line.contains("carrying"));
+    for _ in 0..STATUS_LINES {
+        let (index, line) = daemon.wait_for("a status", from, |line| line.contains(" probes lost"));
         for (carried, wanted) in carried(&line).into_iter().zip([FLOW_BPS.0, FLOW_BPS.1]) {
             let wanted = wanted as f64 / 1e6;
             assert!((carried / wanted - 1.0).abs() < 0.35, "{carried} for {wanted} Mbit/s: {line}");
@@ -401,6 +402,7 @@ fn rates_are_right(_: &Bench, daemon: &Daemon) {
         }
         from = index + 1;
     }
+    assert!(seen >= STATUS_LINES, "few rates: {:#?}", daemon.process.lines());
 }
 
 /// Reads "carrying 24.0 Mbit/s" out of a status line, as often as it is there.
