@@ -17,7 +17,7 @@ use common::pings_or_skip;
 use wanctl_sim::routeros::FAULT_NAMES;
 
 /// Daemons that run at the same time. They mostly wait.
-const WORKERS: usize = 10;
+const WORKERS: usize = 20;
 
 #[test]
 fn the_daemon_outlives_every_fault_of_the_table() {
