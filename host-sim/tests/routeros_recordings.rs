@@ -44,7 +44,7 @@ fn send(router: &mut Router, method: &str, target: &str, body: Option<&Value>) -
     let response = rest::handle(router, &request);
     let body = match response.body {
         Body::Json(value) => value,
-        Body::Empty | Body::Html(_) => Value::Null,
+        Body::Empty | Body::Html(_) | Body::Raw(_) => Value::Null,
     };
     (response.status, body)
 }

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::emulator::{Emulator, EmulatorOptions};
+use super::faults::{FaultScript, FaultSpec};
 use super::seed::{RouterOptions, User};
 use super::shared::Latency;
 use super::value::parse_time_us;
@@ -41,6 +42,10 @@ pub struct RouterosArgs {
     /// Time between two refreshes of the queues' counters, for example 1s; live without it
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_latency)]
     pub counter_refresh: Duration,
+    /// Fault to switch on, as NAME[:DETAIL][,method=PATCH][,path=/rest/queue][,percent=50][,times=3]
+    /// [,from=10s][,until=20s]; may be repeated. docs/faults.md lists them
+    #[arg(long, value_name = "FAULT")]
+    pub fault: Vec<FaultSpec>,
     /// File to write the CA certificate to, for the client to trust
     #[arg(long, value_name = "FILE")]
     pub ca_out: Option<PathBuf>,
@@ -83,6 +88,7 @@ pub fn run_until(
         }
     }
     out.flush()?;
+    let _script = FaultScript::start(&emulator, &args.fault)?;
     let mut byte = [0_u8];
     while let Err(error) = stop.read(&mut byte) {
         if error.kind() != std::io::ErrorKind::Interrupted {

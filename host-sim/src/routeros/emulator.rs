@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::counters::QueueTraffic;
+use super::faults::{Fault, FaultSpec};
 use super::seed::RouterOptions;
 use super::server::{Port, bind_local};
 use super::shared::{EmulatorView, HoldPoint, Latency, ReplyHold, RequestRecord, Shared};
@@ -82,8 +83,13 @@ impl Emulator {
     ) -> anyhow::Result<Self> {
         let identity = tls::identity(&options.certificate_names)?;
         let router = Router::new(&options.router)?;
-        let shared =
-            Shared::new(router, options.latency, options.connections_max, options.idle_close);
+        let shared = Shared::new(
+            router,
+            options.latency,
+            options.connections_max,
+            options.idle_close,
+            identity.spoilt,
+        );
         let http = http.map(|listener| Port::new(listener, None)).transpose()?;
         let https = https.map(|listener| Port::new(listener, Some(identity.config))).transpose()?;
         let url = |scheme: &str, port: &Option<Port>| {
@@ -180,6 +186,30 @@ impl Emulator {
         condition: impl FnMut(&EmulatorView<'_>) -> bool,
     ) -> bool {
         self.inner.shared.wait_until(timeout, condition)
+    }
+
+    /// Switches a fault on. Its `from` and `until` are not looked at.
+    pub fn inject(&self, spec: impl Into<FaultSpec>) {
+        let spec = spec.into();
+        let fault = spec.fault;
+        self.inner.shared.inject(spec);
+        if fault.is_off() {
+            self.inner.power_off();
+        }
+    }
+
+    /// Switches a fault off again, and undoes what it changed; does nothing when it is not on.
+    ///
+    /// # Errors
+    /// As [`Emulator::power_on`].
+    pub fn mend(&self, fault: Fault) -> anyhow::Result<()> {
+        let was_on = self.inner.shared.mend(fault);
+        if was_on && fault.is_off() { self.inner.power_on() } else { Ok(()) }
+    }
+
+    /// Returns what `log` holds; it is written while [`Fault::LogGrowth`] is on.
+    pub fn fault_log(&self) -> Vec<String> {
+        self.inner.shared.fault_log()
     }
 
     /// Drops all connections and refuses new ones until [`Emulator::power_on`].

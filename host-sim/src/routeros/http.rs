@@ -118,17 +118,20 @@ fn parse_head(buffer: &[u8], secure: bool) -> Result<Option<Head>, &'static str>
     Ok(Some(head))
 }
 
-/// Writes one reply in one piece; a reply to HEAD announces its body without sending it.
+/// Writes one reply in one piece; a reply to HEAD announces its body without sending it, and with
+/// `half` only half of the announced body follows.
 pub(crate) fn write_response(
     stream: &mut impl Write,
     response: &Response,
     to_head: bool,
     keep_alive: bool,
+    half: bool,
 ) -> io::Result<()> {
     let (content_type, body) = match &response.body {
-        Body::Empty => ("", String::new()),
-        Body::Json(value) => ("application/json", value.to_string()),
-        Body::Html(page) => ("text/html", (*page).to_owned()),
+        Body::Empty => ("", Vec::new()),
+        Body::Json(value) => ("application/json", value.to_string().into_bytes()),
+        Body::Html(page) => ("text/html", page.as_bytes().to_vec()),
+        Body::Raw(bytes) => ("application/json", bytes.clone()),
     };
     let mut text = format!("HTTP/1.1 {} {}\r\n", response.status, reason(response.status));
     if response.status == 401 {
@@ -145,10 +148,11 @@ pub(crate) fn write_response(
         text.push_str("Connection: close\r\n");
     }
     text.push_str("\r\n");
+    let mut bytes = text.into_bytes();
     if !to_head {
-        text.push_str(&body);
+        bytes.extend_from_slice(if half { &body[..body.len() / 2] } else { &body });
     }
-    stream.write_all(text.as_bytes())?;
+    stream.write_all(&bytes)?;
     stream.flush()
 }
 

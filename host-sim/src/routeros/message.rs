@@ -58,6 +58,8 @@ pub enum Body {
     Json(Value),
     /// `text/html`.
     Html(&'static str),
+    /// `application/json` that need not be JSON.
+    Raw(Vec<u8>),
 }
 
 /// One reply.
@@ -110,6 +112,7 @@ pub(crate) fn reason(status: u16) -> &'static str {
         204 => "No Content",
         400 => "Bad Request",
         401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         415 => "Unsupported Media Type",
         501 => "Not Implemented",

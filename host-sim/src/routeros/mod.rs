@@ -8,6 +8,7 @@ pub mod cli;
 mod counters;
 mod edit;
 mod emulator;
+mod faults;
 mod http;
 mod menus;
 mod message;
@@ -23,6 +24,10 @@ mod value;
 
 pub use counters::QueueTraffic;
 pub use emulator::{Emulator, EmulatorOptions};
+pub use faults::{
+    BadBody, CounterWidth, FAULT_NAMES, Fault, FaultSpec, ForeignWrite, LatencyProfile, LyingWrite,
+    Removal, RoundedValue, RuleChange, ServiceFault, TlsFault, WrongShape,
+};
 pub use menus::MenuName;
 pub use message::{Body, Request, Response, basic_credentials};
 pub use seed::{Policy, Quirks, RouterOptions, User, properties_of};

@@ -21,7 +21,7 @@ fn send(router: &mut Router, method: &str, target: &str, body: Option<Value>) ->
 fn unpack(response: Response) -> (u16, Value) {
     let body = match response.body {
         Body::Json(value) => value,
-        Body::Empty | Body::Html(_) => Value::Null,
+        Body::Empty | Body::Html(_) | Body::Raw(_) => Value::Null,
     };
     (response.status, body)
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
 
+use super::faults::Delivery;
 use super::http::{Incoming, read_request, write_response};
 use super::shared::Shared;
 
@@ -133,43 +135,70 @@ fn serve_connection(
     shared: &Shared,
     cycle: u64,
 ) {
-    if prepare(&stream, shared.idle_close).is_err() {
+    if !shared.may_serve(cycle, tls.is_some()) {
+        return;
+    }
+    let Ok(socket) = stream.try_clone() else { return };
+    if prepare(&stream).is_err() {
         return;
     }
     let Some(config) = tls else {
         let mut stream = stream;
-        serve_requests(&mut stream, shared, cycle, false);
+        serve_requests(&mut stream, &socket, shared, cycle, false);
         return;
     };
-    let Ok(connection) = ServerConnection::new(config) else { return };
+    let Ok(connection) = ServerConnection::new(shared.tls().unwrap_or(config)) else { return };
     let mut stream = StreamOwned::new(connection, stream);
-    serve_requests(&mut stream, shared, cycle, true);
+    serve_requests(&mut stream, &socket, shared, cycle, true);
     stream.conn.send_close_notify();
     // The client may be gone; nothing is lost then.
     let _ = stream.flush();
 }
 
-fn prepare(stream: &TcpStream, idle_close: Duration) -> std::io::Result<()> {
+/// Tells whether the client has closed its connection.
+fn is_abandoned(socket: &TcpStream) -> bool {
+    let hung_up = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    let mut polled = [PollFd::new(socket, PollFlags::RDHUP)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().intersects(hung_up)
+}
+
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(idle_close))?;
     stream.set_write_timeout(Some(WRITE_TIMEOUT))
 }
 
-fn serve_requests(stream: &mut (impl Read + Write), shared: &Shared, cycle: u64, secure: bool) {
+/// Serves requests until the connection ends; `socket` is the one below `stream`.
+fn serve_requests(
+    stream: &mut (impl Read + Write),
+    socket: &TcpStream,
+    shared: &Shared,
+    cycle: u64,
+    secure: bool,
+) {
     let mut buffer = Vec::new();
     loop {
+        if socket.set_read_timeout(Some(shared.idle_close())).is_err() {
+            return;
+        }
         match read_request(stream, &mut buffer, secure) {
             Ok(Incoming::Request { request, keep_alive }) => {
-                let Some(response) = shared.exchange(&request, cycle) else { return };
-                let to_head = request.method == "HEAD";
-                let written = write_response(stream, &response, to_head, keep_alive);
-                if written.is_err() || !keep_alive {
+                let exchanged = shared.exchange(&request, cycle, || is_abandoned(socket));
+                let Some((response, delivery)) = exchanged else { return };
+                if delivery == Delivery::Reset {
+                    // A socket that does not linger is reset when it is closed.
+                    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+                    return;
+                }
+                let (to_head, half) = (request.method == "HEAD", delivery == Delivery::Half);
+                let written = write_response(stream, &response, to_head, keep_alive, half);
+                if written.is_err() || !keep_alive || half {
                     return;
                 }
             }
             Ok(Incoming::Refused(response)) => {
                 // The connection ends either way.
-                let _ = write_response(stream, &response, false, false);
+                let _ = write_response(stream, &response, false, false, false);
                 return;
             }
             Ok(Incoming::Closed) | Err(_) => return,

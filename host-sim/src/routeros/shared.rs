@@ -5,9 +5,13 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustls::ServerConfig;
+
+use super::faults::{Delivery, Fate, Fault, FaultSpec, Faults, TlsFault};
 use super::message::{Request, Response};
 use super::rest;
 use super::store::{QueueWrite, Router};
+use super::tls::Spoilt;
 
 /// Requests remembered; older ones are forgotten first.
 pub const REQUEST_LOG_MAX: usize = 10_000;
@@ -28,9 +32,13 @@ impl Latency {
     }
 
     fn of(self, request: &Request) -> Duration {
-        let print = request.method == "POST" && request.path().ends_with("/print");
-        if request.method == "GET" || print { self.read } else { self.write }
+        if is_write(request) { self.write } else { self.read }
     }
+}
+
+fn is_write(request: &Request) -> bool {
+    let print = request.method == "POST" && request.path().ends_with("/print");
+    request.method != "GET" && !print
 }
 
 /// One answered request.
@@ -53,6 +61,10 @@ pub struct EmulatorView<'a> {
     pub arrived_count: u64,
     /// Requests answered so far.
     pub request_count: u64,
+    /// Connections that a fault closed before their first request.
+    pub turned_away_count: u64,
+    /// The most requests of one user that were in work or waiting at the same time.
+    pub in_flight_max: usize,
     /// Open connections.
     pub connection_count: usize,
     /// The last [`REQUEST_LOG_MAX`] answered requests, oldest first.
@@ -76,6 +88,11 @@ struct State {
     latency: Latency,
     arrived: u64,
     answered: u64,
+    turned_away: u64,
+    /// Requests in work or waiting, by the login they came with.
+    in_flight: BTreeMap<Option<String>, usize>,
+    in_flight_max: usize,
+    faults: Faults,
     requests: VecDeque<RequestRecord>,
     request_holds: usize,
     reply_holds: usize,
@@ -92,8 +109,8 @@ pub(crate) struct Shared {
     changed: Condvar,
     start: Instant,
     connections_max: usize,
-    /// Time after which a silent connection is closed.
-    pub(crate) idle_close: Duration,
+    idle_close: Duration,
+    spoilt_tls: Spoilt,
 }
 
 impl Shared {
@@ -102,12 +119,17 @@ impl Shared {
         latency: Latency,
         connections_max: usize,
         idle_close: Duration,
+        spoilt_tls: Spoilt,
     ) -> Self {
         let state = State {
             router,
             latency,
             arrived: 0,
             answered: 0,
+            turned_away: 0,
+            in_flight: BTreeMap::new(),
+            in_flight_max: 0,
+            faults: Faults::new(),
             requests: VecDeque::new(),
             request_holds: 0,
             reply_holds: 0,
@@ -117,18 +139,43 @@ impl Shared {
             next_connection: 0,
         };
         let (state, changed) = (Mutex::new(state), Condvar::new());
-        Self { state, changed, start: Instant::now(), connections_max, idle_close }
+        Self { state, changed, start: Instant::now(), connections_max, idle_close, spoilt_tls }
     }
 
     /// Passes one request through the router; `None` when the power went off meanwhile.
-    pub(crate) fn exchange(&self, request: &Request, cycle: u64) -> Option<Response> {
+    ///
+    /// `is_abandoned` tells whether its client has gone.
+    pub(crate) fn exchange(
+        &self,
+        request: &Request,
+        cycle: u64,
+        is_abandoned: impl FnOnce() -> bool,
+    ) -> Option<(Response, Delivery)> {
         let mut state = self.lock();
         if state.cycle != cycle {
             // A ticket taken now would never be served and block its user after the power-on.
             return None;
         }
         state.arrived += 1;
+        let in_flight = state.in_flight.entry(request.authorization.clone()).or_default();
+        *in_flight += 1;
+        let in_flight = *in_flight;
+        state.in_flight_max = state.in_flight_max.max(in_flight);
         self.changed.notify_all();
+        let exchanged = self.work_on(state, request, cycle, is_abandoned);
+        if let Some(in_flight) = self.lock().in_flight.get_mut(&request.authorization) {
+            *in_flight -= 1;
+        }
+        exchanged
+    }
+
+    fn work_on<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        request: &Request,
+        cycle: u64,
+        is_abandoned: impl FnOnce() -> bool,
+    ) -> Option<(Response, Delivery)> {
         let user = rest::authenticate(&state.router, request).map(|user| user.name.clone());
         if let Some(user) = &user {
             let turns = state.turns.entry(user.clone()).or_default();
@@ -138,15 +185,25 @@ impl Shared {
                 state.turns.get(user).is_some_and(|turns| turns.serving != ticket)
             })?;
         }
-        let latency = state.latency.of(request);
+        let now = self.start.elapsed();
+        let extra = state.faults.latency(request, is_write(request), user.as_deref(), now);
+        let latency = state.latency.of(request) + extra;
         state = self.spend(state, cycle, latency)?;
         state = self.wait_while(state, cycle, |state| state.request_holds > 0)?;
+        let waits = state.faults.wait_limit(request);
+        state = self.wait_for_turn_of_another(state, cycle, waits)?;
+        let is_refused = waits.is_some() && state.faults.is_shared();
         state.router.advance_to(self.start.elapsed());
-        let writes_before = state.router.write_count();
-        let response = rest::handle(&mut state.router, request);
-        log_new_writes(&state.router, writes_before);
+        let (response, delivery) = if is_refused {
+            (Response::error(400, Some("Session closed")), Delivery::Whole)
+        } else {
+            state.carry_out(request, user.as_deref())
+        };
         self.changed.notify_all();
         state = self.wait_while(state, cycle, |state| state.reply_holds > 0)?;
+        let mixed = state.faults.mix_up(response, is_abandoned(), self.start.elapsed());
+        let (response, delivery) =
+            if mixed.1 == Delivery::Whole { (mixed.0, delivery) } else { mixed };
         state.answered += 1;
         let record = RequestRecord {
             at: self.start.elapsed(),
@@ -162,7 +219,81 @@ impl Shared {
             turns.serving += 1;
         }
         self.changed.notify_all();
-        Some(response)
+        Some((response, delivery))
+    }
+
+    /// Waits while a request of another client of the same user is in work, at most so long.
+    fn wait_for_turn_of_another<'s>(
+        &self,
+        state: MutexGuard<'s, State>,
+        cycle: u64,
+        limit: Option<Duration>,
+    ) -> Option<MutexGuard<'s, State>> {
+        let blocked = |state: &mut State| state.cycle == cycle && state.faults.is_shared();
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, limit.unwrap_or_default(), blocked)
+            .unwrap_or_else(PoisonError::into_inner);
+        (state.cycle == cycle).then_some(state)
+    }
+
+    /// Switches a fault on and cuts the connections, so that the next request meets it.
+    pub(crate) fn inject(&self, spec: FaultSpec) {
+        self.change_faults(|faults, router| faults.inject(spec, router));
+    }
+
+    /// Switches a fault off; `false` when it was not on.
+    pub(crate) fn mend(&self, fault: Fault) -> bool {
+        self.change_faults(|faults, router| faults.mend(fault, router))
+    }
+
+    fn change_faults<R>(&self, change: impl FnOnce(&mut Faults, &mut Router) -> R) -> R {
+        let mut state = self.lock();
+        state.router.advance_to(self.start.elapsed());
+        let State { faults, router, connections, .. } = &mut *state;
+        let before = faults.of_connections();
+        let result = change(faults, router);
+        if faults.of_connections() != before {
+            for stream in connections.values() {
+                // The client may have closed it first.
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+        self.changed.notify_all();
+        result
+    }
+
+    pub(crate) fn fault_log(&self) -> Vec<String> {
+        self.lock().faults.log().cloned().collect()
+    }
+
+    /// Lets a new connection wait or end, as the faults have it; returns whether it is served.
+    pub(crate) fn may_serve(&self, cycle: u64, secure: bool) -> bool {
+        let mut state = self.lock();
+        match state.faults.fate(secure) {
+            Fate::Serve(delay) => self.spend(state, cycle, delay).is_some(),
+            Fate::Close => {
+                state.turned_away += 1;
+                self.changed.notify_all();
+                false
+            }
+        }
+    }
+
+    /// Returns what the handshake shall use instead of the proper certificate, if anything.
+    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        let spoilt = match self.lock().faults.tls()? {
+            TlsFault::Slow(_) => return None,
+            TlsFault::Expired => &self.spoilt_tls.expired,
+            TlsFault::OtherName => &self.spoilt_tls.other_name,
+            TlsFault::NoCertificate => &self.spoilt_tls.no_certificate,
+        };
+        Some(Arc::clone(spoilt))
+    }
+
+    /// Returns the time after which a silent connection is closed.
+    pub(crate) fn idle_close(&self) -> Duration {
+        self.lock().faults.idle_close().unwrap_or(self.idle_close)
     }
 
     /// Lets `latency` pass, as the router's own work on a request does.
@@ -281,10 +412,27 @@ impl Shared {
 }
 
 impl State {
+    /// Lets the router work on a request, with the faults that change its work or its answer.
+    fn carry_out(&mut self, request: &Request, user: Option<&str>) -> (Response, Delivery) {
+        if let Some(response) = self.faults.answer(request, &self.router) {
+            return (response, Delivery::Whole);
+        }
+        let rewritten = self.faults.rewrite(request);
+        let writes_before = self.router.write_count();
+        let response = rest::handle(&mut self.router, rewritten.as_ref().unwrap_or(request));
+        log_new_writes(&self.router, writes_before);
+        if is_write(request) && response.status < 300 {
+            self.faults.written(request, user.unwrap_or_default());
+        }
+        self.faults.spoil(request, response)
+    }
+
     fn view(&self) -> EmulatorView<'_> {
         EmulatorView {
             arrived_count: self.arrived,
             request_count: self.answered,
+            turned_away_count: self.turned_away,
+            in_flight_max: self.in_flight_max,
             connection_count: self.connections.len(),
             requests: &self.requests,
             writes: self.router.writes(),

@@ -153,6 +153,18 @@ impl Router {
         }
     }
 
+    /// Zeroes all counters, as `reset-counters-all` in every menu does.
+    pub fn reset_counters(&mut self) {
+        for record in self.menus.iter_mut().flat_map(|menu| menu.records.iter_mut()) {
+            record.lanes.iter_mut().for_each(Lane::reset);
+        }
+    }
+
+    /// Changes how often queue counters are refreshed; returns the value before.
+    pub(crate) fn set_counter_refresh(&mut self, refresh: Duration) -> Duration {
+        std::mem::replace(&mut self.counter_refresh, refresh)
+    }
+
     /// Replaces the rights of a user; returns whether there is one of this name.
     pub fn set_policies(&mut self, user: &str, policies: &[Policy]) -> bool {
         let user = self.users.iter_mut().find(|known| known.name == user);

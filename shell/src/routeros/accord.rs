@@ -27,6 +27,8 @@ pub(crate) enum Finding {
     Disabled,
     /// Something it refers to is gone.
     Invalid,
+    /// Its queue type is gone: the router shows the id of what it was.
+    NoType,
 }
 
 impl Finding {
@@ -39,7 +41,10 @@ impl Finding {
             finding.or_else(|| match queue.map(|queue| (queue.disabled, queue.invalid)) {
                 Some((true, _)) => Some(Self::Disabled),
                 Some((false, true)) => Some(Self::Invalid),
-                Some((false, false)) | None => None,
+                Some((false, false)) | None => {
+                    let has_lost = queue.is_some_and(|queue| queue.queue_type.starts_with('*'));
+                    has_lost.then_some(Self::NoType)
+                }
             });
         (queue, finding)
     }
@@ -68,6 +73,7 @@ impl fmt::Display for Finding {
             Self::Missing => "is gone",
             Self::Several => "is there more than once",
             Self::Disabled => "is disabled and does not shape",
+            Self::NoType => "has lost its queue type; hint: give it a type of kind cake",
             Self::Invalid => {
                 "is invalid and does nothing; hint: does the interface or parent it names exist?"
             }

@@ -7,14 +7,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
-use ureq::http::{HeaderValue, Response, StatusCode, Uri, header};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::http::{HeaderValue, Response, StatusCode, header};
 use ureq::{Agent, Body};
 use wanctl_core::units::BitsPerSecond;
 
 use super::error::{RouterError, is_closed};
 use super::model::{self, MangleRule, Queue, QueueCounters, Record, RouterIdentity, Written};
 use super::secret::Secret;
+use super::target::{TlsTrust, check_url, check_user, tls_config};
+use crate::config::show_rate;
 
 /// The time limit for connecting, TLS handshake included. Small routers with a 4096-bit key have
 /// been seen to take 8 s for that, and giving up sooner would never succeed there.
@@ -30,41 +31,10 @@ const IDLE_MAX: Duration = Duration::from_secs(300);
 const REPLY_BYTES_MAX: u64 = 4 << 20;
 /// What is read of mangle rules.
 const RULES: &str = "/ip/firewall/mangle?.proplist=.id,comment,chain,action,disabled,invalid";
+/// A rate that differs by no more than this part of it counts as rounded.
+const ROUNDING_PART: u64 = 16;
 /// How much of a senseless answer an error shows, in characters.
 const EXCERPT_CHARS: usize = 80;
-
-/// What decides whether the router's certificate is trusted.
-#[derive(Clone, PartialEq, Eq)]
-pub enum TlsTrust {
-    /// The public certificate authorities known to this program (Mozilla's list).
-    PublicRoots,
-    /// Only the certificate authorities in this PEM text.
-    Ca(Vec<u8>),
-    /// Anybody. Whoever is between this machine and the router can read the password.
-    Insecure,
-}
-
-impl TlsTrust {
-    /// Trusts the certificate authorities of a PEM text, after a look at whether it holds any.
-    ///
-    /// # Errors
-    ///
-    /// [`RouterError::BadTarget`] if it is not PEM, holds no certificate, or holds a key.
-    pub fn from_pem(pem: Vec<u8>) -> Result<Self, RouterError> {
-        ca_certificates(&pem)?;
-        Ok(Self::Ca(pem))
-    }
-}
-
-impl fmt::Debug for TlsTrust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PublicRoots => f.write_str("PublicRoots"),
-            Self::Ca(pem) => write!(f, "Ca({} bytes)", pem.len()),
-            Self::Insecure => f.write_str("Insecure"),
-        }
-    }
-}
 
 /// Where the router is and how to log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +142,7 @@ impl Client {
     pub fn find_queue(&self, name: &str) -> Result<Queue, RouterError> {
         let path = "/queue/tree?.proplist=.id,name,max-limit,queue,parent,disabled,invalid";
         let request = "GET /queue/tree";
-        let queues = self.records("GET", path, None, request)?;
+        let queues = self.listed(path, request)?;
         let named = |record: &&Record| model::text(record, "name").as_deref() == Some(name);
         let matching: Vec<&Record> = queues.iter().filter(named).collect();
         match matching.as_slice() {
@@ -198,7 +168,7 @@ impl Client {
     pub fn queues(&self) -> Result<Vec<Queue>, RouterError> {
         let path = "/queue/tree?.proplist=.id,name,max-limit,queue,parent,disabled,invalid,\
                     bytes,dropped,queued-bytes,queued-packets";
-        let records = self.records("GET", path, None, "GET /queue/tree")?;
+        let records = self.listed(path, "GET /queue/tree")?;
         Ok(records.iter().filter_map(|record| Queue::from_record(record).ok()).collect())
     }
 
@@ -225,6 +195,11 @@ impl Client {
             return Err(RouterError::OtherQueue { expected: name.to_owned(), found });
         }
         match model::max_limit(&record) {
+            Ok(Some(held)) if is_far(held, rate) => Err(RouterError::Refused {
+                request,
+                status: StatusCode::OK.as_u16(),
+                detail: format!("it holds {} instead of {}", show_rate(held), show_rate(rate)),
+            }),
             Ok(Some(held)) => Ok(Written { held, counters: QueueCounters::from_record(&record) }),
             Ok(None) => Err(bad_reply(&request, "a queue without max-limit".to_owned())),
             Err(detail) => Err(bad_reply(&request, detail)),
@@ -241,7 +216,7 @@ impl Client {
     /// [`RouterError::NoSuchRule`], [`RouterError::AmbiguousRule`], or a failed request.
     pub fn find_rule(&self, comment: &str) -> Result<MangleRule, RouterError> {
         let request = "GET /ip/firewall/mangle";
-        let records = self.records("GET", RULES, None, request)?;
+        let records = self.listed(RULES, request)?;
         let has_comment =
             |record: &&Record| model::text(record, "comment").as_deref() == Some(comment);
         let matching = records
@@ -334,6 +309,17 @@ impl Client {
         }
     }
 
+    /// Reads a whole menu. Just after a boot the router has been seen to answer with a record of
+    /// another one: that must not be taken for a menu without the wanted rows.
+    fn listed(&self, path: &str, request: &str) -> Result<Vec<Record>, RouterError> {
+        let records = self.records("GET", path, None, request)?;
+        if records.is_empty() || records.iter().any(|record| record.contains_key(".id")) {
+            Ok(records)
+        } else {
+            Err(bad_reply(request, "not the rows of this menu".to_owned()))
+        }
+    }
+
     fn records(
         &self,
         method: &str,
@@ -423,73 +409,11 @@ impl Client {
     }
 }
 
+/// Returns whether the router holds another rate than it was told, rounding aside.
+fn is_far(held: BitsPerSecond, told: BitsPerSecond) -> bool {
+    held.get().abs_diff(told.get()) > told.get() / ROUNDING_PART
+}
+
 fn bad_reply(request: &str, detail: String) -> RouterError {
     RouterError::BadReply { request: request.to_owned(), detail }
-}
-
-/// Checks a base URL and returns it without a slash at its end.
-///
-/// # Errors
-///
-/// What is wrong, without the URL itself: it may hold a password by mistake.
-pub fn check_url(url: &str) -> Result<String, String> {
-    let base = url.trim_end_matches('/');
-    if base.contains('@') {
-        return Err("the URL must not hold a login (no '@')".to_owned());
-    }
-    let malformed = |_| "the URL is malformed, expected https://<address>".to_owned();
-    let uri: Uri = base.parse().map_err(malformed)?;
-    let Some(host) = uri.host().filter(|host| !host.is_empty()) else {
-        return Err("the URL must start with https:// or http:// and name a host".to_owned());
-    };
-    if !matches!(uri.scheme_str(), Some("http" | "https")) {
-        return Err("the URL must start with https:// or http:// and name a host".to_owned());
-    }
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let is_portless = authority == host;
-    if !is_portless && uri.port_u16().is_none_or(|port| port == 0) {
-        return Err("the port in the URL must be a number from 1 to 65535".to_owned());
-    }
-    if uri.path() != "/" || uri.query().is_some() {
-        return Err("the URL must end after host and port; /rest is added here".to_owned());
-    }
-    Ok(base.to_owned())
-}
-
-/// Checks a RouterOS user name for basic authentication.
-///
-/// # Errors
-///
-/// What is wrong.
-pub fn check_user(user: &str) -> Result<(), String> {
-    if user.is_empty() || user.contains(':') {
-        return Err("the user name must not be empty nor contain a colon".to_owned());
-    }
-    Ok(())
-}
-
-fn tls_config(trust: &TlsTrust) -> Result<TlsConfig, RouterError> {
-    let config = TlsConfig::builder();
-    Ok(match trust {
-        TlsTrust::PublicRoots => config.root_certs(RootCerts::WebPki).build(),
-        TlsTrust::Ca(pem) => {
-            config.root_certs(RootCerts::Specific(ca_certificates(pem)?.into())).build()
-        }
-        TlsTrust::Insecure => config.disable_verification(true).build(),
-    })
-}
-
-fn ca_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, RouterError> {
-    let bad = |reason: String| RouterError::BadTarget(format!("the CA file {reason}"));
-    let mut certificates = Vec::new();
-    for item in parse_pem(pem) {
-        match item.map_err(|error| bad(format!("is not PEM text: {error}")))? {
-            PemItem::Certificate(certificate) => certificates.push(certificate),
-            _ => return Err(bad("must hold certificates only, no keys".to_owned())),
-        }
-    }
-    if certificates.is_empty() {
-        return Err(bad("holds no certificate".to_owned()));
-    }
-    Ok(certificates)
 }

@@ -151,6 +151,11 @@ impl RouterError {
         }
     }
 
+    /// Returns whether the error was found here, without the router's word.
+    pub(crate) const fn is_local(&self) -> bool {
+        matches!(self, Self::BadTarget(_) | Self::Certificate { .. })
+    }
+
     /// Returns whether the router answered and meant just this request: others may succeed.
     pub(crate) const fn is_answer(&self) -> bool {
         matches!(

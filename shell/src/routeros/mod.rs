@@ -8,15 +8,17 @@ mod model;
 mod secret;
 mod serve;
 mod steer;
+mod target;
 mod watch;
 mod worker;
 
-pub use client::{Client, RouterTarget, TlsTrust, check_url, check_user};
+pub use client::{Client, RouterTarget};
 pub use error::RouterError;
 pub use model::{MangleRule, Queue, QueueCounters, RouterIdentity, Written};
 pub(crate) use model::{Record, flag, text};
 pub use secret::Secret;
 pub use steer::{SteeringOrder, SteeringRule, SteeringRules};
+pub use target::{TlsTrust, check_url, check_user};
 pub use watch::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
 pub use worker::{
     FinalRate, FinishReport, RateOrder, RequestCounters, RouterStatus, RouterView, RouterWorker,

@@ -23,6 +23,10 @@ pub(crate) const BACK_OFF_MIN: Duration = Duration::from_millis(500);
 /// The longest pause between two requests to a router that fails.
 pub(crate) const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
+/// So many refusals in a row are believed. The pauses between them are together longer than the
+/// 2.4 s for which a router has been seen to give answers to the wrong client.
+const REFUSALS_MAX: u32 = 4;
+
 /// Doubling pauses.
 #[derive(Debug)]
 pub(crate) struct BackOff(Duration);
@@ -81,6 +85,8 @@ pub(crate) struct Server {
     pub(crate) has_written: bool,
     failing: Option<Failing>,
     back_off: BackOff,
+    /// Refusals in a row that would end it.
+    refusals: u32,
 }
 
 impl Server {
@@ -106,6 +112,7 @@ impl Server {
             has_written: false,
             failing: None,
             back_off: BackOff::new(),
+            refusals: 0,
         }
     }
 
@@ -124,7 +131,7 @@ impl Server {
     /// Repeats the first contact until it succeeds or the worker shall end.
     fn contact(&mut self) -> Result<(), RouterError> {
         while let Err(error) = self.look_up_everything() {
-            if error.is_fatal() {
+            if self.is_final(&error) {
                 return Err(error);
             }
             self.note_failure(&error, false);
@@ -133,6 +140,17 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether an error ends the worker. The router's own word is believed when it has been
+    /// said often enough: for a moment after a boot or an abandoned request it tells anything.
+    pub(crate) fn is_final(&mut self, error: &RouterError) -> bool {
+        if self.has_written || !error.is_fatal() {
+            self.refusals = 0;
+            return false;
+        }
+        self.refusals += 1;
+        error.is_local() || self.refusals >= REFUSALS_MAX
     }
 
     /// Carries out orders, and looks at the queues between them, until the worker shall end.
@@ -163,7 +181,7 @@ impl Server {
             Ok(held) => self.desk.reply(waiting, Outcome::Applied(held)),
             Err(error) => {
                 self.desk.reply(waiting, Outcome::Failed);
-                if error.is_fatal() && !self.has_written {
+                if self.is_final(&error) {
                     return Err(error);
                 }
                 self.note_failure(&error, true);

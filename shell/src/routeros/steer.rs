@@ -208,7 +208,7 @@ impl Server {
         self.desk.reply_steering(waiting.reply(result.is_ok()));
         match result {
             Ok(()) => self.note_success(false),
-            Err(error) if error.is_fatal() && !self.has_written => return Err(error),
+            Err(error) if self.is_final(&error) => return Err(error),
             Err(error) if error.is_answer() => {
                 // The shapers must not wait for a rule that somebody removed.
                 tracing::warn!(%error, "the steering rule cannot be switched");

@@ -68,7 +68,9 @@ impl Server {
         match result {
             Ok(queues) => {
                 self.watch.back_off = BackOff::new();
-                self.watch.is_refused = false;
+                if std::mem::take(&mut self.watch.is_refused) {
+                    tracing::info!("the queues can be read again");
+                }
                 self.note_success(false);
                 self.take_look(&queues, took);
             }

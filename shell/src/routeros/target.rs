@@ -1,0 +1,108 @@
+//! Where the router is and whom to trust: URL, user and certificate, checked before the first request.
+
+use std::fmt;
+
+use ureq::http::Uri;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
+use super::error::RouterError;
+
+/// What decides whether the router's certificate is trusted.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TlsTrust {
+    /// The public certificate authorities known to this program (Mozilla's list).
+    PublicRoots,
+    /// Only the certificate authorities in this PEM text.
+    Ca(Vec<u8>),
+    /// Anybody. Whoever is between this machine and the router can read the password.
+    Insecure,
+}
+
+impl TlsTrust {
+    /// Trusts the certificate authorities of a PEM text, after a look at whether it holds any.
+    ///
+    /// # Errors
+    ///
+    /// [`RouterError::BadTarget`] if it is not PEM, holds no certificate, or holds a key.
+    pub fn from_pem(pem: Vec<u8>) -> Result<Self, RouterError> {
+        ca_certificates(&pem)?;
+        Ok(Self::Ca(pem))
+    }
+}
+
+impl fmt::Debug for TlsTrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PublicRoots => f.write_str("PublicRoots"),
+            Self::Ca(pem) => write!(f, "Ca({} bytes)", pem.len()),
+            Self::Insecure => f.write_str("Insecure"),
+        }
+    }
+}
+
+/// Checks a base URL and returns it without a slash at its end.
+///
+/// # Errors
+///
+/// What is wrong, without the URL itself: it may hold a password by mistake.
+pub fn check_url(url: &str) -> Result<String, String> {
+    let base = url.trim_end_matches('/');
+    if base.contains('@') {
+        return Err("the URL must not hold a login (no '@')".to_owned());
+    }
+    let malformed = |_| "the URL is malformed, expected https://<address>".to_owned();
+    let uri: Uri = base.parse().map_err(malformed)?;
+    let Some(host) = uri.host().filter(|host| !host.is_empty()) else {
+        return Err("the URL must start with https:// or http:// and name a host".to_owned());
+    };
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("the URL must start with https:// or http:// and name a host".to_owned());
+    }
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let is_portless = authority == host;
+    if !is_portless && uri.port_u16().is_none_or(|port| port == 0) {
+        return Err("the port in the URL must be a number from 1 to 65535".to_owned());
+    }
+    if uri.path() != "/" || uri.query().is_some() {
+        return Err("the URL must end after host and port; /rest is added here".to_owned());
+    }
+    Ok(base.to_owned())
+}
+
+/// Checks a RouterOS user name for basic authentication.
+///
+/// # Errors
+///
+/// What is wrong.
+pub fn check_user(user: &str) -> Result<(), String> {
+    if user.is_empty() || user.contains(':') {
+        return Err("the user name must not be empty nor contain a colon".to_owned());
+    }
+    Ok(())
+}
+
+pub(super) fn tls_config(trust: &TlsTrust) -> Result<TlsConfig, RouterError> {
+    let config = TlsConfig::builder();
+    Ok(match trust {
+        TlsTrust::PublicRoots => config.root_certs(RootCerts::WebPki).build(),
+        TlsTrust::Ca(pem) => {
+            config.root_certs(RootCerts::Specific(ca_certificates(pem)?.into())).build()
+        }
+        TlsTrust::Insecure => config.disable_verification(true).build(),
+    })
+}
+
+fn ca_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, RouterError> {
+    let bad = |reason: String| RouterError::BadTarget(format!("the CA file {reason}"));
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem) {
+        match item.map_err(|error| bad(format!("is not PEM text: {error}")))? {
+            PemItem::Certificate(certificate) => certificates.push(certificate),
+            _ => return Err(bad("must hold certificates only, no keys".to_owned())),
+        }
+    }
+    if certificates.is_empty() {
+        return Err(bad("holds no certificate".to_owned()));
+    }
+    Ok(certificates)
+}
