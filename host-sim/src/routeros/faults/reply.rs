@@ -57,7 +57,7 @@ pub(super) fn reshape(fault: Fault, path: &str, body: &mut Value) {
             for_each_record(body, |record| set_present(record, &U32_COUNTERS, "4294967295"));
         }
         Fault::StaleCounters => {
-            for_each_record(body, |record| set_present(record, &["dropped"], "0"))
+            for_each_record(body, |record| set_present(record, &["dropped"], "0"));
         }
         Fault::CpuSaturation => {
             for_each_record(body, |record| set_present(record, &["cpu-load"], "100"));
