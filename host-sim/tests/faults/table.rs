@@ -68,8 +68,9 @@ const fn busy(fault: &'static str, check: fn(&Bench, &Daemon)) -> Step {
     Step { scene: Scene::Busy, check, ..quiet(When::Running, fault) }
 }
 
-const fn steering(step: Step) -> Step {
-    Step { scene: Scene::Steering, ..step }
+const fn steering(mut step: Step) -> Step {
+    step.scene = Scene::Steering;
+    step
 }
 
 /// In the order of [`wanctl_sim::routeros::FAULT_NAMES`].
