@@ -279,7 +279,7 @@ pub(crate) const ROWS: [Row; 27] = [
                   second one with the same comment.",
         does: "Finds a moved or new rule by its comment. Each switch of ours reads the rule before \
                and after; a switch by others is not seen until then. With two rules it ends at \
-               the start, and switches neither later.",
+               the start.",
         recovers: "With the next switch, at the latest when the daemon ends.",
         steps: &[
             steering(Step {
