@@ -15,7 +15,7 @@ What the daemon does when its router misbehaves. This file is made from the tabl
 the built `wanctl` against every fault, over real sockets (`host-sim/tests/faults`); the test fails when
 they differ. `WANCTL_WRITE_DOCS=1 cargo test -p wanctl-sim --test faults docs_` makes it anew.
 
-Whatever the fault, the test asserts of every row that the control steps go on, that no rate outside
+Unless the daemon ends at the start or the router rounds a rate, the test asserts of every row that the control steps go on, that no rate outside
 floor and ceiling is written, that the router holds our rates after the fault, that it is left with the
 `fail-safe` rates at the end, and that there is never more than one request at a time and no storm of
 them. A retry waits 0.5 s, then twice as long, up to 30 s. A request may take 30 s: giving one up

@@ -68,8 +68,9 @@ const fn busy(fault: &'static str, check: fn(&Bench, &Daemon)) -> Step {
     Step { scene: Scene::Busy, check, ..quiet(When::Running, fault) }
 }
 
-const fn steering(step: Step) -> Step {
-    Step { scene: Scene::Steering, ..step }
+const fn steering(mut step: Step) -> Step {
+    step.scene = Scene::Steering;
+    step
 }
 
 /// In the order of [`wanctl_sim::routeros::FAULT_NAMES`].
@@ -278,7 +279,7 @@ pub(crate) const ROWS: [Row; 27] = [
                   second one with the same comment.",
         does: "Finds a moved or new rule by its comment. Each switch of ours reads the rule before \
                and after; a switch by others is not seen until then. With two rules it ends at \
-               the start, and switches neither later.",
+               the start.",
         recovers: "With the next switch, at the latest when the daemon ends.",
         steps: &[
             steering(Step {
