@@ -51,8 +51,9 @@ pub(super) fn run(board: &Board, image: &Image, recording: &Path) -> Result<Run>
     let stack_bytes = numbers.pop().context("the board has written no figures")?;
     // 25 MHz: 25.6 ticks of the timer for one instruction.
     let costs = numbers.into_iter().map(|timer| (timer * 10 + 128) / 256).collect();
-    // defmt ends every line with a zero byte and has no other.
-    let log_lines = fs::read(folder.join("log"))?.iter().filter(|byte| **byte == 0).count();
+    let log = fs::read(folder.join("log"))?;
+    // defmt has zero bytes between lines and nowhere else.
+    let log_lines = log.split(|byte| *byte == 0).filter(|line| !line.is_empty()).count();
     let outputs = fs::read(folder.join("outputs"))?;
     Ok(Run { outputs, costs, stack_bytes, log_lines })
 }
