@@ -25,7 +25,7 @@ const WORKS: &str = "INFO the router works again";
 const FOUND: &str = "INFO router found";
 const BLIND: &str = "WARN the queues cannot be read, going on without their counters";
 const SEES: &str = "INFO the queues can be read again";
-const GONE: &str = "WARN the queue is gone from /queue/tree";
+const GONE: &str = "WARN the queue is gone";
 const WELL: &str = "INFO the queue is well again";
 const FOREIGN: &str = "WARN somebody else changed the shaper rate, writing ours again";
 const CLOSED: &str = "closed without an answer";
@@ -271,16 +271,16 @@ pub(crate) const ROWS: [Row; 27] = [
             running("removed:queue", &[GONE], &[WELL]),
             ends("removed:queue", ExitReason::QueueMissing, &["has no queue named"]),
             running("removed:type", &["WARN the queue has lost its queue type"], &[WELL]),
-            running("removed:parent", &["WARN the queue is invalid and does not shape"], &[WELL]),
+            running("removed:parent", &["WARN the queue is invalid and does nothing"], &[WELL]),
         ],
     },
     Row {
         happens: "Another admin switches the steering rule, moves it, makes it anew, or makes a \
                   second one with the same comment.",
         does: "Finds a moved or new rule by its comment. Each switch of ours reads the rule before \
-               and after; a switch by others is not seen until then. With two rules it ends at \
-               the start.",
-        recovers: "With the next switch, at the latest when the daemon ends.",
+               and after; a switch by others is put right with the next look, every 30 s. With two \
+               rules it ends at the start.",
+        recovers: "With the next look or switch, at the latest when the daemon ends.",
         steps: &[
             steering(Step {
                 check: rule_is_on,
