@@ -57,6 +57,7 @@ pub struct WanConfig {
 
 /// What decides on the rates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum LawConfig {
     /// The classic law, see [`crate::law::classic`].
     #[default]
@@ -68,6 +69,7 @@ pub enum LawConfig {
 /// The parameters of the adaptive law, see [`crate::law::adaptive`]. Floor and ceiling are the
 /// shaper's: `floors.red` and `ceiling`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct AdaptiveConfig {
     /// The most delay above the baseline that may stand on a steady line.
     #[serde(with = "crate::micros")]
@@ -80,6 +82,7 @@ pub struct AdaptiveConfig {
 
 /// A hard limit on router writes, cuts included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WriteBudgetConfig {
     /// The most writes in any minute, 6 ..= [`MAX_WRITES_PER_MINUTE`].
     pub per_minute: u16,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The constants of the adaptive law. They are not meant for users: what differs from line to line is
 /// learned. They are data, so that sweeps can vary them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct AdaptiveGains {
     /// Mean deviations of noise that a delay may have above the mean.
     pub noise_allowance_ppm: u32,
