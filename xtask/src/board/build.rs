@@ -85,14 +85,14 @@ impl Variant {
     const fn ram_kib(self, board: &Board) -> u32 {
         match self.wans {
             _ if self.resume => 3072,
-            1 if board.limits => 64,
+            1 if board.limits => 72,
             1 | 2 => 128,
             _ => 256,
         }
     }
 
     const fn flash_kib(self, board: &Board) -> u32 {
-        if board.limits && self.wans == 1 && !self.resume { 64 } else { 256 }
+        if board.limits && self.wans == 1 && !self.resume { 96 } else { 256 }
     }
 }
 

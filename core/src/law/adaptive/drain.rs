@@ -161,7 +161,8 @@ impl AdaptiveShaper {
         let share = self
             .run_at(gains)
             .saturating_sub(drained)
-            .clamp(i64::from(gains.drain_least_ppm), REFILL_MAX_PPM);
+            .max(i64::from(gains.drain_least_ppm))
+            .min(REFILL_MAX_PPM);
         self.set(scale(capacity, share), RateReason::Queue);
         false
     }

@@ -21,9 +21,9 @@ impl Evidence {
         let excess = round.delay_us.saturating_sub(limit.expected_us);
         // A single voice may be wrong: it takes two rounds of it.
         let most = if round.voices >= 2 { limit.alarm_us } else { limit.alarm_us / 2 };
-        let gained = excess.clamp(limit.alarm_us.saturating_neg() / 2, most);
+        let gained = excess.max(limit.alarm_us.saturating_neg() / 2).min(most);
         let most = limit.alarm_us.saturating_mul(3);
-        self.sum_us = self.sum_us.saturating_add(gained).clamp(0, most);
+        self.sum_us = self.sum_us.saturating_add(gained).max(0).min(most);
         self.rounds = if self.sum_us == 0 { 0 } else { self.rounds.saturating_add(1) };
         self.sum_us >= limit.alarm_us
     }

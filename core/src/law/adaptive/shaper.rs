@@ -153,7 +153,7 @@ impl AdaptiveShaper {
         }
         let (least, most) = gains.growth_start_ppm;
         let start = part(self.unsteadiness_ppm, i64::from(gains.growth_per_unsteadiness_ppm));
-        self.growth_ppm = start.clamp(i64::from(least), i64::from(most));
+        self.growth_ppm = start.max(i64::from(least)).min(i64::from(most));
     }
 
     /// Returns the queue that is kept standing, so that a capacity that moves is seen at once.
