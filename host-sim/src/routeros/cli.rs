@@ -42,8 +42,8 @@ pub struct RouterosArgs {
     /// Time between two refreshes of the queues' counters, for example 1s; live without it
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_latency)]
     pub counter_refresh: Duration,
-    /// Fault to switch on, as NAME[:DETAIL][,method=PATCH][,path=/rest/queue][,percent=50][,times=3]
-    /// [,from=10s][,until=20s]; may be repeated. docs/faults.md lists them
+    /// Fault to switch on: NAME, or NAME:DETAIL, then any of `,method=PATCH`, `,path=/rest/queue`,
+    /// `,percent=50`, `,times=3`, `,from=10s`, `,until=20s`; may be repeated. docs/faults.md lists them
     #[arg(long, value_name = "FAULT")]
     pub fault: Vec<FaultSpec>,
     /// File to write the CA certificate to, for the client to trust
