@@ -54,19 +54,27 @@ fn range(field: &Value) -> Option<(i128, i128)> {
     let ranges = field["r"].as_array()?;
     let [Value::String(range)] = ranges.as_slice() else { return None };
     let (min, max) = range.split_once("..")?;
-    Some((min.parse().ok()?, max.parse().ok()?))
+    Some((number(min)?, number(max)?))
+}
+
+/// A number as RouterOS prints it: decimal, or a mask in hexadecimal digits, whose prefix the
+/// recorded ranges leave out.
+fn number(text: &str) -> Option<i128> {
+    text.parse().ok().or_else(|| {
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        i128::from_str_radix(digits, 16).ok()
+    })
 }
 
 fn fits(field: &Value, text: &str) -> bool {
-    let number = |text: &str| {
-        let value = text.parse::<i128>();
+    let in_range = |text: &str| {
         let (min, max) = range(field).unwrap_or((i128::MIN, i128::MAX));
-        value.is_ok_and(|value| (min..=max).contains(&value))
+        number(text).is_some_and(|value| (min..=max).contains(&value))
     };
     match field["t"].as_str() {
         Some("bool") => matches!(text, "true" | "false"),
         // Both directions of a simple queue have the recorded type.
-        Some("integer number") => text.split('/').all(number),
+        Some("integer number") => text.split('/').all(in_range),
         Some("decimal number") => text.split('/').all(|part| part.parse::<f64>().is_ok()),
         _ => true,
     }
