@@ -1,5 +1,6 @@
 //! The daemon: one tick thread that owns the controller and never waits for anybody.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -14,14 +15,13 @@ use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 use crate::config::{DaemonConfig, OnExit, WanConfig};
 use crate::connectivity::{Check, CheckTargets, Checker};
 use crate::exit::{ExitReason, Failure};
-use crate::explain;
 use crate::links::{LinkWatcher, WatchedLink};
+use crate::narrator::Narrator;
 use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::{About, Published};
 use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
 use crate::state_file::{self, StateFile, StateSaver};
-use crate::status;
 use crate::trace_file::Recorder;
 
 /// How often the figures of the latest past are made anew: they look at all of it.
@@ -39,7 +39,7 @@ pub fn run<P: Prober>(
     config: &DaemonConfig,
     prober: P,
     stop: &AtomicBool,
-    published: &Published,
+    published: &Arc<Published>,
 ) -> Result<(), Failure> {
     let mut controller: Box<Controller> = Controller::new(&config.core)
         .map(Box::new)
@@ -52,6 +52,8 @@ pub fn run<P: Prober>(
     let (interval, started) = (config.core.tick, crate::clock::now());
     let (about_names, router) = (names.clone(), worker.view());
     published.begin(About { names: about_names, interval, started, router });
+    let narrator = Narrator::start(names, Arc::clone(published))
+        .map_err(|error| Failure::new(ExitReason::Other, format!("narrator thread: {error}")))?;
     let status_due = after(started, config.status_interval);
     let mut daemon = Daemon {
         controller,
@@ -59,7 +61,7 @@ pub fn run<P: Prober>(
         worker,
         checker: start_checker(config)?,
         links: start_links(config),
-        names,
+        narrator,
         tick: Box::new(Tick::new(crate::clock::now())),
         outputs: Box::new(Outputs::new()),
         pacer: Pacer::new(config.core.tick),
@@ -70,7 +72,7 @@ pub fn run<P: Prober>(
         recorder,
     };
     let outcome = daemon.tick_until(stop, config, published);
-    daemon.end(config, outcome.is_ok());
+    daemon.end(config, published, outcome.is_ok());
     outcome
 }
 
@@ -80,7 +82,7 @@ struct Daemon<P> {
     worker: RouterWorker,
     checker: Checker,
     links: Option<LinkWatcher>,
-    names: Vec<String>,
+    narrator: Narrator,
     tick: Box<Tick>,
     outputs: Box<Outputs>,
     pacer: Pacer,
@@ -108,7 +110,7 @@ impl<P: Prober> Daemon<P> {
             published.publish(self.snapshot(), self.pacer.pacing(), probes);
             if now >= self.status_due {
                 self.status_due = after(now, config.status_interval);
-                tracing::info!("{}", self.status());
+                self.narrator.status();
             }
             if let Some(error) = self.worker.fatal() {
                 return Err(error.into());
@@ -142,8 +144,8 @@ impl<P: Prober> Daemon<P> {
                 }
             }
         }
-        for event in self.outputs.events.iter().filter(|event| explain::is_logged(event)) {
-            explain::log(event, &self.names);
+        for event in &self.outputs.events {
+            self.narrator.event(event);
         }
         if let Some(recorder) = &mut self.recorder {
             recorder.step(&self.tick, &self.outputs, &self.controller);
@@ -159,14 +161,12 @@ impl<P: Prober> Daemon<P> {
         snapshot
     }
 
-    fn status(&self) -> String {
-        let router = self.worker.view().to_string();
-        status::line(&self.names, &self.snapshot(), &self.pacer.pacing(), &router)
-    }
-
     /// Leaves the router as configured and says how the run went.
-    fn end(self, config: &DaemonConfig, is_orderly: bool) {
-        tracing::info!("{}", self.status());
+    fn end(mut self, config: &DaemonConfig, published: &Published, is_orderly: bool) {
+        published.publish(self.snapshot(), self.pacer.pacing(), self.prober.counters());
+        self.narrator.status();
+        // Everything before the end is told before it.
+        drop(self.narrator);
         let rates = match config.on_exit {
             OnExit::FailSafe if is_orderly => fail_safe_rates(config),
             OnExit::FailSafe | OnExit::Keep => Vec::new(),

@@ -4,7 +4,7 @@
 //! the tick thread ([`daemon`]) owns the controller and never waits for anything but its deadline;
 //! one thread probes ([`probe`]); one talks to the router ([`routeros`]); one watches the interfaces
 //! ([`links`]); one checks gateways and TCP targets when the core asks ([`connectivity`]); one answers
-//! questions ([`observe`]); one talks to systemd ([`notify`]); on request
+//! questions ([`observe`]); one talks to systemd ([`notify`]); one makes log lines ([`narrator`]); on request
 //! one records ([`trace_file`]) and one keeps the state for the next start ([`state_file`]).
 
 pub mod audit;
@@ -18,6 +18,7 @@ pub mod explain;
 pub mod instance;
 pub mod links;
 pub mod logging;
+pub mod narrator;
 pub mod notify;
 pub mod observe;
 pub mod pacer;
