@@ -52,6 +52,8 @@ pub struct RequestRecord {
     pub path: String,
     /// HTTP status of the answer.
     pub status: u16,
+    /// Time the router took for it.
+    pub took: Duration,
 }
 
 /// What a condition of `wait_until` can look at.
@@ -210,6 +212,7 @@ impl Shared {
             method: request.method.clone(),
             path: request.path().to_owned(),
             status: response.status,
+            took: latency,
         };
         if state.requests.len() == REQUEST_LOG_MAX {
             state.requests.pop_front();
