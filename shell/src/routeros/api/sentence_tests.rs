@@ -1,3 +1,7 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
 use super::*;
 
 /// Lengths on both sides of every change of form, with the bytes of the manual's table.
@@ -92,4 +96,90 @@ fn sentences_without_words_are_left_out() {
     decoder.push(b"\0\0\x05!done\0\0");
     assert_eq!(decoder.next_sentence(), Ok(Some(vec![b"!done".to_vec()])));
     assert_eq!(decoder.next_sentence(), Ok(None));
+}
+
+/// Bytes that come in pieces; what is read from them, and the first refusal.
+fn decode(pieces: &[&[u8]]) -> (Vec<Words>, Option<Malformed>) {
+    let mut decoder = Decoder::default();
+    let mut sentences = Vec::new();
+    for piece in pieces {
+        decoder.push(piece);
+        loop {
+            match decoder.next_sentence() {
+                Ok(Some(words)) => sentences.push(words),
+                Ok(None) => break,
+                Err(malformed) => return (sentences, Some(malformed)),
+            }
+        }
+    }
+    (sentences, None)
+}
+
+/// Words of every form that may be read: up to 3 bytes of length. Longer ones are refused.
+fn word() -> impl Strategy<Value = Vec<u8>> {
+    let length = prop_oneof![
+        8 => 1..0x90_usize,
+        3 => 0x3FF0..0x4010_usize,
+        1 => Just(WORD_BYTES_MAX),
+    ];
+    (any::<u8>(), length).prop_map(|(byte, length)| vec![byte; length])
+}
+
+proptest! {
+    #[test]
+    fn every_length_is_read_as_it_was_written(length: u32, shift in 0_u32..32, more: u8) {
+        let length = length >> shift;
+        let mut bytes = Vec::new();
+        encode_length(length, &mut bytes);
+        let size = bytes.len();
+        prop_assert_eq!(size, match length {
+            0..0x80 => 1,
+            0x80..0x4000 => 2,
+            0x4000..0x20_0000 => 3,
+            0x20_0000..0x1000_0000 => 4,
+            _ => 5,
+        });
+        bytes.push(more);
+        prop_assert_eq!(decode_length(&bytes), Ok(Some((length, size))));
+    }
+
+    #[test]
+    fn sentences_survive_any_tearing(
+        sentences in vec(vec(word(), 1..4), 1..4),
+        cuts in vec(any::<Index>(), 0..6),
+    ) {
+        let bytes: Vec<u8> = sentences.iter().flat_map(|words| encode(words).unwrap()).collect();
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+        prop_assert_eq!(decode(&pieces), (sentences, None));
+    }
+
+    #[test]
+    fn small_sentences_survive_one_byte_at_a_time(
+        sentences in vec(vec(vec(any::<u8>(), 1..300), 1..4), 1..4),
+    ) {
+        let bytes: Vec<u8> = sentences.iter().flat_map(|words| encode(words).unwrap()).collect();
+        let pieces: Vec<&[u8]> = bytes.chunks(1).collect();
+        prop_assert_eq!(decode(&pieces), (sentences, None));
+    }
+
+    #[test]
+    fn any_bytes_are_read_the_same_however_they_are_torn(
+        bytes in vec(any::<u8>(), 0..600),
+        cut: Index,
+    ) {
+        let (before, after) = bytes.split_at(cut.index(bytes.len() + 1));
+        prop_assert_eq!(decode(&[&bytes]), decode(&[before, after]));
+    }
+
+    #[test]
+    fn what_is_kept_is_no_more_than_what_has_come(bytes in vec(any::<u8>(), 0..600)) {
+        let mut decoder = Decoder::default();
+        decoder.push(&bytes);
+        while let Ok(Some(_)) = decoder.next_sentence() {}
+        let words: usize = decoder.words.iter().map(Vec::capacity).sum();
+        prop_assert!(decoder.bytes.capacity() + words <= 2 * bytes.len() + 16);
+    }
 }

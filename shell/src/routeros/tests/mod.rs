@@ -1,5 +1,6 @@
 //! The client and the worker against a real HTTP server in this process.
 
+mod api;
 mod audit;
 mod client;
 mod server;
