@@ -71,7 +71,7 @@ fn print_selects_records_and_properties() {
     let print: &[&str] =
         &["/queue/tree/print", "=.proplist=.id,name,max-limit", "?name=WAN-Upload", ".tag=7"];
     let expected =
-        ["!re =.id=*1000001 =max-limit=100000000 =name=WAN-Upload .tag=7", "!done .tag=7"];
+        ["!re =.id=*1000001 =max-limit=50000000 =name=WAN-Upload .tag=7", "!done .tag=7"];
     assert_eq!(logged_in(&[print]), expected);
     let by_id: &[&str] = &["/queue/tree/getall", "=.proplist=name", "?.id=*1000000"];
     assert_eq!(logged_in(&[by_id]), ["!re =name=WAN-Download", "!done"]);
