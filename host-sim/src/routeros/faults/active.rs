@@ -147,16 +147,11 @@ impl Faults {
         Fate::Serve(slow.unwrap_or_default())
     }
 
-    /// Returns the faults that touch connections: those open before must not outlive a change.
+    /// Returns the faults that touch connections: those open before must not outlive a change. The
+    /// time of [`Fault::IdleClose`] counts anew after each answer.
     pub(crate) fn of_connections(&self) -> Vec<Fault> {
         let touches = |fault: &Fault| {
-            matches!(
-                fault,
-                Fault::TlsHandshake(_)
-                    | Fault::IdleClose { .. }
-                    | Fault::Overload
-                    | Fault::AddressFilter
-            )
+            matches!(fault, Fault::TlsHandshake(_) | Fault::Overload | Fault::AddressFilter)
         };
         self.active.iter().map(|active| active.spec.fault).filter(touches).collect()
     }
