@@ -266,6 +266,7 @@ pub fn connect(config: &DaemonConfig) -> Result<Client, Failure> {
     let router = &config.router;
     let target = RouterTarget {
         url: router.url.clone(),
+        transport: router.transport,
         user: router.user.clone(),
         password: router.password.clone(),
         trust: router.trust.clone(),
