@@ -277,7 +277,7 @@ fn write_sentences(
     match delivery {
         Delivery::Half => bytes.truncate(bytes.len() / 2),
         Delivery::Spoilt(BadBody::Html) => {
-            bytes = b"<!doctype html><title>RouterOS</title>".to_vec()
+            bytes = b"<!doctype html><title>RouterOS</title>".to_vec();
         }
         _ => {}
     }

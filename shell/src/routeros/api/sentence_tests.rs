@@ -126,6 +126,8 @@ fn word() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..<_>::default() })]
+
     #[test]
     fn every_length_is_read_as_it_was_written(length: u32, shift in 0_u32..32, more: u8) {
         let length = length >> shift;

@@ -243,8 +243,8 @@ fn senseless_answers_end_the_session() {
     }
 }
 
-#[test]
-fn an_answer_that_never_ends_is_given_up() {
+/// What a client makes of an answer of so many bytes or a few more.
+fn queues_of_an_answer(bytes: usize) -> Result<usize, RouterError> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -253,12 +253,21 @@ fn an_answer_that_never_ends_is_given_up() {
         read(&mut stream, &mut decoder).unwrap();
         stream.write_all(&encode(&["!done", ".tag=1"]).unwrap()).unwrap();
         read(&mut stream, &mut decoder).unwrap();
-        let row = encode(&["!re", &format!("=comment={}", "x".repeat(60_000)), ".tag=2"]).unwrap();
-        // Until the client hangs up.
-        while stream.write_all(&row).is_ok() {}
+        let comment = format!("=comment={}", "x".repeat(60_000));
+        let row = ["!re", "=.id=*1", "=name=q", &comment, ".tag=2"];
+        let mut answer = encode(&row).unwrap().repeat(bytes / 60_000);
+        answer.extend(encode(&["!done", ".tag=2"]).unwrap());
+        // The client hangs up when it has had enough.
+        let _ = stream.write_all(&answer);
     });
     let target = RouterTarget { transport: TransportKind::Api, ..target(&url) };
-    let error = Client::new(target).unwrap().queues().unwrap_err();
+    Client::new(target).unwrap().queues().map(|queues| queues.len())
+}
+
+#[test]
+fn answers_have_a_limit() {
+    assert_eq!(queues_of_an_answer(4_100_000), Ok(68));
+    let error = queues_of_an_answer(4_300_000).unwrap_err();
     assert!(error.to_string().contains("longer than 4194304 bytes"), "{error}");
 }
 
