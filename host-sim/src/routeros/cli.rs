@@ -169,15 +169,20 @@ mod tests {
         let ca_text = ca.display().to_string();
         let words =
             ["x", "--http", "127.0.0.1:0", "--latency", "20ms", "--ca-out", ca_text.as_str()];
-        let command = Command::try_parse_from(words).expect("valid arguments");
+        let api = ["--api", "127.0.0.1:0", "--api-ssl", "127.0.0.1:0"];
+        let command =
+            Command::try_parse_from(words.into_iter().chain(api)).expect("valid arguments");
         assert_eq!(command.args.latency, Duration::from_millis(20));
         let mut out = Vec::new();
         run_until(&command.args, &mut out, &mut std::io::empty()).expect("runs");
         let out = String::from_utf8(out).expect("text");
         let lines: Vec<&str> = out.lines().collect();
-        assert_eq!(lines.len(), 2, "{out}");
+        assert_eq!(lines.len(), 4, "{out}");
         assert!(lines[0].starts_with("https://127.0.0.1:"), "{out}");
         assert!(lines[1].starts_with("http://127.0.0.1:"), "{out}");
+        for (line, start) in [(lines[2], "https://127.0.0.1:"), (lines[3], "http://127.0.0.1:")] {
+            assert!(line.starts_with(start) && line.ends_with(" (transport = \"api\")"), "{out}");
+        }
         let pem = std::fs::read_to_string(ca).expect("CA file");
         assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"));
     }

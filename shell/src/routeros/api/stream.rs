@@ -36,7 +36,8 @@ enum Layer {
 pub(super) struct Stream(Layer);
 
 impl Endpoint {
-    /// Connects, and shakes hands with TLS.
+    /// Connects, and shakes hands with TLS. Finding the address of a name has the system's own time
+    /// limits.
     pub(super) fn connect(&self, deadline: Instant) -> io::Result<Stream> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
