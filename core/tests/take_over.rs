@@ -165,10 +165,8 @@ fn a_replay_begins_again_with_the_state_behind_a_change() {
     let inner = frame.len() - 1;
     let payload = trace::open(&mut frame[1..inner]).unwrap();
     let Ok(trace::Record::State { body, .. }) = trace::parse(payload) else { panic!("no state") };
-    let mut twin = Bench {
-        controller: trace::decode_state(body).unwrap(),
-        replies: bench.replies.clone(),
-    };
+    let mut twin =
+        Bench { controller: trace::decode_state(body).unwrap(), replies: bench.replies.clone() };
     for number in 0..100 {
         let rtt_us = 25_000 + number % 5 * 9_000;
         assert_eq!(bench.step(rtt_us), twin.step(rtt_us));

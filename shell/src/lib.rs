@@ -23,6 +23,7 @@ pub mod observe;
 pub mod pacer;
 pub mod probe;
 pub mod published;
+pub mod record_command;
 pub mod reload;
 pub mod router_setup;
 pub mod routeros;

@@ -47,7 +47,8 @@ impl Keys {
         match value {
             DeValue::Table(table) => self.add_table(&key, table),
             DeValue::Array(array)
-                if !array.is_empty() && array.iter().all(|item| item.get_ref().is_table()) => {
+                if !array.is_empty() && array.iter().all(|item| item.get_ref().is_table()) =>
+            {
                 for (index, item) in array.iter().enumerate() {
                     let Some(table) = item.get_ref().as_table() else { continue };
                     let name = table.get("name").and_then(|name| name.get_ref().as_str());
@@ -64,7 +65,8 @@ impl Keys {
     /// Returns what differs in another file, in the order of the keys.
     #[must_use]
     pub fn changes(&self, other: &Self) -> Vec<KeyChange> {
-        let all: std::collections::BTreeSet<&String> = self.0.keys().chain(other.0.keys()).collect();
+        let all: std::collections::BTreeSet<&String> =
+            self.0.keys().chain(other.0.keys()).collect();
         let change = |key: &String| {
             let (from, to) = (self.0.get(key).cloned(), other.0.get(key).cloned());
             (from != to).then(|| KeyChange { key: key.clone(), from, to })

@@ -58,7 +58,8 @@ impl Changes {
         let names = |wans: &[WanConfig]| -> Vec<String> {
             wans.iter().map(|wan| wan.name.clone()).collect()
         };
-        changes.needs_restart("the names and the number of [[wan]]", names(wans) != names(&new.wans));
+        changes
+            .needs_restart("the names and the number of [[wan]]", names(wans) != names(&new.wans));
         for (old, new) in wans.iter().zip(&new.wans) {
             changes.compare_wan(old, new);
         }

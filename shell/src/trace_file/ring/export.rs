@@ -166,8 +166,7 @@ fn copy(
         }
         if let Kind::Step(now_us) = frame.kind {
             exported.steps += 1;
-            exported.recorded_us +=
-                last_us.map_or(0, |last_us| passed(last_us, Some(now_us)));
+            exported.recorded_us += last_us.map_or(0, |last_us| passed(last_us, Some(now_us)));
             last_us = Some(now_us);
         }
         let bytes = opened.bytes.get(frame.place.clone()).unwrap_or_default();
@@ -215,6 +214,8 @@ fn kind_of(frame: &mut [u8]) -> Option<Kind> {
         Record::Header(_) => Some(Kind::Header),
         Record::OtherFormat(_) => Some(Kind::OtherHeader),
         Record::State { .. } => Some(Kind::State),
-        Record::Step { body, .. } => trace::tick_time(body).ok().map(|at| Kind::Step(at.as_micros())),
+        Record::Step { body, .. } => {
+            trace::tick_time(body).ok().map(|at| Kind::Step(at.as_micros()))
+        }
     }
 }

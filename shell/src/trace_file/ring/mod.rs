@@ -228,8 +228,7 @@ impl Ring {
     fn limit_pins(&mut self) {
         let pinned = |segment: &&Segment| segment.is_pinned;
         loop {
-            let bytes: u64 =
-                self.segments.iter().filter(pinned).map(|segment| segment.bytes).sum();
+            let bytes: u64 = self.segments.iter().filter(pinned).map(|segment| segment.bytes).sum();
             let oldest = self.closed().iter().position(|segment| segment.is_pinned);
             let Some(index) = oldest.filter(|_| bytes > self.size / PINNED_PART) else { return };
             self.set_pinned(index, false);
