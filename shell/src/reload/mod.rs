@@ -216,17 +216,16 @@ fn tell(outcome: Result<String, Failure>, published: &Published) {
         }
         Err(failure) => {
             let why = failure.message;
+            published.notice(|notices| {
+                notices.reloads_refused = notices.reloads_refused.saturating_add(1);
+                notices.refusal = Some(why.replace('\n', " "));
+            });
             for line in why.lines() {
                 tracing::error!("reload refused: {line}");
             }
             tracing::error!("reload refused; going on under the old configuration");
             let first = why.lines().next().unwrap_or_default();
-            let status = format!("reload refused: {first}");
-            published.notice(|notices| {
-                notices.reloads_refused = notices.reloads_refused.saturating_add(1);
-                notices.refusal = Some(why.replace('\n', " "));
-            });
-            status
+            format!("reload refused: {first}")
         }
     };
     notify::reloaded(&status);

@@ -23,13 +23,15 @@ use wanctl_core::tick::Tick;
 use wanctl_core::trace::{self, BufferTooSmall, MAX_STATE_BYTES, STATE_INTERVAL};
 
 use super::ring::{FlightConfig, Ring, RingStats};
-use super::target::{Piece, Plain, Start, Target, Wish};
+use super::target::{Piece, Plain, Start, Taken, Target};
 use crate::clock;
 
 /// Bytes of one chunk: minutes of ticks of two WANs.
 const CHUNK_BYTES: usize = 2 * MAX_STATE_BYTES;
 /// Chunks that go round.
 const CHUNKS: usize = 4;
+/// Time between two states that the disk asks for.
+const WISH_INTERVAL: embassy_time::Duration = embassy_time::Duration::from_secs(1);
 /// How long the end may wait for the disk.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(80);
 
@@ -143,6 +145,7 @@ pub struct Recorder {
     config: Config,
     state_ticks: u64,
     needs_state: bool,
+    wish_due: Instant,
     chunk: Chunk,
     empty: Receiver<Chunk>,
     full: SyncSender<Chunk>,
@@ -201,7 +204,9 @@ impl Recorder {
         })?;
         let state_ticks = u64::from(ticks_covering(STATE_INTERVAL, config.tick));
         let (config, chunk) = (config.clone(), Chunk::new());
-        Ok(Self { config, state_ticks, needs_state: true, chunk, empty, full, ended, shared })
+        let wish_due = Instant::MIN;
+        let needs_state = true;
+        Ok(Self { config, state_ticks, needs_state, wish_due, chunk, empty, full, ended, shared })
     }
 
     /// Begins with a controller before its next step.
@@ -210,7 +215,7 @@ impl Recorder {
         self.hand_over();
     }
 
-    /// Goes on in a new segment with another controller, which has not seen a tick yet.
+    /// Goes on in a new segment with another controller, before its first step.
     pub fn reconfigure(&mut self, config: &Config, controller: &Controller, now: Instant) {
         self.config.clone_from(config);
         self.state_ticks = u64::from(ticks_covering(STATE_INTERVAL, config.tick));
@@ -237,10 +242,20 @@ impl Recorder {
             self.shared.lose(1, &"the disk is too slow");
         }
         let is_due = controller.ticks().is_multiple_of(self.state_ticks);
-        if is_due || self.needs_state || self.shared.wants_state.swap(false, Ordering::Relaxed) {
+        if is_due || self.needs_state || self.takes_wish(tick.now) {
             self.add_state(controller, tick.now, false);
         }
         self.hand_over();
+    }
+
+    /// Returns whether the thread asks for a state, and it is time for one: a state is as long as a
+    /// hundred steps, too long to be tried with every step while a disk is full.
+    fn takes_wish(&mut self, now: Instant) -> bool {
+        let takes = now >= self.wish_due && self.shared.wants_state.swap(false, Ordering::Relaxed);
+        if takes {
+            self.wish_due = now.checked_add(WISH_INTERVAL).unwrap_or(Instant::MAX);
+        }
+        takes
     }
 
     /// Adds header and state, or notes that they are missing.
@@ -254,7 +269,7 @@ impl Recorder {
         if self.needs_state {
             (self.chunk.used, self.chunk.records) = (used, records);
         } else if begins_segment || self.chunk.start.is_none() {
-            self.chunk.start = Some(Start { offset: used, at: now, begins_segment });
+            self.chunk.start = Some(Start { offset: used, records, at: now, begins_segment });
         }
     }
 
@@ -312,16 +327,21 @@ fn write_all(
     shared: &Shared,
 ) {
     for mut chunk in full {
-        match target.write(Piece { bytes: &chunk.bytes[..chunk.used], start: chunk.start }) {
-            Ok(wish) => {
-                shared.keep(chunk.records);
-                if wish == Wish::State {
+        let Chunk { used, records, start, .. } = chunk;
+        match target.write(Piece { bytes: &chunk.bytes[..used], records, start }) {
+            Ok(Taken { left_out, wants_state }) => {
+                shared.lost.fetch_add(left_out, Ordering::Relaxed);
+                match records.saturating_sub(left_out) {
+                    0 => {}
+                    kept => shared.keep(kept),
+                }
+                if wants_state {
                     shared.wants_state.store(true, Ordering::Relaxed);
                 }
             }
             Err(error) => {
                 shared.wants_state.store(true, Ordering::Relaxed);
-                shared.lose(chunk.records, &error);
+                shared.lose(records, &error);
             }
         }
         match shared.marked_us.swap(0, Ordering::Relaxed) {

@@ -14,6 +14,7 @@ const HEAD_BYTES: u64 = 64;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece<'a> {
     pub(super) bytes: &'a [u8],
+    pub(super) records: u64,
     /// A place in them where a reader can begin.
     pub(super) start: Option<Start>,
 }
@@ -22,24 +23,27 @@ pub(super) struct Piece<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Start {
     pub(super) offset: usize,
+    /// Records in front of it.
+    pub(super) records: u64,
     /// The time of the state.
     pub(super) at: Instant,
     /// What comes now belongs into a segment of its own.
     pub(super) begins_segment: bool,
 }
 
-/// What a target would like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
-    Nothing,
-    /// A state, soon: to begin a new segment with it.
-    State,
+/// What became of a piece.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Records of it that were left out, because no reader could use them.
+    pub(super) left_out: u64,
+    /// A state is wanted soon: to begin a new segment with it.
+    pub(super) wants_state: bool,
 }
 
 /// What a recorder's thread writes to.
 pub(super) trait Target: Send + 'static {
     /// Writes records. After a failure the next ones are expected to begin with a state.
-    fn write(&mut self, piece: Piece<'_>) -> io::Result<Wish>;
+    fn write(&mut self, piece: Piece<'_>) -> io::Result<Taken>;
 
     /// Takes note that an incident was marked at this time.
     fn mark(&mut self, _at: Instant) {}
@@ -50,8 +54,8 @@ pub(super) trait Target: Send + 'static {
 pub(super) struct Plain<W>(pub(super) W);
 
 impl<W: Write + Send + 'static> Target for Plain<W> {
-    fn write(&mut self, piece: Piece<'_>) -> io::Result<Wish> {
-        self.0.write_all(piece.bytes).map(|()| Wish::Nothing)
+    fn write(&mut self, piece: Piece<'_>) -> io::Result<Taken> {
+        self.0.write_all(piece.bytes).map(|()| Taken::default())
     }
 }
 

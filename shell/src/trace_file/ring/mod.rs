@@ -21,7 +21,7 @@ use embassy_time::Instant;
 
 pub use self::export::{Exported, Selection, export};
 pub use self::segment::{Segment, list};
-use super::target::{Piece, Start, Target, Wish};
+use super::target::{Piece, Start, Taken, Target};
 use crate::clock;
 
 /// The size of the ring unless configured: a day or more, see `docs/recording.md`.
@@ -91,6 +91,8 @@ pub(super) struct Ring {
     /// Oldest first. While `file` is open the last one is being written.
     segments: Vec<Segment>,
     file: Option<File>,
+    /// Something was lost: nothing is of use until the next state.
+    waits_for_state: bool,
     /// Segments begun until then, in ms since 1970, belong to an incident.
     pin_until_ms: u64,
     stats: Arc<RingStats>,
@@ -105,7 +107,15 @@ impl Ring {
         fs::remove_file(&probe)?;
         let (folder, size) = (flight.folder.clone(), flight.size);
         let segments = list(&folder)?;
-        let mut ring = Self { folder, size, segments, file: None, pin_until_ms: 0, stats };
+        let mut ring = Self {
+            folder,
+            size,
+            segments,
+            file: None,
+            waits_for_state: true,
+            pin_until_ms: 0,
+            stats,
+        };
         if let Some(last) = ring.segments.last().filter(|last| last.bytes < ring.segment_bytes()) {
             let mut file = OpenOptions::new().write(true).open(last.path(&ring.folder))?;
             file.seek(SeekFrom::End(0))?;
@@ -239,32 +249,39 @@ impl Ring {
         }
     }
 
-    fn write_piece(&mut self, piece: Piece<'_>) -> io::Result<()> {
-        let is_full = self
-            .segments
-            .last()
-            .is_none_or(|last| self.file.is_none() || last.bytes >= self.segment_bytes());
-        let Some(Start { offset, at, .. }) =
-            piece.start.filter(|start| is_full || start.begins_segment)
-        else {
-            return self.append(piece.bytes);
+    /// Returns whether the next state begins a new segment.
+    fn is_full(&self) -> bool {
+        let last = self.segments.last().filter(|_| self.file.is_some());
+        last.is_none_or(|last| last.bytes >= self.segment_bytes())
+    }
+
+    fn write_piece(&mut self, piece: Piece<'_>) -> io::Result<u64> {
+        let Some(Start { offset, records, at, begins_segment }) = piece.start else {
+            if self.waits_for_state {
+                return Ok(piece.records);
+            }
+            return self.append(piece.bytes).map(|()| 0);
         };
         let (before, behind) = piece.bytes.split_at_checked(offset).unwrap_or((&[], piece.bytes));
-        if self.file.is_some() && !before.is_empty() {
+        if !self.waits_for_state {
             self.append(before)?;
         }
-        self.begin(at)?;
-        self.append(behind)
+        if self.is_full() || begins_segment {
+            self.begin(at)?;
+        }
+        self.append(behind)?;
+        let was_waiting = std::mem::take(&mut self.waits_for_state);
+        Ok(if was_waiting { records } else { 0 })
     }
 }
 
 impl Target for Ring {
-    fn write(&mut self, piece: Piece<'_>) -> io::Result<Wish> {
+    fn write(&mut self, piece: Piece<'_>) -> io::Result<Taken> {
         let written = self.write_piece(piece);
+        self.waits_for_state |= written.is_err();
         self.note();
-        written?;
-        let is_full = self.segments.last().is_some_and(|last| last.bytes >= self.segment_bytes());
-        Ok(if is_full { Wish::State } else { Wish::Nothing })
+        let wants_state = self.waits_for_state || self.is_full();
+        written.map(|left_out| Taken { left_out, wants_state })
     }
 
     fn mark(&mut self, at: Instant) {

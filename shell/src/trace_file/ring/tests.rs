@@ -54,8 +54,8 @@ impl Session {
         let config = example::config();
         let mut bytes = frame(|buffer| trace::encode_header(&config, buffer).unwrap().len());
         bytes.extend(frame(|buffer| trace::encode_state(&self.controller, buffer).unwrap().len()));
-        let start = Some(Start { offset: 0, at: clock::now(), begins_segment });
-        self.wants_state = self.ring.write(Piece { bytes: &bytes, start })? == Wish::State;
+        let start = Some(Start { offset: 0, records: 0, at: clock::now(), begins_segment });
+        self.wants_state = self.ring.write(Piece { bytes: &bytes, records: 2, start })?.wants_state;
         Ok(())
     }
 
@@ -68,7 +68,8 @@ impl Session {
         self.controller.step(&tick, &mut self.outputs);
         let outputs = &self.outputs;
         let bytes = frame(|buffer| trace::encode_step(seq, &tick, outputs, buffer).unwrap().len());
-        self.wants_state |= self.ring.write(Piece { bytes: &bytes, start: None })? == Wish::State;
+        let piece = Piece { bytes: &bytes, records: 1, start: None };
+        self.wants_state |= self.ring.write(piece)?.wants_state;
         if std::mem::take(&mut self.wants_state) || self.controller.ticks().is_multiple_of(1200) {
             self.state(false)?;
         }
