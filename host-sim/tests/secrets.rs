@@ -10,6 +10,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use common::{Bench, Daemon, PATIENCE, pings_or_skip, wanctl_binary};
 use rustix::process::Signal;
 
@@ -18,11 +20,11 @@ const PASSWORD: &str = "Zx\\Leaked\"9Q";
 /// The password after the reload.
 const NEXT_PASSWORD: &str = "Kw-Leaked-4T";
 
-/// Base64 of `wanctl:PASSWORD`, PASSWORD, and the same of the next password, without padding.
+/// Base64 of both logins and of both passwords, without padding.
 const IN_BASE64: [&str; 4] = [
     "d2FuY3RsOlp4XExlYWtlZCI5UQ",
     "WnhcTGVha2VkIjlR",
-    "d2FuY3RsOkt3LUxlYWtlZC00VA",
+    "b3RoZXI6S3ctTGVha2VkLTRU",
     "S3ctTGVha2VkLTRU",
 ];
 
@@ -47,7 +49,7 @@ fn assert_silent(place: &str, bytes: &[u8]) {
     }
 }
 
-/// A router that repeats every request, with the password spelled out, in one way after the other.
+/// A router that repeats every request, with its login spelled out, in one way after the other.
 struct Echo {
     port: u16,
     served: Arc<AtomicUsize>,
@@ -78,9 +80,11 @@ fn serve(mut stream: TcpStream, way: usize) -> std::io::Result<()> {
     let mut buffer = vec![0; 8192];
     let count = stream.read(&mut buffer)?;
     let request = String::from_utf8_lossy(&buffer[..count]).into_owned();
-    let [login, password, ..] = IN_BASE64;
-    let echo =
-        format!("{request} {PASSWORD} {NEXT_PASSWORD} {login} {password}== {}", IN_BASE64[3]);
+    let basic = request.lines().find_map(|line| line.split_once("Basic ")).map(|(_, it)| it.trim());
+    let login = BASE64_STANDARD.decode(basic.unwrap_or_default()).unwrap_or_default();
+    let login = String::from_utf8_lossy(&login).into_owned();
+    let password = login.split_once(':').map_or("", |(_, password)| password);
+    let echo = format!("{request} {login} {password} {}", BASE64_STANDARD.encode(password));
     let line = echo.replace(['\r', '\n'], " ");
     let json = serde_json::json!({ "error": 400, "message": echo, "detail": echo }).to_string();
     let plain = |status: &str, body: &str| {
@@ -97,7 +101,7 @@ fn serve(mut stream: TcpStream, way: usize) -> std::io::Result<()> {
         6 => plain(&format!("400 {line}"), &json),
         7 => line,
         8 => format!("HTTP/1.1 200 OK\r\nX-Echo {line}\r\n\r\n"),
-        9 => plain(&format!("302 Found\r\nLocation: http://wanctl:{PASSWORD}@localhost/"), &json),
+        9 => plain(&format!("302 Found\r\nLocation: http://{login}@localhost/"), &json),
         10 => format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{line}\r\n"),
         _ => format!("HTTP/1.1 {line} OK\r\nContent-Length: {line}\r\n\r\n{json}"),
     };

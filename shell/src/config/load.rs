@@ -214,9 +214,21 @@ fn check_text<T>(
 ) {
     let Some(placed) = placed else { return };
     if let Err(message) = check(&placed.value) {
-        let subject = format!("{} = \"{}\"", placed.key, placed.value);
+        let subject = format!("{} = \"{}\"", placed.key, without_login(&placed.value));
         let (reason, hint) = (ExitReason::ConfigValue, Some(hint.to_owned()));
         problems.add(reason, placed.at.clone(), subject, message, hint);
+    }
+}
+
+/// Returns a URL or a user name without what may be a password in it: both are refused with one.
+fn without_login(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(_, rest)| {
+        (text.get(..text.len() - rest.len()).unwrap_or_default(), rest)
+    });
+    match (rest.rsplit_once('@'), rest.split_once(':')) {
+        (Some((_, host)), _) => format!("{scheme}***@{host}"),
+        (None, Some((user, _))) if scheme.is_empty() => format!("{user}:***"),
+        (None, _) => text.to_owned(),
     }
 }
 
