@@ -95,8 +95,14 @@ fn what_was_killed_in_the_middle_is_exported_as_well() {
     let bench = bench();
     let daemon = bench.start_controlling();
     wait_for_ticks(&daemon, 50);
+    while !bench.files.path().join("state/state-0").exists() {
+        wait_for_ticks(&daemon, 1);
+    }
     daemon.signal(Signal::KILL);
     assert!(export(&bench, "killed.trace").progress.steps >= 50);
+    // And what it had learned is there.
+    let daemon = bench.start_controlling();
+    daemon.terminate().expect(0, &["going on from the state before the restart"]);
 }
 
 #[test]

@@ -75,6 +75,18 @@ enum Command {
         #[arg(long)]
         router: bool,
     },
+    /// Switch steering off and write the `fail-safe` rates, without a daemon
+    ///
+    /// For a router that could not be reached when the daemon ended, or a daemon that was killed. Tries again
+    /// while the router does not answer.
+    FailSafe {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How long to try
+        #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+        patience: std::time::Duration,
+    },
     /// Look into the flight recorder and take parts out of it, whether a daemon runs or not
     Record {
         #[command(subcommand)]
@@ -147,6 +159,13 @@ pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
             let loaded = config::load(config, files)?;
             say(out, &format!("{}: good", config.display()))?;
             if *router { check_router(&loaded, out) } else { Ok(()) }
+        }
+        Command::FailSafe { config, patience } => {
+            let loaded = config::load(config, ReadFiles::Yes)?;
+            let _flush_at_end = logging::start(LevelFilter::WARN);
+            // A running daemon would write its own rates again.
+            let _instance = take_run_dir(&loaded)?;
+            say(out, &daemon::leave_fail_safe(&loaded, *patience)?.to_string())
         }
         Command::Record { command } => say(out, record_command::run(command)?.trim_end()),
         Command::RouterSetup { config } => {

@@ -21,7 +21,7 @@ use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::{About, Published};
 use crate::reload::{Parts, ReloadThread, Reloader};
-use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
+use crate::routeros::{Client, FinishReport, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
 use crate::state_file::{self, StateFile, StateSaver};
 use crate::status;
 use crate::trace_file::Recorder;
@@ -380,6 +380,26 @@ pub fn connect(config: &DaemonConfig) -> Result<Client, Failure> {
         trust: router.trust.clone(),
     };
     Ok(Client::new(target)?)
+}
+
+/// Does at the router what the orderly end of a daemon with `on-exit = "fail-safe"` does, and tries for a
+/// while.
+///
+/// # Errors
+///
+/// When no fail-safe rate is configured, or the router has not confirmed everything.
+pub fn leave_fail_safe(config: &DaemonConfig, patience: Duration) -> Result<FinishReport, Failure> {
+    let rates = fail_safe_rates(config);
+    if rates.is_empty() {
+        let message = "no fail-safe rate is configured";
+        return Err(Failure::new(ExitReason::ConfigValue, message));
+    }
+    let report = start_worker(config)?.finish(rates, std::time::Instant::now() + patience);
+    if report.is_confirmed() {
+        Ok(report)
+    } else {
+        Err(Failure::new(ExitReason::RouterUnreachable, report.to_string()))
+    }
 }
 
 fn fail_safe_rates(config: &DaemonConfig) -> Vec<(WanId, Direction, BitsPerSecond)> {
