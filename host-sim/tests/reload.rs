@@ -67,6 +67,13 @@ fn rates_change_without_a_restart_and_the_recording_replays() {
     assert!(status(&bench).contains("reloads: 1 done, 0 refused"), "{}", status(&bench));
     let said = reload(&mut daemon);
     expect(&said, &["INFO reload: done, nothing has changed"]);
+    // The recorder moves to a ring of another size in the same folder, beside the one that ends.
+    bench.edit("[router]", "[record]\nsize = \"9MB\"\n\n[router]");
+    let said = reload(&mut daemon);
+    expect(&said, &["reload: record.size: (not set) -> \"9MB\"", "done, 1 change"]);
+    let (from, _) = daemon.wait_for_status(daemon.process.lines().len());
+    daemon.wait_for_status(from + 1);
+    assert!(status(&bench).contains(" of 9.0 MB in 3 segments"), "{}", status(&bench));
     daemon.terminate().expect(0, &[]);
     let file = bench.files.path().join("both.trace");
     let mut command = Command::new(wanctl_binary());

@@ -310,7 +310,7 @@ fn start_flight(
     config: &DaemonConfig,
     controller: &Controller,
 ) -> Result<Option<Recorder>, Failure> {
-    let recorder = open_flight(config)?;
+    let recorder = open_flight(config, true)?;
     Ok(recorder.map(|mut recorder| {
         recorder.begin(controller, crate::clock::now());
         recorder
@@ -318,13 +318,16 @@ fn start_flight(
 }
 
 /// Opens the ring of the flight recorder, if there is to be one.
-pub(crate) fn open_flight(config: &DaemonConfig) -> Result<Option<Recorder>, Failure> {
+pub(crate) fn open_flight(
+    config: &DaemonConfig,
+    goes_on: bool,
+) -> Result<Option<Recorder>, Failure> {
     let Some(flight) = &config.flight else { return Ok(None) };
     let storage = |error: std::io::Error| {
         let folder = flight.folder.display();
         Failure::new(ExitReason::Storage, format!("record directory {folder}: {error}"))
     };
-    Recorder::start_ring(flight, &config.core).map(Some).map_err(storage)
+    Recorder::start_ring(flight, &config.core, goes_on).map(Some).map_err(storage)
 }
 
 fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {

@@ -183,7 +183,7 @@ impl<P: Prober + 'static> Reloader<P> {
             prober: changes.prober.then(|| (self.start_prober)(new)).transpose()?,
             checker: changes.checker.then(|| daemon::start_checker(new)).transpose()?,
             links: changes.links.then(|| daemon::start_links(new)),
-            flight: changes.flight.then(|| daemon::open_flight(new)).transpose()?,
+            flight: changes.flight.then(|| daemon::open_flight(new, false)).transpose()?,
             same_paths: changes.same_paths.clone(),
             config: Box::new(new.clone()),
         })

@@ -171,15 +171,16 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Goes on with the ring of segments in a folder, which is made if necessary. Nothing is recorded
-    /// before [`Self::begin`] or [`Self::reconfigure`].
+    /// Opens the ring of segments in a folder, which is made if necessary. Nothing is recorded before
+    /// [`Self::begin`] or [`Self::reconfigure`]. `goes_on` tells to write on in the last segment: not while
+    /// another recorder is still writing there.
     ///
     /// # Errors
     ///
     /// When the folder cannot be made, read or written to.
-    pub fn start_ring(flight: &FlightConfig, config: &Config) -> io::Result<Self> {
+    pub fn start_ring(flight: &FlightConfig, config: &Config, goes_on: bool) -> io::Result<Self> {
         let stats = Arc::new(RingStats::default());
-        let ring = Ring::open(flight, Arc::clone(&stats))?;
+        let ring = Ring::open(flight, goes_on, Arc::clone(&stats))?;
         Self::start_on(ring, stats, config)
     }
 

@@ -99,8 +99,13 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Opens a folder, makes it if necessary, and goes on with the last segment if it has room.
-    pub(super) fn open(flight: &FlightConfig, stats: Arc<RingStats>) -> io::Result<Self> {
+    /// Opens a folder and makes it if necessary. `goes_on` tells to write on in the last segment if it has
+    /// room: not while another ring may still be writing there.
+    pub(super) fn open(
+        flight: &FlightConfig,
+        goes_on: bool,
+        stats: Arc<RingStats>,
+    ) -> io::Result<Self> {
         fs::create_dir_all(&flight.folder)?;
         let probe = flight.folder.join("record.tmp");
         fs::write(&probe, b"")?;
@@ -116,7 +121,8 @@ impl Ring {
             pin_until_ms: 0,
             stats,
         };
-        if let Some(last) = ring.segments.last().filter(|last| last.bytes < ring.segment_bytes()) {
+        let last = ring.segments.last().filter(|last| last.bytes < ring.segment_bytes());
+        if let Some(last) = last.filter(|_| goes_on) {
             let mut file = OpenOptions::new().write(true).open(last.path(&ring.folder))?;
             file.seek(SeekFrom::End(0))?;
             ring.file = Some(file);

@@ -39,7 +39,7 @@ impl Session {
     fn start(flight: &FlightConfig) -> Self {
         let controller = Controller::new(&example::config()).unwrap();
         let stats = Arc::new(RingStats::default());
-        let ring = Ring::open(flight, Arc::clone(&stats)).unwrap();
+        let ring = Ring::open(flight, true, Arc::clone(&stats)).unwrap();
         let mut session =
             Self { controller, outputs: Outputs::new(), ring, stats, wants_state: false };
         session.state(false).unwrap();
