@@ -11,5 +11,6 @@ pub mod parity;
 pub mod replay;
 pub mod routeros;
 pub mod score;
+pub mod soak;
 pub mod step;
 pub mod synthetic;

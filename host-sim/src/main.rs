@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use wanctl_sim::{accuracy, demo, measure, parity, replay, routeros, score, step, synthetic};
+use wanctl_sim::{accuracy, demo, measure, parity, replay, routeros, score, soak, step, synthetic};
 
 /// Emulated routers and links for wanctl
 #[derive(Debug, Parser)]
@@ -40,6 +40,9 @@ enum Command {
     /// Score a law with many parameter values, sharded and resumable
     #[command(after_help = SCORE_EXIT_CODES)]
     Sweep(score::sweep::SweepArgs),
+    /// Run the daemon at the latency of a real router for long, and check that nothing wears out
+    #[command(after_help = SOAK_EXIT_CODES)]
+    Soak(soak::SoakArgs),
     /// Run the core for a foreign simulator: one JSON tick per line in, one JSON line out
     Step(step::StepArgs),
     /// Make a long recording of made-up lines, without waiting for it
@@ -60,6 +63,11 @@ const SCORE_EXIT_CODES: &str = "Exit codes:
   0  done
   2  it cannot be done: a bad option, a file that cannot be opened
   3  a suite, trace or sweep file is malformed; nothing was run";
+
+const SOAK_EXIT_CODES: &str = "Exit codes:
+  0  every goal is met
+  1  one is not
+  2  it cannot be run here";
 
 const LINT_EXIT_CODES: &str = "Exit codes:
   0  nothing to warn of
@@ -82,6 +90,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args, &mut stdout),
         Command::Score(args) => score::run(args, &mut stdout).map(|()| true),
         Command::Sweep(args) => score::sweep::run(args, &mut stdout).map(|()| true),
+        Command::Soak(args) => soak::run(args, &mut stdout),
         Command::Step(args) => step::run(args, std::io::stdin().lock(), &mut stdout),
         Command::Synthesize(args) => synthetic::run(args, &mut stdout).map(|()| true),
         Command::Routeros(args) => routeros::cli::run(args).map(|()| true),

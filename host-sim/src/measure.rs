@@ -18,7 +18,7 @@ use crate::routeros::cli::parse_latency;
 use crate::routeros::{Emulator, EmulatorOptions, Latency};
 
 /// More than the first contact or the end may take, whatever the router's latency.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Reflectors of the idle measurement.
 const LOOPBACK: [&str; 3] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
 /// The busy line alternates between these capacities. The slow one is a little less than what
@@ -80,9 +80,9 @@ pub fn run(args: &MeasureArgs, out: &mut impl Write) -> Result<()> {
 }
 
 /// Where the daemon runs and what it pings.
-struct Place {
-    description: &'static str,
-    reflectors: Vec<String>,
+pub(crate) struct Place {
+    pub(crate) description: &'static str,
+    pub(crate) reflectors: Vec<String>,
     // The link's interfaces live in the namespaces, so it goes first.
     net: Option<(PacketLink, Namespace, Namespace)>,
 }
@@ -97,7 +97,7 @@ impl Place {
         }
     }
 
-    fn busy(seconds: u64) -> Result<Self> {
+    pub(crate) fn busy(seconds: u64) -> Result<Self> {
         if let Err(why) = netns::available() {
             bail!("--busy is not possible here: {why}");
         }
@@ -114,7 +114,7 @@ impl Place {
     }
 
     /// Starts a router that the daemon can reach.
-    fn start_emulator(&self, latency: Duration) -> Result<Emulator> {
+    pub(crate) fn start_emulator(&self, latency: Duration) -> Result<Emulator> {
         let bind = || TcpListener::bind("127.0.0.1:0");
         let listener = match &self.net {
             Some((_, lan, _)) => lan.run(bind)??,
@@ -124,7 +124,7 @@ impl Place {
         Emulator::start_on(&options, None, Some(listener))
     }
 
-    fn command(&self, program: &Path) -> Result<Command> {
+    pub(crate) fn command(&self, program: &Path) -> Result<Command> {
         Ok(match &self.net {
             Some((_, lan, _)) => {
                 lan.command(program.to_str().context("the path of wanctl is not UTF-8")?)
@@ -211,14 +211,14 @@ fn stat_cpu_ticks(stat: &str) -> Option<u64> {
 }
 
 /// Reads a number of `/proc/PID/status`.
-fn status_field(status: &str, name: &str) -> Result<u64> {
+pub(crate) fn status_field(status: &str, name: &str) -> Result<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name));
     let number = value.and_then(|value| value.split_whitespace().next()?.parse().ok());
     number.with_context(|| format!("no number {name} in /proc/PID/status"))
 }
 
 /// Returns the part of a status line about the ticks.
-fn pacing(line: &str) -> Option<&str> {
+pub(crate) fn pacing(line: &str) -> Option<&str> {
     line.split("; ").find(|part| part.contains(" ticks, "))
 }
 

@@ -10,7 +10,8 @@ use wanctl_sim::demo::USER;
 use wanctl_sim::link::{CapacitySchedule, Direction};
 use wanctl_sim::netns::{Namespace, PacketLink, PacketLinkOptions, REFLECTORS, usable_or_skip};
 use wanctl_sim::routeros::{
-    Emulator, EmulatorOptions, MenuName, Properties, Router, RouterOptions, User, properties_of,
+    Emulator, EmulatorOptions, Listeners, MenuName, Properties, RequestRecord, Router,
+    RouterOptions, User, properties_of,
 };
 
 /// The comment of the rule that sends traffic to the alternate. Its characters are those that some
@@ -91,31 +92,51 @@ fn wait_for_rule(emulator: &Emulator, daemon: &Daemon, on: bool) {
 
 fn switches(emulator: &Emulator) -> usize {
     let requests = emulator.requests();
-    let is_switch = |path: &str| path.starts_with("/rest/ip/firewall/mangle/");
-    requests.iter().filter(|r| r.method == "PATCH" && is_switch(&r.path)).count()
+    let is_switch = |r: &RequestRecord| match r.method.as_str() {
+        "PATCH" => r.path.starts_with("/rest/ip/firewall/mangle/"),
+        "API" => r.path == "/ip/firewall/mangle/set",
+        _ => false,
+    };
+    requests.iter().filter(|r| is_switch(r)).count()
 }
 
 #[test]
 fn the_rule_follows_the_primary_and_is_off_at_the_end() {
-    if !usable_or_skip("the_rule_follows_the_primary_and_is_off_at_the_end") {
-        return;
+    if usable_or_skip("the_rule_follows_the_primary_and_is_off_at_the_end") {
+        follow_the_primary("wctl-steer", "wctl-sinet", false);
     }
+}
+
+#[test]
+fn over_the_api_the_rule_follows_the_primary_as_well() {
+    if usable_or_skip("over_the_api_the_rule_follows_the_primary_as_well") {
+        follow_the_primary("wctl-asteer", "wctl-asinet", true);
+    }
+}
+
+fn follow_the_primary(lan: &str, internet: &str, over_api: bool) {
     let (lan, internet) = (
-        Namespace::create("wctl-steer").expect("a namespace"),
-        Namespace::create("wctl-sinet").expect("a namespace"),
+        Namespace::create(lan).expect("a namespace"),
+        Namespace::create(internet).expect("a namespace"),
     );
     let constant = CapacitySchedule::constant(FAST_BPS);
     let options = PacketLinkOptions::new(constant.clone(), constant);
     let link = PacketLink::start(&lan, &internet, options).expect("a line");
-    let listener = lan.run(|| TcpListener::bind("127.0.0.1:0")).expect("the namespace is ours");
-    let listener = listener.expect("a free port");
+    let listen = || {
+        let listener = lan.run(|| TcpListener::bind("127.0.0.1:0")).expect("the namespace is ours");
+        Some(listener.expect("a free port"))
+    };
     let options = EmulatorOptions { router: router(), ..Default::default() };
-    let emulator = Emulator::start_on(&options, None, Some(listener)).expect("the emulator starts");
+    let listeners = Listeners { https: listen(), api_ssl: listen(), ..Listeners::default() };
+    let emulator = Emulator::start_with(&options, listeners).expect("the emulator starts");
     // Somebody left it on.
     let left_on = rule(COMMENT, "false");
     emulator.with_router(|router| router.insert_unchecked(MenuName::Mangle, left_on));
     let bench = Bench::around(emulator);
     configure(&bench, &REFLECTORS[0].to_string());
+    if over_api {
+        bench.over_api();
+    }
 
     let program = common::wanctl_binary().to_str().expect("the path is UTF-8");
     let mut command = lan.command(program);

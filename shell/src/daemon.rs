@@ -15,15 +15,14 @@ use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 use crate::config::{DaemonConfig, OnExit, WanConfig};
 use crate::connectivity::{Check, CheckTargets, Checker};
 use crate::exit::{ExitReason, Failure};
-use crate::explain;
 use crate::links::{LinkWatcher, WatchedLink};
+use crate::narrator::Narrator;
 use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::{About, Published};
 use crate::reload::{Parts, ReloadThread, Reloader};
 use crate::routeros::{Client, FinishReport, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
 use crate::state_file::{self, StateFile, StateSaver};
-use crate::status;
 use crate::trace_file::Recorder;
 
 /// How often the figures of the latest past are made anew: they look at all of it.
@@ -85,6 +84,8 @@ pub fn run_with<P: Prober + 'static>(
         .map(|reloader| reloader.start(config.clone(), &requests.reload, router, published))
         .transpose()
         .map_err(|error| Failure::new(ExitReason::Other, format!("reload thread: {error}")))?;
+    let narrator = Narrator::start(names, Arc::clone(published))
+        .map_err(|error| Failure::new(ExitReason::Other, format!("narrator thread: {error}")))?;
     let status_due = after(started, config.status_interval);
     let mut daemon = Daemon {
         config: Box::new(config.clone()),
@@ -93,7 +94,7 @@ pub fn run_with<P: Prober + 'static>(
         worker,
         checker: start_checker(config)?,
         links: start_links(config),
-        names,
+        narrator,
         tick: Box::new(Tick::new(crate::clock::now())),
         outputs: Box::new(Outputs::new()),
         pacer: Pacer::new(config.core.tick),
@@ -107,7 +108,7 @@ pub fn run_with<P: Prober + 'static>(
         incidents: 0,
     };
     let outcome = daemon.tick_until(stop, requests, published);
-    daemon.end(outcome.is_ok());
+    daemon.end(published, outcome.is_ok());
     outcome
 }
 
@@ -118,7 +119,7 @@ struct Daemon<P> {
     worker: RouterWorker,
     checker: Checker,
     links: Option<LinkWatcher>,
-    names: Vec<String>,
+    narrator: Narrator,
     tick: Box<Tick>,
     outputs: Box<Outputs>,
     pacer: Pacer,
@@ -158,7 +159,7 @@ impl<P: Prober> Daemon<P> {
             published.publish(self.snapshot(), self.pacer.pacing(), probes);
             if now >= self.status_due {
                 self.status_due = after(now, self.config.status_interval);
-                tracing::info!("{}", self.status());
+                self.narrator.status();
             }
             if let Some(error) = self.worker.fatal() {
                 return Err(error.into());
@@ -227,8 +228,8 @@ impl<P: Prober> Daemon<P> {
                 }
             }
         }
-        for event in self.outputs.events.iter().filter(|event| explain::is_logged(event)) {
-            explain::log(event, &self.names);
+        for event in &self.outputs.events {
+            self.narrator.event(event);
         }
         for recorder in [&mut self.recorder, &mut self.flight].into_iter().flatten() {
             if is_marked {
@@ -247,14 +248,12 @@ impl<P: Prober> Daemon<P> {
         snapshot
     }
 
-    fn status(&self) -> String {
-        let router = self.worker.view().to_string();
-        status::line(&self.names, &self.snapshot(), &self.pacer.pacing(), &router)
-    }
-
     /// Leaves the router as configured and says how the run went.
-    fn end(self, is_orderly: bool) {
-        tracing::info!("{}", self.status());
+    fn end(mut self, published: &Published, is_orderly: bool) {
+        published.publish(self.snapshot(), self.pacer.pacing(), self.prober.counters());
+        self.narrator.status();
+        // Everything before the end is told before it.
+        drop(self.narrator);
         let rates = match self.config.on_exit {
             OnExit::FailSafe if is_orderly => fail_safe_rates(&self.config),
             OnExit::FailSafe | OnExit::Keep => Vec::new(),
@@ -378,6 +377,7 @@ pub fn connect(config: &DaemonConfig) -> Result<Client, Failure> {
     let router = &config.router;
     let target = RouterTarget {
         url: router.url.clone(),
+        transport: router.transport,
         user: router.user.clone(),
         password: router.password.clone(),
         trust: router.trust.clone(),

@@ -99,7 +99,8 @@ fn text(event: &Event, names: &[String]) -> String {
         }
         Event::RateConfirmed { wan, direction, rate, took_us } => {
             let (line, rate) = (line(wan, direction), show_rate(rate));
-            format!("{line}: the router holds {rate} after {} ms", took_us / 1000)
+            let (ms, tenth) = (took_us / 1000, took_us % 1000 / 100);
+            format!("{line}: the router holds {rate} after {ms}.{tenth} ms")
         }
         Event::WriteFailed { wan, direction, rate } => {
             format!("{}: writing {} failed", line(wan, direction), show_rate(rate))

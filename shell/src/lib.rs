@@ -4,8 +4,9 @@
 //! the tick thread ([`daemon`]) owns the controller and never waits for anything but its deadline;
 //! one thread probes ([`probe`]); one talks to the router ([`routeros`]); one watches the interfaces
 //! ([`links`]); one checks gateways and TCP targets when the core asks ([`connectivity`]); one answers
-//! questions ([`observe`]); one talks to systemd ([`notify`]); one records ([`trace_file`]); one keeps
-//! the state for the next start ([`state_file`]); one prepares another configuration ([`reload`]).
+//! questions ([`observe`]); one talks to systemd ([`notify`]); one makes log lines ([`narrator`]); one
+//! records ([`trace_file`]); one keeps the state for the next start ([`state_file`]); one prepares another
+//! configuration ([`reload`]).
 
 pub mod audit;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod explain;
 pub mod instance;
 pub mod links;
 pub mod logging;
+pub mod narrator;
 pub mod notify;
 pub mod observe;
 pub mod pacer;

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 
 use crate::published::Published;
-use crate::status;
 
 /// Time between two looks at what was published, unless the watchdog needs shorter ones.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,7 +47,8 @@ impl Notifier {
                 }
                 if ticks > 0 && Instant::now() >= status_due {
                     status_due = Instant::now() + STATUS_INTERVAL;
-                    tell(&[NotifyState::Status(&status_line(&published))]);
+                    let line = published.status_line().unwrap_or_else(|| "starting".to_owned());
+                    tell(&[NotifyState::Status(&line)]);
                 }
             }
             tell(&[NotifyState::Stopping]);
@@ -92,16 +92,6 @@ pub(crate) fn reloaded(outcome: &str) {
 
 fn is_listening() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
-}
-
-fn status_line(published: &Published) -> String {
-    match (published.about(), published.snapshot()) {
-        (Some(about), Some(snapshot)) => {
-            let router = about.router.to_string();
-            status::line(&about.names, &snapshot, &published.pacing(), &router)
-        }
-        _ => "starting".to_owned(),
-    }
 }
 
 /// What the number of ticks says.

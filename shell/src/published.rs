@@ -11,6 +11,7 @@ use wanctl_core::tick::MAX_WANS;
 use crate::pacer::Pacing;
 use crate::probe::ProbeCounters;
 use crate::routeros::RouterView;
+use crate::status;
 use crate::trace_file::RecorderView;
 
 /// What does not change while a daemon runs.
@@ -120,6 +121,13 @@ impl Published {
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
         self.snapshot.latest()
+    }
+
+    /// Returns the status line, once there was a tick.
+    #[must_use]
+    pub fn status_line(&self) -> Option<String> {
+        let (about, snapshot) = (self.about()?, self.snapshot()?);
+        Some(status::line(&about.names, &snapshot, &self.pacing(), &about.router.to_string()))
     }
 
     /// Returns how well tick deadlines were met so far.

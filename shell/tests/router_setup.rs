@@ -136,6 +136,15 @@ fn plain_http_public_certificates_and_names_are_respected() {
     let named = with("https://192.168.88.1", "https://router.lan:8443");
     assert!(named.contains("subject-alt-name=\"DNS:router.lan\""), "{named}");
     assert!(named.contains("port=8443"), "{named}");
+    let api = with("[router]", "[router]\ntransport = \"api\"");
+    assert!(api.contains("policy=read,write,api }"), "{api}");
+    assert!(
+        api.contains(
+            "/ip/service/set api-ssl certificate=\"wanctl-api\" tls-version=only-1.2 port=8729"
+        ),
+        "{api}"
+    );
+    assert!(!api.contains("www") && !api.contains("rest"), "{api}");
     let six = with("https://192.168.88.1", "https://[fd00::1]");
     assert!(six.contains("subject-alt-name=\"IP:fd00::1\""), "{six}");
 }

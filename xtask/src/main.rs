@@ -11,6 +11,7 @@ mod board;
 mod cross;
 mod demo;
 mod run;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -36,6 +37,12 @@ enum Command {
     Board(board::BoardArgs),
     /// Build daemon and simulator for ARM Linux boards and try them with QEMU's user emulation
     Cross,
+    /// Run the daemon for ten minutes beside a router of real latency; nothing may wear out (root)
+    Soak {
+        /// Passed on to `wanctl-sim soak`: --seconds N
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Build in release mode and play the demo; also reached as `cargo demo`
     Demo {
         /// Passed on to `wanctl-sim demo`: --seconds N, --root-net
@@ -50,6 +57,7 @@ fn main() -> ExitCode {
         Command::Bench => bench::run_all(),
         Command::Board(args) => board::run(&args),
         Command::Cross => cross::run_all(),
+        Command::Soak { args } => soak::run_all(&args),
         Command::Demo { args } => demo::run(&args),
     };
     match result {

@@ -13,7 +13,7 @@ use super::tun::{MTU, Tun};
 use super::{INTERNET_ADDRESS, LAN_ADDRESS, Namespace, REFLECTORS};
 use crate::link::{CapacitySchedule, Direction, NANOS_PER_SECOND, Nanos, Pipe, PipeOptions};
 
-/// Name of the interface in the home.
+/// Name of the interface in the home, unless told otherwise.
 const LAN_INTERFACE: &str = "wan0";
 /// Name of the interface in the internet.
 const INTERNET_INTERFACE: &str = "inet0";
@@ -37,6 +37,12 @@ pub struct PacketLinkOptions {
     pub base_rtt: Duration,
     /// Addresses in the internet that answer pings.
     pub reflectors: Vec<Ipv4Addr>,
+    /// Name of the interface in the home.
+    pub lan_interface: String,
+    /// Address of the home's end.
+    pub lan_address: Ipv4Addr,
+    /// Address of the internet's end.
+    pub internet_address: Ipv4Addr,
 }
 
 impl PacketLinkOptions {
@@ -50,6 +56,9 @@ impl PacketLinkOptions {
             fifo_bytes: PipeOptions::DEFAULT_FIFO_BYTES,
             base_rtt: Duration::from_millis(20),
             reflectors: REFLECTORS.to_vec(),
+            lan_interface: LAN_INTERFACE.to_owned(),
+            lan_address: LAN_ADDRESS,
+            internet_address: INTERNET_ADDRESS,
         }
     }
 }
@@ -74,8 +83,8 @@ pub struct PacketLinkStats {
     pub capacity_bps: u64,
 }
 
-/// A running line: a thread that moves packets between `wan0` in one namespace and `inet0` in the
-/// other. It stops, and both interfaces disappear, on drop.
+/// A running line: a thread that moves packets between `wan0` (or another name) in one namespace and
+/// `inet0` in the other. It stops, and both interfaces disappear, on drop.
 #[derive(Debug)]
 pub struct PacketLink {
     shared: Arc<Shared>,
@@ -95,10 +104,11 @@ impl PacketLink {
         internet: &Namespace,
         options: PacketLinkOptions,
     ) -> Result<Self> {
-        let lan_tun = Tun::open(lan, LAN_INTERFACE)?;
+        let lan_tun = Tun::open(lan, &options.lan_interface)?;
         let internet_tun = Tun::open(internet, INTERNET_INTERFACE)?;
-        lan_tun.configure(lan, LAN_ADDRESS, INTERNET_ADDRESS)?;
-        internet_tun.configure(internet, INTERNET_ADDRESS, LAN_ADDRESS)?;
+        let (near, far) = (options.lan_address, options.internet_address);
+        lan_tun.configure(lan, near, far)?;
+        internet_tun.configure(internet, far, near)?;
         for reflector in &options.reflectors {
             internet.ip(&["addr", "add", &format!("{reflector}/32"), "dev", "lo"])?;
         }

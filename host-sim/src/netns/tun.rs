@@ -58,7 +58,8 @@ impl Tun {
         let (address, peer) = (address.to_string(), peer.to_string());
         namespace.ip(&["addr", "add", &address, "peer", &peer, "dev", name])?;
         namespace.ip(&["link", "set", name, "mtu", &mtu, "up"])?;
-        namespace.ip(&["route", "add", "default", "dev", name])
+        // A home with several lines has several default routes; the first line's comes first.
+        namespace.ip(&["route", "append", "default", "dev", name])
     }
 
     /// Reads the next packet the kernel has sent; `None` if there is none.

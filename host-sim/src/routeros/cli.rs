@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::emulator::{Emulator, EmulatorOptions};
+use super::emulator::{Emulator, EmulatorOptions, Listeners};
 use super::faults::{FaultScript, FaultSpec};
 use super::seed::{RouterOptions, User};
 use super::shared::Latency;
@@ -24,6 +24,12 @@ pub struct RouterosArgs {
     /// Address for HTTPS; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub https: SocketAddr,
+    /// Address for the binary API in clear text, for example 127.0.0.1:8728; not served without it
+    #[arg(long, value_name = "ADDR")]
+    pub api: Option<SocketAddr>,
+    /// Address for the binary API with TLS, for example 127.0.0.1:8729; not served without it
+    #[arg(long, value_name = "ADDR")]
+    pub api_ssl: Option<SocketAddr>,
     /// IP address or host name for the certificate, besides the HTTPS address; may be repeated
     #[arg(long, value_name = "NAME")]
     pub name: Vec<String>,
@@ -76,8 +82,13 @@ pub fn run_until(
     let bind = |address: SocketAddr| {
         TcpListener::bind(address).with_context(|| format!("listen on {address}"))
     };
-    let http = args.http.map(bind).transpose()?;
-    let emulator = Emulator::start_on(&options(args)?, http, Some(bind(args.https)?))?;
+    let listeners = Listeners {
+        http: args.http.map(bind).transpose()?,
+        https: Some(bind(args.https)?),
+        api: args.api.map(bind).transpose()?,
+        api_ssl: args.api_ssl.map(bind).transpose()?,
+    };
+    let emulator = Emulator::start_with(&options(args)?, listeners)?;
     if let Some(path) = &args.ca_out {
         std::fs::write(path, emulator.ca_pem())
             .with_context(|| format!("write {}", path.display()))?;
@@ -85,6 +96,11 @@ pub fn run_until(
     for url in [emulator.https_url(), emulator.http_url()] {
         if !url.is_empty() {
             writeln!(out, "{url}/rest")?;
+        }
+    }
+    for url in [emulator.api_ssl_url(), emulator.api_url()] {
+        if !url.is_empty() {
+            writeln!(out, "{url} (transport = \"api\")")?;
         }
     }
     out.flush()?;
@@ -111,8 +127,10 @@ fn options(args: &RouterosArgs) -> anyhow::Result<EmulatorOptions> {
     };
     let defaults = EmulatorOptions::default();
     let mut certificate_names = defaults.certificate_names.clone();
-    if !args.https.ip().is_unspecified() {
-        certificate_names.push(args.https.ip().to_string());
+    for address in [Some(args.https), args.api_ssl].into_iter().flatten() {
+        if !address.ip().is_unspecified() {
+            certificate_names.push(address.ip().to_string());
+        }
     }
     certificate_names.extend(args.name.iter().cloned());
     certificate_names.sort();

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustls::ServerConfig;
 
 use super::counters::QueueTraffic;
 use super::faults::{Fault, FaultSpec};
 use super::seed::RouterOptions;
-use super::server::{Port, bind_local};
+use super::server::{Port, Protocol, bind_local};
 use super::shared::{EmulatorView, HoldPoint, Latency, ReplyHold, RequestRecord, Shared};
 use super::store::{QueueWrite, Router};
 use super::tls;
@@ -42,6 +43,19 @@ impl Default for EmulatorOptions {
     }
 }
 
+/// Where an emulator listens; what is missing is not served.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For HTTP.
+    pub http: Option<TcpListener>,
+    /// For HTTPS.
+    pub https: Option<TcpListener>,
+    /// For the binary API in clear text.
+    pub api: Option<TcpListener>,
+    /// For the binary API with TLS.
+    pub api_ssl: Option<TcpListener>,
+}
+
 /// A running emulated router; clones share it, and it stops when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Emulator {
@@ -54,6 +68,8 @@ struct Inner {
     ports: Mutex<Ports>,
     http_url: String,
     https_url: String,
+    api_url: String,
+    api_ssl_url: String,
     ca_pem: String,
 }
 
@@ -64,15 +80,21 @@ struct Ports {
 }
 
 impl Emulator {
-    /// Starts on free ports of 127.0.0.1, one for HTTP and one for HTTPS.
+    /// Starts on free ports of 127.0.0.1, one for each service.
     ///
     /// # Errors
     /// A row of the options is refused, or a socket, thread or certificate cannot be made.
     pub fn start(options: &EmulatorOptions) -> anyhow::Result<Self> {
-        Self::start_on(options, Some(bind_local()?), Some(bind_local()?))
+        let listeners = Listeners {
+            http: Some(bind_local()?),
+            https: Some(bind_local()?),
+            api: Some(bind_local()?),
+            api_ssl: Some(bind_local()?),
+        };
+        Self::start_with(options, listeners)
     }
 
-    /// Starts on listeners of the caller, which may live in another network namespace.
+    /// Starts with REST alone, on listeners of the caller, which may live in another network namespace.
     ///
     /// # Errors
     /// As [`Emulator::start`].
@@ -81,6 +103,14 @@ impl Emulator {
         http: Option<TcpListener>,
         https: Option<TcpListener>,
     ) -> anyhow::Result<Self> {
+        Self::start_with(options, Listeners { http, https, ..Listeners::default() })
+    }
+
+    /// Starts on listeners of the caller.
+    ///
+    /// # Errors
+    /// As [`Emulator::start`].
+    pub fn start_with(options: &EmulatorOptions, listeners: Listeners) -> anyhow::Result<Self> {
         let identity = tls::identity(&options.certificate_names)?;
         let router = Router::new(&options.router)?;
         let shared = Shared::new(
@@ -90,8 +120,14 @@ impl Emulator {
             options.idle_close,
             identity.spoilt,
         );
-        let http = http.map(|listener| Port::new(listener, None)).transpose()?;
-        let https = https.map(|listener| Port::new(listener, Some(identity.config))).transpose()?;
+        let port = |listener: Option<TcpListener>, protocol, tls: Option<&Arc<ServerConfig>>| {
+            listener.map(|listener| Port::new(listener, protocol, tls.cloned())).transpose()
+        };
+        let tls = Some(&identity.config);
+        let http = port(listeners.http, Protocol::Http, None)?;
+        let https = port(listeners.https, Protocol::Http, tls)?;
+        let api = port(listeners.api, Protocol::Api, None)?;
+        let api_ssl = port(listeners.api_ssl, Protocol::Api, tls)?;
         let url = |scheme: &str, port: &Option<Port>| {
             port.as_ref().map_or_else(String::new, |port| format!("{scheme}://{}", port.address()))
         };
@@ -99,9 +135,11 @@ impl Emulator {
             shared: Arc::new(shared),
             http_url: url("http", &http),
             https_url: url("https", &https),
+            api_url: url("http", &api),
+            api_ssl_url: url("https", &api_ssl),
             ca_pem: identity.ca_pem,
             ports: Mutex::new(Ports {
-                ports: http.into_iter().chain(https).collect(),
+                ports: [http, https, api, api_ssl].into_iter().flatten().collect(),
                 listening: true,
             }),
         };
@@ -117,6 +155,18 @@ impl Emulator {
     /// Returns `http://address:port`, or nothing when HTTP is not served.
     pub fn http_url(&self) -> String {
         self.inner.http_url.clone()
+    }
+
+    /// Returns where the binary API is served in clear text, as `url` of wanctl's configuration names it:
+    /// `http://address:port`; nothing when it is not served.
+    pub fn api_url(&self) -> String {
+        self.inner.api_url.clone()
+    }
+
+    /// Returns where the binary API is served with TLS, as `url` of wanctl's configuration names it:
+    /// `https://address:port`; nothing when it is not served.
+    pub fn api_ssl_url(&self) -> String {
+        self.inner.api_ssl_url.clone()
     }
 
     /// Returns the certificate of the CA that signed the server's certificate.
@@ -210,6 +260,11 @@ impl Emulator {
     /// Returns what `log` holds; it is written while [`Fault::LogGrowth`] is on.
     pub fn fault_log(&self) -> Vec<String> {
         self.inner.shared.fault_log()
+    }
+
+    /// Ends all connections; new ones are served.
+    pub fn drop_connections(&self) {
+        self.inner.shared.drop_connections();
     }
 
     /// Drops all connections and refuses new ones until [`Emulator::power_on`].

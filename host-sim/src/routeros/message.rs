@@ -10,7 +10,25 @@ use super::edit::Refusal;
 use super::seed::User;
 use super::store::Properties;
 
-/// One HTTP request, reduced to what the router looks at.
+/// How a request came to the router.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Over HTTP.
+    #[default]
+    Http,
+    /// As the login of a session of the binary API.
+    ApiLogin,
+    /// In a session of the binary API.
+    Api {
+        /// Tells sessions apart.
+        session: u64,
+        /// Who has logged in.
+        user: String,
+    },
+}
+
+/// One HTTP request, reduced to what the router looks at. A sentence of the binary API is the POST of
+/// its command.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// Method in capitals, for example `GET`.
@@ -27,6 +45,8 @@ pub struct Request {
     pub secure: bool,
     /// Body bytes, empty without a body.
     pub body: Vec<u8>,
+    /// How it came.
+    pub origin: Origin,
 }
 
 impl Request {
@@ -40,12 +60,58 @@ impl Request {
             host: None,
             secure: true,
             body: body.unwrap_or_default().as_bytes().to_vec(),
+            origin: Origin::Http,
         }
     }
 
     /// Returns the path without the query, not decoded.
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// Returns the HTTP method that does the same: a command is a POST.
+    pub(crate) fn verb(&self) -> &str {
+        let command = self.path().rsplit('/').next().unwrap_or_default();
+        match (self.method.as_str(), command) {
+            ("POST", "print") => "GET",
+            ("POST", "set" | "enable" | "disable") => "PATCH",
+            ("POST", "add") => "PUT",
+            ("POST", "remove") => "DELETE",
+            (method, _) => method,
+        }
+    }
+
+    /// Returns the path without the name of a command.
+    pub(crate) fn menu_path(&self) -> &str {
+        let path = self.path();
+        match self.method.as_str() {
+            "POST" => path.rsplit_once('/').map_or(path, |(menu, _)| menu),
+            _ => path,
+        }
+    }
+
+    pub(crate) fn is_write(&self) -> bool {
+        self.verb() != "GET" && self.origin != Origin::ApiLogin
+    }
+
+    pub(crate) fn is_http(&self) -> bool {
+        self.origin == Origin::Http
+    }
+
+    /// Returns who sends it, as far as that can be told before it is looked at.
+    pub(crate) fn sender(&self) -> Option<String> {
+        match &self.origin {
+            Origin::Http | Origin::ApiLogin => self.authorization.clone(),
+            Origin::Api { user, .. } => Some(user.clone()),
+        }
+    }
+
+    /// Returns whose turn it waits for: all REST requests of a user share one session.
+    pub(crate) fn queue(&self, user: &str) -> String {
+        match &self.origin {
+            Origin::Api { session, .. } => format!("{user} in session {session}"),
+            Origin::Http | Origin::ApiLogin => user.to_owned(),
+        }
     }
 }
 

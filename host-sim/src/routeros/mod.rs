@@ -1,9 +1,10 @@
-//! An emulated RouterOS router: the REST interface, as far as a queue controller uses it.
+//! An emulated RouterOS router: REST and the binary API, as far as a queue controller uses them.
 //!
-//! The model ([`Router`], [`rest::handle`]) is pure: no I/O and time passed in as a value.
-//! [`Emulator`] puts it behind real HTTP and HTTPS sockets, one request of one user at a time,
-//! with a settable latency.
+//! The model ([`Router`], [`rest::handle`], [`api::Session`]) is pure: no I/O and time passed in as a
+//! value. [`Emulator`] puts it behind real sockets for HTTP, HTTPS, `api` and `api-ssl`, one request of
+//! one user at a time, with a settable latency.
 
+pub mod api;
 pub mod cli;
 mod counters;
 mod edit;
@@ -23,13 +24,13 @@ mod tls;
 mod value;
 
 pub use counters::QueueTraffic;
-pub use emulator::{Emulator, EmulatorOptions};
+pub use emulator::{Emulator, EmulatorOptions, Listeners};
 pub use faults::{
     BadBody, CounterWidth, FAULT_NAMES, Fault, FaultSpec, ForeignWrite, LatencyProfile, LyingWrite,
     Removal, RoundedValue, RuleChange, ServiceFault, TlsFault, WrongShape,
 };
 pub use menus::MenuName;
-pub use message::{Body, Request, Response, basic_credentials};
+pub use message::{Body, Origin, Request, Response, basic_credentials};
 pub use seed::{Policy, Quirks, RouterOptions, User, properties_of};
 pub use shared::{EmulatorView, Latency, REQUEST_LOG_MAX, ReplyHold, RequestRecord};
 pub use store::{Properties, QueueWrite, Router, WRITE_LOG_MAX};

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::edit::{self, Refusal, is_singleton};
 use super::menus::MenuName;
 use super::message::{
-    Argument, Arguments, Body, Request, Response, basic_credentials, parse_arguments,
-    percent_decode, row_json, split_list,
+    Argument, Arguments, Body, Origin, Request, Response, parse_arguments, percent_decode,
+    row_json, split_list,
 };
 use super::query::{matches_filter, matches_query, project};
 use super::seed::{Policy, User};
@@ -48,7 +48,7 @@ pub fn handle(router: &mut Router, request: &Request) -> Response {
     let Some(user) = authenticate(router, request).cloned() else {
         return Response::error(401, None);
     };
-    if !user.policies.contains(&Policy::Api) {
+    if !user.may_use_api() {
         return Response::error(500, Some("std failure: not allowed (9)"));
     }
     let has_arguments = !matches!(request.method.as_str(), "GET" | "DELETE");
@@ -66,13 +66,18 @@ pub fn handle(router: &mut Router, request: &Request) -> Response {
     }
 }
 
-/// Returns the user whose name and password the request carries, if REST lets the user in.
+/// Returns the user whose name and password the request carries, if REST lets the user in; in a
+/// session of the binary API the one who has logged in.
 pub fn authenticate<'r>(router: &'r Router, request: &Request) -> Option<&'r User> {
-    let credentials = request.authorization.as_deref()?;
-    router.users.iter().find(|user| {
-        user.policies.contains(&Policy::RestApi)
-            && basic_credentials(&user.name, &user.password) == credentials
-    })
+    let credentials = request.authorization.as_deref();
+    let is_it = |user: &&User| match &request.origin {
+        Origin::Api { user: name, .. } => user.name == *name,
+        Origin::ApiLogin => user.has_credentials(credentials),
+        Origin::Http => {
+            user.policies.contains(&Policy::RestApi) && user.has_credentials(credentials)
+        }
+    };
+    router.users.iter().find(is_it)
 }
 
 fn starts_segment(rest: &str) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::routeros::{QueueTraffic, RouterOptions, properties_of};
+use crate::routeros::{QueueTraffic, RouterOptions, basic_credentials, properties_of};
 
 fn router() -> Router {
     Router::new(&RouterOptions::default()).expect("default rows are valid")

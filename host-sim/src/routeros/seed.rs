@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::edit;
 use super::menus::MenuName;
+use super::message::basic_credentials;
 use super::seed_system;
 use super::store::{Properties, Router};
 
@@ -35,6 +36,15 @@ pub struct User {
 }
 
 impl User {
+    /// Tells whether an `Authorization` header is this user's.
+    pub(crate) fn has_credentials(&self, authorization: Option<&str>) -> bool {
+        authorization == Some(&*basic_credentials(&self.name, &self.password))
+    }
+
+    pub(crate) fn may_use_api(&self) -> bool {
+        self.policies.contains(&Policy::Api)
+    }
+
     /// Makes a user with the rights a controller needs: all four.
     pub fn full(name: &str, password: &str) -> Self {
         let policies = vec![Policy::Read, Policy::Write, Policy::Api, Policy::RestApi];

@@ -101,8 +101,8 @@ pub(crate) fn policy_text(policies: &[Policy]) -> String {
 fn service(name: &str, port: &str) -> Properties {
     let has_tls = name.ends_with("-ssl");
     let mut properties = properties_of(&[
-        ("address", if name == "www-ssl" { "127.0.0.0/8" } else { "" }),
-        ("disabled", if matches!(name, "www-ssl" | "ssh") { "false" } else { "true" }),
+        ("address", if has_tls { "127.0.0.0/8" } else { "" }),
+        ("disabled", if has_tls || name == "ssh" { "false" } else { "true" }),
         ("dynamic", "false"),
         ("invalid", "false"),
         ("max-sessions", "20"),
@@ -112,8 +112,7 @@ fn service(name: &str, port: &str) -> Properties {
         ("vrf", "main"),
     ]);
     if has_tls {
-        let certificate = if name == "www-ssl" { CERTIFICATE } else { "none" };
-        properties.insert("certificate".to_owned(), certificate.to_owned());
+        properties.insert("certificate".to_owned(), CERTIFICATE.to_owned());
         properties.insert("tls-version".to_owned(), "only-1.2".to_owned());
     }
     properties

@@ -9,8 +9,10 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
+use wanctl::routeros::sentence::{Decoder, Words, encode};
 
-use super::faults::Delivery;
+use super::api::{self, Command, Session, Step};
+use super::faults::{BadBody, Delivery};
 use super::http::{Incoming, read_request, write_response};
 use super::shared::Shared;
 
@@ -18,25 +20,43 @@ use super::shared::Shared;
 const BACKLOG: i32 = 64;
 /// Attempts to find a free local port.
 const BIND_ATTEMPTS_MAX: u32 = 8;
+/// Bytes read at once.
+const READ_BYTES: usize = 4096;
 /// Longest wait for a client that does not read its reply.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http,
+    Api,
+}
+
+/// What the services of an address are.
+#[derive(Debug, Clone)]
+struct Service {
+    protocol: Protocol,
+    tls: Option<Arc<ServerConfig>>,
+}
 
 /// One listening address, which can be closed and opened again.
 #[derive(Debug)]
 pub(crate) struct Port {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
+    service: Service,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Port {
     pub(crate) fn new(
         listener: TcpListener,
+        protocol: Protocol,
         tls: Option<Arc<ServerConfig>>,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, tls, accepting: None })
+        let service = Service { protocol, tls };
+        Ok(Self { listener, address, service, accepting: None })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -46,9 +66,9 @@ impl Port {
     /// Starts the accept thread; connections belong to the power cycle `cycle`.
     pub(crate) fn serve(&mut self, shared: &Arc<Shared>, cycle: u64) -> std::io::Result<()> {
         let listener = self.listener.try_clone()?;
-        let tls = self.tls.clone();
+        let service = self.service.clone();
         let shared = Arc::clone(shared);
-        let body = move || accept_loop(&listener, tls.as_ref(), &shared, cycle);
+        let body = move || accept_loop(&listener, &service, &shared, cycle);
         self.accepting = Some(Builder::new().name("routeros-accept".to_owned()).spawn(body)?);
         Ok(())
     }
@@ -97,12 +117,7 @@ pub(crate) fn bind_local() -> std::io::Result<TcpListener> {
     }
 }
 
-fn accept_loop(
-    listener: &TcpListener,
-    tls: Option<&Arc<ServerConfig>>,
-    shared: &Arc<Shared>,
-    cycle: u64,
-) {
+fn accept_loop(listener: &TcpListener, service: &Service, shared: &Arc<Shared>, cycle: u64) {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     while shared.is_current(cycle) {
         let Ok((stream, _)) = listener.accept() else {
@@ -112,10 +127,11 @@ fn accept_loop(
         threads.retain(|thread| !thread.is_finished());
         // Over the limit or already going down: the client sees the connection close.
         let Some(id) = shared.register(&stream, cycle) else { continue };
-        let tls = tls.cloned();
+        let service = service.clone();
         let connection_shared = Arc::clone(shared);
         let body = move || {
-            serve_connection(stream, tls, &connection_shared, cycle);
+            let power = Power { shared: &connection_shared, cycle, id };
+            serve_connection(stream, service, power);
             connection_shared.unregister(id);
         };
         match Builder::new().name("routeros-connection".to_owned()).spawn(body) {
@@ -129,13 +145,19 @@ fn accept_loop(
     }
 }
 
-fn serve_connection(
-    stream: TcpStream,
-    tls: Option<Arc<ServerConfig>>,
-    shared: &Shared,
+/// What a connection belongs to.
+#[derive(Debug, Clone, Copy)]
+struct Power<'a> {
+    shared: &'a Shared,
     cycle: u64,
-) {
-    if !shared.may_serve(cycle, tls.is_some()) {
+    /// The number of the connection.
+    id: u64,
+}
+
+fn serve_connection(stream: TcpStream, service: Service, power: Power<'_>) {
+    let Service { protocol, tls } = service;
+    let shared = power.shared;
+    if !shared.may_serve(power.cycle, tls.is_some()) {
         return;
     }
     let Ok(socket) = stream.try_clone() else { return };
@@ -144,15 +166,29 @@ fn serve_connection(
     }
     let Some(config) = tls else {
         let mut stream = stream;
-        serve_requests(&mut stream, &socket, shared, cycle, false);
+        serve_stream(protocol, &mut stream, &socket, power, false);
         return;
     };
     let Ok(connection) = ServerConnection::new(shared.tls().unwrap_or(config)) else { return };
     let mut stream = StreamOwned::new(connection, stream);
-    serve_requests(&mut stream, &socket, shared, cycle, true);
+    serve_stream(protocol, &mut stream, &socket, power, true);
     stream.conn.send_close_notify();
     // The client may be gone; nothing is lost then.
     let _ = stream.flush();
+}
+
+/// Serves until the connection ends; `socket` is the one below `stream`.
+fn serve_stream(
+    protocol: Protocol,
+    stream: &mut (impl Read + Write),
+    socket: &TcpStream,
+    power: Power<'_>,
+    secure: bool,
+) {
+    match protocol {
+        Protocol::Http => serve_requests(stream, socket, power, secure),
+        Protocol::Api => serve_sentences(stream, socket, power, secure),
+    }
 }
 
 /// Tells whether the client has closed its connection.
@@ -168,17 +204,99 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_write_timeout(Some(WRITE_TIMEOUT))
 }
 
+/// A socket that does not linger is reset when it is closed.
+fn reset(socket: &TcpStream) {
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Answers the sentences of the binary API.
+fn serve_sentences(
+    stream: &mut (impl Read + Write),
+    socket: &TcpStream,
+    power: Power<'_>,
+    secure: bool,
+) {
+    let Power { shared, cycle, id } = power;
+    let mut session = Session::new(id);
+    let mut decoder = Decoder::default();
+    loop {
+        if socket.set_read_timeout(shared.idle_close(Protocol::Api)).is_err() {
+            return;
+        }
+        let Some(words) = read_sentence(stream, &mut decoder) else { return };
+        let command = Command::read(&words);
+        let request = match session.step(&command, secure) {
+            Step::Ask(request) => request,
+            Step::End(sentences) => {
+                // The connection ends either way.
+                let _ = write_sentences(stream, &sentences, Delivery::Whole);
+                return;
+            }
+        };
+        let exchanged = shared.exchange(&request, cycle, || is_abandoned(socket));
+        let Some((response, delivery)) = exchanged else { return };
+        if delivery == Delivery::Reset {
+            return reset(socket);
+        }
+        session.answered(&command, &response);
+        let mut sentences = command.answer(&response);
+        api::spoil(&mut sentences, delivery);
+        match write_sentences(stream, &sentences, delivery) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return,
+        }
+    }
+}
+
+/// Reads the next sentence; `None` at the end, and when it is none.
+fn read_sentence(stream: &mut impl Read, decoder: &mut Decoder) -> Option<Words> {
+    let mut chunk = [0; READ_BYTES];
+    loop {
+        if let Some(words) = decoder.next_sentence().ok()? {
+            return Some(words);
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) => return None,
+            Ok(count) => decoder.push(&chunk[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Writes an answer in one piece; returns whether the connection goes on.
+fn write_sentences(
+    stream: &mut impl Write,
+    sentences: &[Words],
+    delivery: Delivery,
+) -> std::io::Result<bool> {
+    let mut bytes = Vec::new();
+    for words in sentences {
+        bytes.extend(encode(words).map_err(std::io::Error::other)?);
+    }
+    match delivery {
+        Delivery::Half => bytes.truncate(bytes.len() / 2),
+        Delivery::Spoilt(BadBody::Html) => {
+            bytes = b"<!doctype html><title>RouterOS</title>".to_vec();
+        }
+        _ => {}
+    }
+    stream.write_all(&bytes)?;
+    stream.flush()?;
+    Ok(!matches!(delivery, Delivery::Half | Delivery::Spoilt(BadBody::Html)))
+}
+
 /// Serves requests until the connection ends; `socket` is the one below `stream`.
 fn serve_requests(
     stream: &mut (impl Read + Write),
     socket: &TcpStream,
-    shared: &Shared,
-    cycle: u64,
+    power: Power<'_>,
     secure: bool,
 ) {
+    let Power { shared, cycle, .. } = power;
     let mut buffer = Vec::new();
     loop {
-        if socket.set_read_timeout(Some(shared.idle_close())).is_err() {
+        if socket.set_read_timeout(shared.idle_close(Protocol::Http)).is_err() {
             return;
         }
         match read_request(stream, &mut buffer, secure) {
@@ -186,9 +304,7 @@ fn serve_requests(
                 let exchanged = shared.exchange(&request, cycle, || is_abandoned(socket));
                 let Some((response, delivery)) = exchanged else { return };
                 if delivery == Delivery::Reset {
-                    // A socket that does not linger is reset when it is closed.
-                    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
-                    return;
+                    return reset(socket);
                 }
                 let (to_head, half) = (request.method == "HEAD", delivery == Delivery::Half);
                 let written = write_response(stream, &response, to_head, keep_alive, half);

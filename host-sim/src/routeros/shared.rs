@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 
+use super::api;
 use super::faults::{Delivery, Fate, Fault, FaultSpec, Faults, TlsFault};
 use super::message::{Request, Response};
 use super::rest;
+use super::server::Protocol;
 use super::store::{QueueWrite, Router};
 use super::tls::Spoilt;
 
@@ -32,13 +34,8 @@ impl Latency {
     }
 
     fn of(self, request: &Request) -> Duration {
-        if is_write(request) { self.write } else { self.read }
+        if request.is_write() { self.write } else { self.read }
     }
-}
-
-fn is_write(request: &Request) -> bool {
-    let print = request.method == "POST" && request.path().ends_with("/print");
-    request.method != "GET" && !print
 }
 
 /// One answered request.
@@ -46,12 +43,26 @@ fn is_write(request: &Request) -> bool {
 pub struct RequestRecord {
     /// Time of the answer since the emulator started.
     pub at: Duration,
-    /// Method in capitals.
+    /// Method in capitals; `API` for a command of the binary API.
     pub method: String,
     /// Path without the query, as sent.
     pub path: String,
-    /// HTTP status of the answer.
+    /// HTTP status of the answer, or of the one REST would give.
     pub status: u16,
+    /// Time the router took for it.
+    pub took: Duration,
+}
+
+impl RequestRecord {
+    fn new(at: Duration, request: &Request, status: u16, took: Duration) -> Self {
+        let path = request.path();
+        let (method, path) = if request.is_http() {
+            (request.method.as_str(), path)
+        } else {
+            ("API", path.strip_prefix("/rest").unwrap_or(path))
+        };
+        Self { at, method: method.to_owned(), path: path.to_owned(), status, took }
+    }
 }
 
 /// What a condition of `wait_until` can look at.
@@ -157,13 +168,13 @@ impl Shared {
             return None;
         }
         state.arrived += 1;
-        let in_flight = state.in_flight.entry(request.authorization.clone()).or_default();
+        let in_flight = state.in_flight.entry(request.sender()).or_default();
         *in_flight += 1;
         let in_flight = *in_flight;
         state.in_flight_max = state.in_flight_max.max(in_flight);
         self.changed.notify_all();
         let exchanged = self.work_on(state, request, cycle, is_abandoned);
-        if let Some(in_flight) = self.lock().in_flight.get_mut(&request.authorization) {
+        if let Some(in_flight) = self.lock().in_flight.get_mut(&request.sender()) {
             *in_flight -= 1;
         }
         exchanged
@@ -177,16 +188,17 @@ impl Shared {
         is_abandoned: impl FnOnce() -> bool,
     ) -> Option<(Response, Delivery)> {
         let user = rest::authenticate(&state.router, request).map(|user| user.name.clone());
-        if let Some(user) = &user {
-            let turns = state.turns.entry(user.clone()).or_default();
+        let queue = user.as_ref().map(|user| request.queue(user));
+        if let Some(queue) = &queue {
+            let turns = state.turns.entry(queue.clone()).or_default();
             let ticket = turns.next;
             turns.next += 1;
             state = self.wait_while(state, cycle, |state| {
-                state.turns.get(user).is_some_and(|turns| turns.serving != ticket)
+                state.turns.get(queue).is_some_and(|turns| turns.serving != ticket)
             })?;
         }
         let now = self.start.elapsed();
-        let extra = state.faults.latency(request, is_write(request), user.as_deref(), now);
+        let extra = state.faults.latency(request, request.is_write(), user.as_deref(), now);
         let latency = state.latency.of(request) + extra;
         state = self.spend(state, cycle, latency)?;
         state = self.wait_while(state, cycle, |state| state.request_holds > 0)?;
@@ -201,21 +213,17 @@ impl Shared {
         };
         self.changed.notify_all();
         state = self.wait_while(state, cycle, |state| state.reply_holds > 0)?;
-        let mixed = state.faults.mix_up(response, is_abandoned(), self.start.elapsed());
+        let mixed = state.faults.mix_up(request, response, is_abandoned(), self.start.elapsed());
         let (response, delivery) =
             if mixed.1 == Delivery::Whole { (mixed.0, delivery) } else { mixed };
         state.answered += 1;
-        let record = RequestRecord {
-            at: self.start.elapsed(),
-            method: request.method.clone(),
-            path: request.path().to_owned(),
-            status: response.status,
-        };
+        let at = self.start.elapsed();
+        let record = RequestRecord::new(at, request, response.status, latency);
         if state.requests.len() == REQUEST_LOG_MAX {
             state.requests.pop_front();
         }
         state.requests.push_back(record);
-        if let Some(turns) = user.and_then(|user| state.turns.get_mut(&user)) {
+        if let Some(turns) = queue.and_then(|queue| state.turns.get_mut(&queue)) {
             turns.serving += 1;
         }
         self.changed.notify_all();
@@ -254,10 +262,7 @@ impl Shared {
         let before = faults.of_connections();
         let result = change(faults, router);
         if faults.of_connections() != before {
-            for stream in connections.values() {
-                // The client may have closed it first.
-                let _ = stream.shutdown(Shutdown::Both);
-            }
+            cut(connections);
         }
         self.changed.notify_all();
         result
@@ -291,9 +296,11 @@ impl Shared {
         Some(Arc::clone(spoilt))
     }
 
-    /// Returns the time after which a silent connection is closed.
-    pub(crate) fn idle_close(&self) -> Duration {
-        self.lock().faults.idle_close().unwrap_or(self.idle_close)
+    /// Returns the time after which a silent connection is closed; the router does not do that to a
+    /// session of the binary API.
+    pub(crate) fn idle_close(&self, protocol: Protocol) -> Option<Duration> {
+        let usual = (protocol == Protocol::Http).then_some(self.idle_close);
+        self.lock().faults.idle_close().or(usual)
     }
 
     /// Lets `latency` pass, as the router's own work on a request does.
@@ -361,12 +368,14 @@ impl Shared {
         let mut state = self.lock();
         state.cycle += 1;
         state.turns.clear();
-        for stream in state.connections.values() {
-            // The client may have closed it first.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        cut(&state.connections);
         self.changed.notify_all();
         state.cycle
+    }
+
+    /// Ends every connection; new ones are served.
+    pub(crate) fn drop_connections(&self) {
+        cut(&self.lock().connections);
     }
 
     pub(crate) fn cycle(&self) -> u64 {
@@ -419,9 +428,9 @@ impl State {
         }
         let rewritten = self.faults.rewrite(request);
         let writes_before = self.router.write_count();
-        let response = rest::handle(&mut self.router, rewritten.as_ref().unwrap_or(request));
+        let response = api::handle(&mut self.router, rewritten.as_ref().unwrap_or(request));
         log_new_writes(&self.router, writes_before);
-        if is_write(request) && response.status < 300 {
+        if request.is_write() && response.status < 300 {
             self.faults.written(request, user.unwrap_or_default());
         }
         self.faults.spoil(request, response)
@@ -438,6 +447,13 @@ impl State {
             writes: self.router.writes(),
             router: &self.router,
         }
+    }
+}
+
+fn cut(connections: &BTreeMap<u64, TcpStream>) {
+    for stream in connections.values() {
+        // The client may have closed it first.
+        let _ = stream.shutdown(Shutdown::Both);
     }
 }
 

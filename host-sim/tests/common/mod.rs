@@ -120,6 +120,12 @@ impl Bench {
         self
     }
 
+    /// Makes the daemon use the binary API with TLS.
+    pub(crate) fn over_api(&self) -> &Self {
+        let (rest, api) = (self.emulator.https_url(), self.emulator.api_ssl_url());
+        self.edit(&rest, &api).edit("[router]", "[router]\ntransport = \"api\"")
+    }
+
     /// Makes the daemon leave these rates behind, in Mbit/s.
     pub(crate) fn fail_safe(&self, download: u32, upload: u32) -> &Self {
         let rate = |rate| format!("fail-safe = \"{rate}M\"");

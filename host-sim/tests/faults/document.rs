@@ -21,8 +21,22 @@ floor and ceiling is written, that the router holds our rates after the fault, t
 them. A retry waits 0.5 s, then twice as long, up to 30 s. A request may take 30 s: giving one up
 harms the router's web server (fault 5).
 
+Most faults are tried over both transports, REST and the binary API; the second table below says which are
+not, and why.
+
 The emulator shows each fault: `wanctl-sim routeros --fault NAME[:DETAIL]`, for requests also
 `,method=M`, `,path=P`, `,percent=N`, `,times=N`, and for all `,from=TIME` and `,until=TIME`.
+";
+
+const API: &str = "
+## Over the binary API
+
+The same with `transport = \"api\"`, of which every part but the transport itself is the same program. A
+session that has ended costs a login; the command that met its end is sent again, once. A user who is logged in
+stays so when the password changes: the emulator takes that for granted, nobody has recorded it.
+
+| # | Fault | Begins | The log says | Afterwards |
+|---|---|---|---|---|
 ";
 
 /// Compares the file with the table, or writes it.
@@ -55,6 +69,19 @@ fn text() -> String {
         for step in row.steps {
             assert!(step.fault.starts_with(name), "{}", step.fault);
             let _ = writeln!(text, "| {number} | `{}` | {} |", step.fault, sees(step));
+        }
+    }
+    text.push_str(API);
+    for (number, row) in (1..).zip(&ROWS) {
+        match row.api {
+            Ok(steps) => {
+                for step in steps {
+                    let _ = writeln!(text, "| {number} | `{}` | {} |", step.fault, sees(step));
+                }
+            }
+            Err(reason) => {
+                let _ = writeln!(text, "| {number} | not tried | | {reason} | |");
+            }
         }
     }
     text

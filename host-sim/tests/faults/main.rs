@@ -3,6 +3,7 @@
 //!
 //! `WANCTL_WRITE_DOCS=1 cargo test -p wanctl-sim --test faults` writes `docs/faults.md` anew.
 
+mod checks;
 #[path = "../common/mod.rs"]
 mod common;
 mod document;
@@ -14,6 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use common::pings_or_skip;
+use run::Step;
+use wanctl::routeros::TransportKind;
 use wanctl_sim::routeros::FAULT_NAMES;
 
 /// Daemons that run at the same time. They mostly wait.
@@ -29,17 +32,23 @@ fn the_daemon_outlives_every_fault_of_the_table() {
     let steps: Vec<_> = table::ROWS
         .iter()
         .enumerate()
-        .flat_map(|(index, row)| row.steps.iter().map(move |step| (index + 1, step)))
-        .filter(|(_, step)| step.fault.starts_with(&only))
+        .flat_map(|(index, row)| {
+            let rest = row.steps.iter().map(|step| (TransportKind::Rest, step));
+            let api = row.api.unwrap_or_default().iter().map(|step| (TransportKind::Api, step));
+            rest.chain(api).map(move |(transport, step)| (index + 1, transport, step))
+        })
+        .filter(|(_, _, step)| step.fault.starts_with(&only))
         .collect();
     let next = AtomicUsize::new(0);
     let failed = thread::scope(|scope| {
         let worker = || {
             let mut failed = Vec::new();
-            while let Some((row, step)) = steps.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some((row, transport, step)) = steps.get(next.fetch_add(1, Ordering::Relaxed))
+            {
                 // The message was printed by the panic hook.
-                if catch_unwind(AssertUnwindSafe(|| run::run(step))).is_err() {
-                    failed.push(format!("row {row}: {} ({:?})", step.fault, step.when));
+                if catch_unwind(AssertUnwindSafe(|| run::run(step, *transport))).is_err() {
+                    let Step { fault, when, .. } = step;
+                    failed.push(format!("row {row}: {fault} ({when:?}, {transport:?})"));
                 }
             }
             failed
@@ -59,7 +68,9 @@ fn the_table_has_every_fault_with_every_detail() {
         let words = row.steps.iter().map(|step| step.fault.split(',').next().unwrap_or_default());
         let words: Vec<_> = words.collect();
         assert!(!words.is_empty(), "{name} has no step");
-        for word in &words {
+        let api = row.api.unwrap_or_default().iter();
+        let api = api.map(|step| step.fault.split(',').next().unwrap_or_default());
+        for word in words.iter().copied().chain(api) {
             assert_eq!(word.split(':').next(), Some(*name), "{words:?}");
         }
         for detail in details.iter().filter(|detail| **detail != "TIME") {

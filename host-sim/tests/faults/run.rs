@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use wanctl::exit::ExitReason;
+use wanctl::routeros::TransportKind;
 use wanctl_sim::demo::{LineProfile, QUEUES, USER};
 use wanctl_sim::routeros::{EmulatorOptions, FaultSpec, MenuName, RouterOptions, User};
 
@@ -59,6 +60,13 @@ const REQUESTS: u64 = 10;
 /// What the status lines say of two directions, without their confirmation, at the end.
 const NOT_USABLE: [&str; 3] = ["panicked", "watchdog", "the router cannot be controlled"];
 
+const PATIENT_LAW: &str = r#"
+[wan.classic]
+target-delay = "700ms"
+warn-delay = "800ms"
+hard-red-delay = "900ms"
+"#;
+
 const SECOND_WAN: &str = r#"
 [[wan]]
 name = "dsl"
@@ -99,6 +107,8 @@ fn bench(scene: Scene) -> Bench {
     }
     let bench = Bench::with_options(&EmulatorOptions { router, ..Default::default() });
     bench.fail_safe(FAIL_SAFE_MBPS.0, FAIL_SAFE_MBPS.1);
+    // However late the pings are on a busy machine, the wanted rate is the ceiling.
+    bench.write_file("wanctl.toml", &(bench.config_text() + PATIENT_LAW));
     if scene == Scene::Steering {
         let second = SECOND_WAN
             .replace("floor = \"5M\"", "floor = \"5M\"\nfail-safe = \"20M\"")
@@ -115,10 +125,13 @@ fn bench(scene: Scene) -> Bench {
 }
 
 /// Runs a step; panics when something does not hold.
-pub(crate) fn run(step: &Step) {
+pub(crate) fn run(step: &Step, transport: TransportKind) {
     let spec: FaultSpec = step.fault.parse().unwrap_or_else(|error| panic!("{error}"));
     let fault = spec.fault;
     let bench = bench(step.scene);
+    if transport == TransportKind::Api {
+        bench.over_api();
+    }
     if step.when != When::Running {
         bench.emulator.inject(spec.clone());
     }
@@ -233,7 +246,9 @@ fn expect_calm(bench: &Bench) {
     const PER_SECOND: u64 = 8;
     let elapsed = bench.emulator.with_router(|router| router.now());
     let seen = bench.emulator.wait_until(Duration::ZERO, |view| {
-        let attempts = view.arrived_count + view.turned_away_count;
+        // A session that the router ended is begun again with the next request.
+        let begun = view.requests.iter().filter(|r| r.path == "/login" && r.status < 300).count();
+        let attempts = view.arrived_count + view.turned_away_count - begun as u64;
         assert!(view.in_flight_max <= 1, "{} requests at once", view.in_flight_max);
         let most = BURST + PER_SECOND * elapsed.as_secs();
         assert!(attempts <= most, "{attempts} requests in {elapsed:?}: a storm");

@@ -1,10 +1,10 @@
 //! All faults, what the daemon does about each, and what its log says: the text of `docs/faults.md`.
 
 use wanctl::exit::ExitReason;
-use wanctl_sim::demo::QUEUES;
 
-use super::common::{Bench, Daemon, PATIENCE};
-use super::run::{COMMENT, FLOW_BPS, Scene, Step, When, abandon_a_request, wait_for_requests};
+use super::checks::{idle_leaves_no_trace, rates_are_right, rule_is_on};
+use super::common::{Bench, Daemon};
+use super::run::{Scene, Step, When, abandon_a_request, wait_for_requests};
 
 /// One fault.
 pub(crate) struct Row {
@@ -14,11 +14,11 @@ pub(crate) struct Row {
     pub(crate) does: &'static str,
     /// How it recovers.
     pub(crate) recovers: &'static str,
+    /// Steps over REST.
     pub(crate) steps: &'static [Step],
+    /// Over the binary API, or why not.
+    pub(crate) api: Result<&'static [Step], &'static str>,
 }
-
-/// Status lines whose rates are looked at, two in each.
-const STATUS_LINES: usize = 5;
 
 const FAILS: &str = "WARN the router fails, trying again";
 const WORKS: &str = "INFO the router works again";
@@ -29,6 +29,8 @@ const GONE: &str = "WARN the queue is gone";
 const WELL: &str = "INFO the queue is well again";
 const FOREIGN: &str = "WARN somebody else changed the shaper rate, writing ours again";
 const CLOSED: &str = "closed without an answer";
+/// Why some faults are not tried over the binary API.
+const SAME_RECORDS: &str = "The records, and what is made of them, are those of REST.";
 
 const fn step(
     when: When,
@@ -84,6 +86,10 @@ pub(crate) const ROWS: [Row; 27] = [
             check: |bench, daemon| wait_for_requests(bench, daemon, 10),
             ..quiet(When::Start, "slow-login:700ms,every=1s")
         }],
+        api: Ok(&[Step {
+            check: |bench, daemon| wait_for_requests(bench, daemon, 10),
+            ..quiet(When::Start, "slow-login:700ms")
+        }]),
     },
     Row {
         happens: "Requests take as long as on a virtual router, on an RB5009, or on a busy router.",
@@ -96,6 +102,7 @@ pub(crate) const ROWS: [Row; 27] = [
             quiet(When::Running, "latency:chr"),
             quiet(When::Start, "latency:loaded"),
         ],
+        api: Ok(&[quiet(When::Running, "latency:rb5009")]),
     },
     Row {
         happens: "The TLS handshake takes seconds; the certificate has expired, is for another \
@@ -114,6 +121,10 @@ pub(crate) const ROWS: [Row; 27] = [
             running("tls-handshake:expired", &[FAILS, "is not trusted"], &[WORKS]),
             start("tls-handshake:no-certificate", &[FAILS, "TLS with router"], &[FOUND]),
         ],
+        api: Ok(&[
+            running("tls-handshake:expired", &[FAILS, "is not trusted"], &[WORKS]),
+            start("tls-handshake:no-certificate", &[FAILS, "TLS with router"], &[FOUND]),
+        ]),
     },
     Row {
         happens: "Another program uses the same RouterOS user, and its request does not end: ours \
@@ -124,6 +135,7 @@ pub(crate) const ROWS: [Row; 27] = [
             running("shared-user:500ms", &[BLIND, "Session closed"], &[SEES]),
             start("shared-user:500ms,method=PATCH", &[FAILS, "Session closed"], &[WORKS]),
         ],
+        api: Err("Only REST puts all clients of a user into one session."),
     },
     Row {
         happens: "Some client gave up a request; for 1.3 to 2.4 s the router resets connections \
@@ -140,12 +152,14 @@ pub(crate) const ROWS: [Row; 27] = [
             },
             ..running("abort-damage", &[FAILS, "refused user wanctl (401)", WORKS], &[])
         }],
+        api: Err("It is the web server that mixes up answers."),
     },
     Row {
         happens: "The router closes connections that are silent for a while.",
         does: "Connects again; a request that met the closed connection is sent again, once.",
         recovers: "At once.",
         steps: &[quiet(When::Running, "idle-close:50ms"), quiet(When::Start, "idle-close:50ms")],
+        api: Ok(&[quiet(When::Running, "idle-close:50ms")]),
     },
     Row {
         happens: "All sessions of the router are taken: it accepts connections and closes them.",
@@ -155,6 +169,7 @@ pub(crate) const ROWS: [Row; 27] = [
             running("overload", &[FAILS, CLOSED], &[WORKS]),
             start("overload", &[FAILS, CLOSED], &[FOUND]),
         ],
+        api: Ok(&[running("overload", &[FAILS, CLOSED], &[WORKS])]),
     },
     Row {
         happens: "The password was changed or the user disabled: 401.",
@@ -166,11 +181,15 @@ pub(crate) const ROWS: [Row; 27] = [
             running("login-refused", &[FAILS, "refused user wanctl (401)"], &[WORKS]),
             start("login-refused,times=2", &[FAILS], &[FOUND]),
         ],
+        api: Ok(&[
+            ends("login-refused", ExitReason::RouterLogin, &["invalid user name or password (6)"]),
+            start("login-refused,times=2", &[FAILS], &[FOUND]),
+        ]),
     },
     Row {
         happens: "The group of the user loses a policy.",
         does: "Without `read` it goes on writing; without the others it tries again with pauses. \
-               At the start it ends, but for `write`, whose lack the router does not name.",
+               At the start it ends, but for `write`, whose lack REST does not name.",
         recovers: "When the policy is back.",
         steps: &[
             start(
@@ -183,6 +202,15 @@ pub(crate) const ROWS: [Row; 27] = [
             running("permission-loss:api", &[BLIND, "std failure: not allowed (9)"], &[SEES]),
             running("permission-loss:rest-api", &[FAILS, "refused user wanctl (401)"], &[WORKS]),
         ],
+        api: Ok(&[
+            ends(
+                "permission-loss:write",
+                ExitReason::RouterPermission,
+                &["lacks a permission for /queue/tree/set", "not enough permissions (9)"],
+            ),
+            running("permission-loss:read", &[BLIND, "not enough permissions (9)"], &[SEES]),
+            quiet(When::Running, "permission-loss:rest-api"),
+        ]),
     },
     Row {
         happens: "The address list of the service or the user leaves this machine out: \
@@ -193,6 +221,11 @@ pub(crate) const ROWS: [Row; 27] = [
             running("address-filter", &[FAILS, "does that service's address list allow"], &[WORKS]),
             start("address-filter", &[FAILS, CLOSED], &[FOUND]),
         ],
+        api: Ok(&[running(
+            "address-filter",
+            &[FAILS, "is its service api or api-ssl", "does that service's address list allow"],
+            &[WORKS],
+        )]),
     },
     Row {
         happens: "The service is disabled or moved to another port; REST is switched off on it.",
@@ -204,6 +237,10 @@ pub(crate) const ROWS: [Row; 27] = [
             running("service-change:rest-off", &[BLIND, "REST is switched off"], &[SEES]),
             start("service-change:rest-off", &[FAILS, "REST is switched off"], &[FOUND]),
         ],
+        api: Ok(&[
+            running("service-change:off", &[FAILS, "is its service api or api-ssl"], &[WORKS]),
+            quiet(When::Running, "service-change:rest-off"),
+        ]),
     },
     Row {
         happens: "The router reboots: nobody answers, then all counters begin at zero, and for a \
@@ -220,6 +257,7 @@ pub(crate) const ROWS: [Row; 27] = [
             },
             start("reboot", &[FAILS], &["makes no sense", FOUND]),
         ],
+        api: Ok(&[running("reboot", &[FAILS], &[WORKS])]),
     },
     Row {
         happens: "The body of an answer is cut short, no JSON, empty, a web page, or holds bytes \
@@ -238,6 +276,11 @@ pub(crate) const ROWS: [Row; 27] = [
             start("bad-body:html,method=PATCH", &[FAILS, "not JSON"], &[WORKS]),
             start("bad-body:empty", &[FAILS, "not JSON"], &[FOUND]),
         ],
+        api: Ok(&[
+            running("bad-body:truncated", &[FAILS, CLOSED], &[WORKS]),
+            quiet(When::Start, "bad-body:control"),
+            quiet(When::Start, "bad-body:not-utf8"),
+        ]),
     },
     Row {
         happens: "Numbers instead of texts, an array instead of an object and the reverse, keys \
@@ -251,6 +294,11 @@ pub(crate) const ROWS: [Row; 27] = [
             quiet(When::Start, "wrong-shape:extra-keys"),
             steering(quiet(When::Start, "wrong-shape:yes-no")),
         ],
+        api: Ok(&[
+            quiet(When::Start, "wrong-shape:missing-keys"),
+            quiet(When::Start, "wrong-shape:extra-keys"),
+            steering(quiet(When::Start, "wrong-shape:yes-no")),
+        ]),
     },
     Row {
         happens: "Another admin renames a queue.",
@@ -261,6 +309,7 @@ pub(crate) const ROWS: [Row; 27] = [
             running("renamed", &[GONE], &[WELL]),
             ends("renamed", ExitReason::QueueMissing, &["has no queue named \"WAN-Download\""]),
         ],
+        api: Ok(&[running("renamed", &[GONE], &[WELL])]),
     },
     Row {
         happens: "A queue is removed and made anew under another id, or its type or parent is \
@@ -273,6 +322,7 @@ pub(crate) const ROWS: [Row; 27] = [
             running("removed:type", &["WARN the queue has lost its queue type"], &[WELL]),
             running("removed:parent", &["WARN the queue is invalid and does nothing"], &[WELL]),
         ],
+        api: Ok(&[running("removed:queue", &[GONE], &[WELL])]),
     },
     Row {
         happens: "Another admin switches the steering rule, moves it, makes it anew, or makes a \
@@ -298,6 +348,17 @@ pub(crate) const ROWS: [Row; 27] = [
                 &["2 mangle rules with the comment"],
             )),
         ],
+        api: Ok(&[
+            steering(Step {
+                check: rule_is_on,
+                ends: &["steering is off"],
+                ..quiet(When::Running, "rule-change:toggled")
+            }),
+            steering(Step {
+                ends: &["looking the steering rule up again", "steering is off"],
+                ..quiet(When::Running, "rule-change:recreated")
+            }),
+        ]),
     },
     Row {
         happens: "Another client changes a shaper rate, or a safe mode ends and takes our write \
@@ -308,12 +369,14 @@ pub(crate) const ROWS: [Row; 27] = [
             running("foreign-write:once", &[FOREIGN, "found=\"3 Mbit/s\""], &[]),
             start("foreign-write:rollback", &[], &[FOREIGN]),
         ],
+        api: Ok(&[running("foreign-write:once", &[FOREIGN, "found=\"3 Mbit/s\""], &[])]),
     },
     Row {
         happens: "Somebody resets the counters.",
         does: "Leaves out one difference; no burst appears.",
         recovers: "With the next look.",
         steps: &[busy("counters-reset", rates_are_right)],
+        api: Ok(&[busy("counters-reset", rates_are_right)]),
     },
     Row {
         happens: "A counter reaches its width and begins again at 0, or stays at its largest value.",
@@ -323,12 +386,14 @@ pub(crate) const ROWS: [Row; 27] = [
             busy("counter-width:wrap", rates_are_right),
             busy("counter-width:saturate", rates_are_right),
         ],
+        api: Err(SAME_RECORDS),
     },
     Row {
         happens: "Counters are refreshed once a second only, and `dropped` stays 0.",
         does: "Notices the rhythm and takes the rate from one refresh to the next.",
         recovers: "There is nothing to recover from.",
         steps: &[Step { when: When::Start, ..busy("stale-counters", rates_are_right) }],
+        api: Err(SAME_RECORDS),
     },
     Row {
         happens: "A write takes effect, but the answer is 400 or is lost.",
@@ -340,6 +405,11 @@ pub(crate) const ROWS: [Row; 27] = [
             start("lying-write:lost-reply", &[FAILS, CLOSED], &[WORKS]),
             quiet(When::Start, "lying-write:lost-reply,times=1"),
         ],
+        api: Ok(&[
+            start("lying-write:refused", &[FAILS, "action timed out (trap)"], &[WORKS]),
+            start("lying-write:lost-reply", &[FAILS, CLOSED], &[WORKS]),
+            quiet(When::Start, "lying-write:lost-reply,times=1"),
+        ]),
     },
     Row {
         happens: "The router accepts a write and stores another rate, or none.",
@@ -358,12 +428,18 @@ pub(crate) const ROWS: [Row; 27] = [
                 &[WORKS],
             ),
         ],
+        api: Ok(&[start(
+            "rounded-value:ignored",
+            &[FAILS, "it holds 500 Mbit/s instead of 38 Mbit/s"],
+            &[WORKS],
+        )]),
     },
     Row {
         happens: "The router's processor is busy: requests take 100 to 500 ms.",
         does: "Looks at the queues less often, so that four fifths of the time are free for writes.",
         recovers: "When requests are fast again.",
         steps: &[quiet(When::Running, "cpu-saturation"), quiet(When::Start, "cpu-saturation")],
+        api: Ok(&[quiet(When::Running, "cpu-saturation")]),
     },
     Row {
         happens: "FastTrack is on: queue and mangle counters stay at 0 while traffic flows past \
@@ -374,12 +450,14 @@ pub(crate) const ROWS: [Row; 27] = [
             scene: Scene::Busy,
             ..running("fasttrack", &["carrying 0 bit/s"], &[" Mbit/s, upload"])
         }],
+        api: Err(SAME_RECORDS),
     },
     Row {
         happens: "Dates and times have the format of an old version, and the uptime jumps.",
         does: "Does not look at them.",
         recovers: "There is nothing to recover from.",
         steps: &[quiet(When::Start, "clock-jump"), quiet(When::Running, "clock-jump")],
+        api: Err(SAME_RECORDS),
     },
     Row {
         happens: "Every write leaves a line in the router's log and an entry in its history of \
@@ -387,44 +465,6 @@ pub(crate) const ROWS: [Row; 27] = [
         does: "Writes changes only: an idle line leaves no trace.",
         recovers: "There is nothing to recover from.",
         steps: &[Step { check: idle_leaves_no_trace, ..quiet(When::Start, "log-growth") }],
+        api: Ok(&[Step { check: idle_leaves_no_trace, ..quiet(When::Start, "log-growth") }]),
     },
 ];
-
-/// The status lines show what the queues carry, without a burst.
-fn rates_are_right(_: &Bench, daemon: &Daemon) {
-    let mut from = daemon.process.lines().len();
-    let mut seen = 0;
-    for _ in 0..STATUS_LINES {
-        let (index, line) = daemon.wait_for("a status", from, |line| line.contains(" probes lost"));
-        for (carried, wanted) in carried(&line).into_iter().zip([FLOW_BPS.0, FLOW_BPS.1]) {
-            let wanted = wanted as f64 / 1e6;
-            assert!((carried / wanted - 1.0).abs() < 0.35, "{carried} for {wanted} Mbit/s: {line}");
-            seen += 1;
-        }
-        from = index + 1;
-    }
-    assert!(seen >= STATUS_LINES, "few rates: {:#?}", daemon.process.lines());
-}
-
-/// Reads "carrying 24.0 Mbit/s" out of a status line, as often as it is there.
-fn carried(line: &str) -> Vec<f64> {
-    let parts = line.split("carrying ").skip(1);
-    parts.filter_map(|part| part.split_once(" Mbit/s")?.0.parse().ok()).collect()
-}
-
-fn rule_is_on(bench: &Bench, daemon: &Daemon) {
-    use wanctl_sim::routeros::MenuName;
-    let on = bench.emulator.wait_until(PATIENCE, |view| {
-        let row = view.router.row(MenuName::Mangle, COMMENT).expect("it is there");
-        row.get("disabled").is_some_and(|disabled| disabled == "false")
-    });
-    assert!(on, "{:#?}", daemon.process.lines());
-}
-
-fn idle_leaves_no_trace(bench: &Bench, daemon: &Daemon) {
-    let lines = || bench.emulator.fault_log().len();
-    assert_eq!(lines(), 2, "one for each first rate");
-    wait_for_requests(bench, daemon, 15);
-    assert_eq!(lines(), 2, "{:?}", bench.emulator.writes());
-    assert!(bench.emulator.max_limit_bps(QUEUES.0).is_some());
-}

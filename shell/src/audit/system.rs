@@ -2,10 +2,8 @@
 
 use super::{Finding, Look, Severity, is, value};
 use crate::exit::ExitReason;
-use crate::routeros::{Record, TlsTrust, flag};
+use crate::routeros::{Record, TlsTrust, TransportKind, flag};
 
-/// What wanctl's user needs.
-const POLICIES_NEEDED: [&str; 4] = ["read", "write", "api", "rest-api"];
 /// The first version without CVE-2025-10948.
 const VERSION_FIXED: Version = Version { major: 7, minor: 20, patch: 1, test: None };
 /// The test version of 7.21 in which CVE-2025-10948 was fixed.
@@ -101,11 +99,13 @@ impl Look<'_> {
         let policy = value(record, "policy");
         let granted: Vec<&str> =
             policy.split(',').filter(|name| !name.is_empty() && !name.starts_with('!')).collect();
+        let needed = self.config.router.transport.policies();
         let missing: Vec<&str> =
-            POLICIES_NEEDED.into_iter().filter(|name| !granted.contains(name)).collect();
+            needed.iter().copied().filter(|name| !granted.contains(name)).collect();
         let excess: Vec<&str> =
-            granted.iter().copied().filter(|name| !POLICIES_NEEDED.contains(name)).collect();
-        let remedy = format!("/user/group/set {group:?} policy={}", least_policies(&excess));
+            granted.iter().copied().filter(|name| !needed.contains(name)).collect();
+        let remedy =
+            format!("/user/group/set {group:?} policy={}", least_policies(needed, &excess));
         if !missing.is_empty() {
             self.push(Finding {
                 severity: Severity::Error,
@@ -131,9 +131,14 @@ impl Look<'_> {
     fn examine_service(&mut self) {
         let router = &self.config.router;
         let is_https = router.url.starts_with("https:");
+        let (plain_name, name) = (router.transport.service(false), router.transport.service(true));
         if !is_https {
+            let when = match router.transport {
+                TransportKind::Rest => "with every request",
+                TransportKind::Api => "at every login",
+            };
             self.warning(
-                "http:// sends the router's password in clear text with every request".to_owned(),
+                format!("http:// sends the router's password in clear text {when}"),
                 "url = \"https://...\", with the certificate of wanctl router-setup",
             );
             return;
@@ -148,24 +153,24 @@ impl Look<'_> {
             let mut rows = self.rows("/ip/service").iter();
             rows.find(|row| is(row, "name", name) && !flag(row, "dynamic")).cloned()
         };
-        let (plain, service) = (by_name("www"), by_name("www-ssl"));
+        let (plain, service) = (by_name(plain_name), by_name(name));
         if plain.is_some_and(|plain| !flag(&plain, "disabled")) {
             self.note(
-                "the service www is on: it takes passwords in clear text".to_owned(),
-                "/ip/service/disable www",
+                format!("the service {plain_name} is on: it takes passwords in clear text"),
+                format!("/ip/service/disable {plain_name}"),
             );
         }
         let Some(service) = service else { return };
         if value(&service, "address").is_empty() {
             self.note(
-                "the service www-ssl answers every address".to_owned(),
-                "/ip/service/set www-ssl address=NETWORK, with that of this machine",
+                format!("the service {name} answers every address"),
+                format!("/ip/service/set {name} address=NETWORK, with that of this machine"),
             );
         }
         if !is(&service, "tls-version", "only-1.2") {
             self.note(
-                "the service www-ssl also speaks TLS 1.0 and 1.1".to_owned(),
-                "/ip/service/set www-ssl tls-version=only-1.2",
+                format!("the service {name} also speaks TLS 1.0 and 1.1"),
+                format!("/ip/service/set {name} tls-version=only-1.2"),
             );
         }
         let name = value(&service, "certificate");
@@ -265,8 +270,8 @@ impl Look<'_> {
 }
 
 /// Returns a policy list with what wanctl needs and without the rest.
-fn least_policies(excess: &[&str]) -> String {
-    let needed = POLICIES_NEEDED.into_iter().map(str::to_owned);
+fn least_policies(needed: &[&str], excess: &[&str]) -> String {
+    let needed = needed.iter().map(|name| (*name).to_owned());
     needed.chain(excess.iter().map(|name| format!("!{name}"))).collect::<Vec<_>>().join(",")
 }
 

@@ -14,7 +14,7 @@ use super::reader::{Placed, Problems, Refusal, Section};
 use super::{DaemonConfig, Keys, OnExit, ReadFiles, RouterConfig, quantity, record, steering, wan};
 use crate::exit::ExitReason;
 use crate::routeros::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
-use crate::routeros::{Secret, SteeringRules, TlsTrust, check_url, check_user};
+use crate::routeros::{Secret, SteeringRules, TlsTrust, TransportKind, check_url, check_user};
 
 /// A password file in the folder of systemd's credentials (`LoadCredential=`) begins with this.
 const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY/";
@@ -165,6 +165,8 @@ fn router_section(
     let url = section.required(problems, "url", string);
     let hint = "write scheme, host and, if unusual, port: \"https://192.168.88.1\"";
     check_text(url.as_ref(), check_url, hint, problems);
+    let transport = section.optional(problems, "transport", transport);
+    let transport = transport.map_or(TransportKind::Rest, |transport| transport.value);
     let user = section.required(problems, "user", string);
     let hint = "/user add name=wanctl group=...";
     check_text(user.as_ref(), check_user, hint, problems);
@@ -202,7 +204,7 @@ fn router_section(
         ReadFiles::No => Some(Secret::new(String::new())),
     };
     let (url, user, password, trust) = (url?.value, user?.value, password?, trust?);
-    Some(RouterConfig { url, user, password, trust, counter_interval })
+    Some(RouterConfig { url, transport, user, password, trust, counter_interval })
 }
 
 /// Reports what a check says about a text.
@@ -336,5 +338,13 @@ fn on_exit(value: &DeValue<'_>) -> Result<OnExit, String> {
         Some("keep") => Ok(OnExit::Keep),
         Some("fail-safe") => Ok(OnExit::FailSafe),
         _ => Err("expected \"keep\" or \"fail-safe\"".to_owned()),
+    }
+}
+
+fn transport(value: &DeValue<'_>) -> Result<TransportKind, String> {
+    match value.as_str() {
+        Some("rest") => Ok(TransportKind::Rest),
+        Some("api") => Ok(TransportKind::Api),
+        _ => Err("expected \"rest\" or \"api\"".to_owned()),
     }
 }

@@ -26,7 +26,7 @@ pub use self::quantity::show_rate;
 pub use self::reader::{Problem, Problems};
 use crate::exit::{ExitReason, Failure};
 use crate::probe::ProbeWan;
-use crate::routeros::{Secret, SteeringRules, TlsTrust};
+use crate::routeros::{Secret, SteeringRules, TlsTrust, TransportKind};
 use crate::trace_file::ring::FlightConfig;
 
 /// Everything `wanctl run` needs to know.
@@ -74,6 +74,8 @@ pub enum OnExit {
 pub struct RouterConfig {
     /// Scheme, host and port, such as `https://192.168.88.1`.
     pub url: String,
+    /// How it is talked to.
+    pub transport: TransportKind,
     /// The RouterOS user.
     pub user: String,
     /// Its password.

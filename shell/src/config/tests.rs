@@ -50,6 +50,19 @@ fn told_after(line: &str, replacement: &str) -> (ExitReason, String) {
 }
 
 #[test]
+fn the_transport_is_rest_unless_the_file_says_api() {
+    use crate::routeros::TransportKind;
+    assert_eq!(parse_text(GOOD).unwrap().router.transport, TransportKind::Rest);
+    for (text, kind) in [("rest", TransportKind::Rest), ("api", TransportKind::Api)] {
+        let text = GOOD.replace("[router]", &format!("[router]\ntransport = \"{text}\""));
+        assert_eq!(parse_text(&text).unwrap().router.transport, kind);
+    }
+    let (reason, told) = told_after("[router]", "[router]\ntransport = \"ssh\"");
+    assert_eq!(reason, ExitReason::ConfigText);
+    assert!(told.contains("expected \"rest\" or \"api\""), "{told}");
+}
+
+#[test]
 fn a_good_file_becomes_the_core_configuration() {
     let config = parse_text(GOOD).unwrap();
     assert_eq!(config.on_exit, OnExit::FailSafe);
@@ -94,7 +107,8 @@ fn an_unknown_key_brings_the_list_of_known_ones() {
     let (reason, told) = told_after("user = \"wanctl\"", "user = \"wanctl\"\nxyzzyxyzzy = 1");
     assert_eq!(reason, ExitReason::ConfigText);
     assert!(told.starts_with("wanctl.toml:7:1: router.xyzzyxyzzy\n  unknown key\n"), "{told}");
-    let known = "known here: ca-file, counter-interval, insecure, password-file, url, user";
+    let known =
+        "known here: ca-file, counter-interval, insecure, password-file, transport, url, user";
     assert!(told.contains(known), "{told}");
 }
 

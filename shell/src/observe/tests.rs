@@ -71,6 +71,7 @@ fn ticking() -> Published {
     }
     let target = RouterTarget {
         url: "http://127.0.0.78:1".to_owned(),
+        transport: crate::routeros::TransportKind::Rest,
         user: "wanctl".to_owned(),
         password: Secret::new(String::new()),
         trust: TlsTrust::PublicRoots,

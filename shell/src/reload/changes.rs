@@ -80,12 +80,13 @@ impl Changes {
     }
 
     fn compare_router(&mut self, old: &RouterConfig, new: &RouterConfig) {
-        let RouterConfig { url, user, password, trust, counter_interval } = old;
+        let RouterConfig { url, transport, user, password, trust, counter_interval } = old;
         self.needs_restart("router.url", *url != new.url);
         self.password = *password != new.password;
         self.trust = *trust != new.trust;
         let interval = *counter_interval != new.counter_interval;
         self.login = self.password || self.trust || *user != new.user || interval;
+        self.login |= *transport != new.transport;
     }
 
     fn compare_wan(&mut self, old: &WanConfig, new: &WanConfig) {

@@ -13,7 +13,7 @@ use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, WanId};
 
 use self::script::{Script, quoted};
 use crate::config::{DaemonConfig, WanConfig};
-use crate::routeros::TlsTrust;
+use crate::routeros::{TlsTrust, TransportKind};
 
 /// With this many times the upload's rate in the download, acknowledgements alone can fill the upload.
 const ACK_FILTER_RATIO: u64 = 10;
@@ -136,15 +136,21 @@ fn values(script: &mut Script, config: &DaemonConfig, lines: &[Line<'_>]) {
 }
 
 fn user(script: &mut Script, config: &DaemonConfig) {
-    script.block(
-        "A user for wanctl alone",
-        &[
+    let transport = config.router.transport;
+    let purpose = match transport {
+        TransportKind::Rest => [
             "RouterOS works on one REST request of a user at a time, so nobody should share it. The group",
             "has the four policies wanctl needs and no other; the user may log in from that machine only.",
         ],
-    );
+        TransportKind::Api => [
+            "Nobody should share it: the router's log then tells what wanctl did. The group has the three",
+            "policies wanctl needs and no other; the user may log in from that machine only.",
+        ],
+    };
+    script.block("A user for wanctl alone", &purpose);
     let user = quoted(&config.router.user);
-    script.add("/user/group", "name=\"wanctl\"", "policy=read,write,api,rest-api");
+    let policies = format!("policy={}", transport.policies().join(","));
+    script.add("/user/group", "name=\"wanctl\"", &policies);
     // Pasted commands go on after an error: no user may come to be whose password everybody knows.
     let blank = quoted(BLANK);
     script.unless_found(
@@ -158,23 +164,35 @@ fn user(script: &mut Script, config: &DaemonConfig) {
 }
 
 fn certificate(script: &mut Script, config: &DaemonConfig) {
-    let title = "HTTPS for REST";
+    let transport = config.router.transport;
+    let service = transport.service(true);
+    let (title, leaf) = match transport {
+        TransportKind::Rest => ("HTTPS for REST", "wanctl-rest"),
+        TransportKind::Api => ("TLS for the API", "wanctl-api"),
+    };
     let url: Uri = config.router.url.parse().unwrap_or_default();
     if url.scheme_str() != Some("https") {
+        let when = match transport {
+            TransportKind::Rest => "with every request",
+            TransportKind::Api => "at every login",
+        };
         script.block(
             title,
             &[
                 "Nothing to do: the configuration says http://, which sends the password in clear text",
-                "with every request. Write https:// there and run wanctl router-setup again.",
+                &format!("{when}. Write https:// there and run wanctl router-setup again."),
             ],
         );
         return;
     }
     if config.router.trust == TlsTrust::PublicRoots {
+        let needs = format!(
+            "Nothing to do here: without ca-file in the configuration, {service} must have a certificate"
+        );
         script.block(
             title,
             &[
-                "Nothing to do here: without ca-file in the configuration, www-ssl must have a certificate",
+                &needs,
                 "of a public CA, for the name in url. With ca-file, wanctl router-setup makes a CA instead.",
             ],
         );
@@ -188,6 +206,21 @@ fn certificate(script: &mut Script, config: &DaemonConfig) {
         ],
     );
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let port = url.port_u16().unwrap_or(transport.default_port(true));
+    signed_certificate(script, leaf, host);
+    service_certificate(script, service, leaf, port);
+    script.comment(&[
+        "The CA for the ca-file of the configuration: copy wanctl-ca.crt from /file to that machine.",
+    ]);
+    script.unless_found(
+        "/file",
+        "name=\"wanctl-ca.crt\"",
+        "/certificate/export-certificate \"wanctl-ca\" type=pem file-name=\"wanctl-ca\"",
+    );
+}
+
+/// A CA, and a certificate of this name that it has signed for a host.
+fn signed_certificate(script: &mut Script, leaf: &str, host: &str) {
     let name = match host.parse::<IpAddr>() {
         Ok(_) => format!("IP:{host}"),
         Err(_) => format!("DNS:{host}"),
@@ -199,33 +232,28 @@ fn certificate(script: &mut Script, config: &DaemonConfig) {
         script.unless_found("/certificate", &format!("name=\"{own}\""), &format!("{add}; {sign}"));
     };
     make("wanctl-ca", "common-name=\"wanctl-ca\" key-usage=key-cert-sign,crl-sign", "");
-    let leaf = format!(
+    let properties = format!(
         "common-name={} subject-alt-name={} key-usage=digital-signature,key-encipherment,tls-server",
         quoted(host),
         quoted(&name)
     );
-    make("wanctl-rest", &leaf, " ca=\"wanctl-ca\"");
-    let port = url.port_u16().unwrap_or(443);
+    make(leaf, &properties, " ca=\"wanctl-ca\"");
+}
+
+/// The service gets the certificate.
+fn service_certificate(script: &mut Script, service: &str, leaf: &str, port: u16) {
     script.comment(&["The service gets it, unless it has another one already."]);
-    let certificate = "[/ip/service/get www-ssl certificate]";
+    let certificate = format!("[/ip/service/get {service} certificate]");
     script.only_if(
         &format!("[:len {certificate}] = 0 or [:tostr {certificate}] = \"none\""),
         &format!(
-            "/ip/service/set www-ssl certificate=\"wanctl-rest\" tls-version=only-1.2 port={port} \
+            "/ip/service/set {service} certificate=\"{leaf}\" tls-version=only-1.2 port={port} \
              disabled=no"
         ),
-        "www-ssl has a certificate already, whose CA ca-file then needs",
+        &format!("{service} has a certificate already, whose CA ca-file then needs"),
     );
-    script.comment(&["Other machines may need www-ssl too. If not:"]);
-    script.comment(&["/ip/service/set www-ssl address=$wanctlHost"]);
-    script.comment(&[
-        "The CA for the ca-file of the configuration: copy wanctl-ca.crt from /file to that machine.",
-    ]);
-    script.unless_found(
-        "/file",
-        "name=\"wanctl-ca.crt\"",
-        "/certificate/export-certificate \"wanctl-ca\" type=pem file-name=\"wanctl-ca\"",
-    );
+    script.comment(&[&format!("Other machines may need {service} too. If not:")]);
+    script.comment(&[&format!("/ip/service/set {service} address=$wanctlHost")]);
 }
 
 fn queue_types(script: &mut Script, lines: &[Line<'_>]) {

@@ -1,46 +1,40 @@
-//! The RouterOS REST client: one request at a time over one kept-alive connection.
+//! The client of one router: what the daemon asks of it, over whichever transport.
 
-use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use serde_json::Value;
-use ureq::http::{HeaderValue, Response, StatusCode, header};
-use ureq::{Agent, Body};
 use wanctl_core::units::BitsPerSecond;
 
-use super::error::{RouterError, is_closed};
+use super::api::Api;
+use super::error::{RefusalCode, RouterError};
 use super::model::{self, MangleRule, Queue, QueueCounters, Record, RouterIdentity, Written};
+use super::rest::Rest;
 use super::secret::{Redactor, Secret};
-use super::target::{TlsTrust, check_url, check_user, tls_config};
+use super::target::{TlsTrust, check_url, check_user};
+use super::transport::{Request, Transport, TransportKind};
 use crate::config::show_rate;
 
-/// The time limit for connecting, TLS handshake included. Small routers with a 4096-bit key have
-/// been seen to take 8 s for that, and giving up sooner would never succeed there.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time limit for a whole request. Generous on purpose: after a client gives up a request, the
-/// router's web server resets connections and mixes up answers for some seconds. RouterOS ends
-/// every request after 60 s itself.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an unused connection is kept. The raises of a quiet line are seconds apart; a router
-/// that closes sooner costs a new connection, nothing else.
-const IDLE_MAX: Duration = Duration::from_secs(300);
-/// The longest answer that is read, in bytes: a tree of some ten thousand queues.
-const REPLY_BYTES_MAX: u64 = 4 << 20;
+/// The menu of queues.
+const TREE: &str = "/queue/tree";
+/// What is read of a queue that is looked up.
+const QUEUE: &str = ".id,name,max-limit,queue,parent,disabled,invalid";
+/// What is read of all queues at once.
+const QUEUES: &str = ".id,name,max-limit,queue,parent,disabled,invalid,\
+                      bytes,dropped,queued-bytes,queued-packets";
+/// What is read of a queue after its rate was written.
+const WRITTEN: &str = ".id,name,max-limit,bytes,dropped,queued-bytes,queued-packets";
+/// The menu of mangle rules.
+const MANGLE: &str = "/ip/firewall/mangle";
 /// What is read of mangle rules.
-const RULES: &str = "/ip/firewall/mangle?.proplist=.id,comment,chain,action,disabled,invalid";
+const RULE: &str = ".id,comment,chain,action,disabled,invalid";
 /// A rate that differs by no more than this part of it counts as rounded.
 const ROUNDING_PART: u64 = 16;
-/// How much of a senseless answer an error shows, in characters.
-const EXCERPT_CHARS: usize = 80;
 
 /// Where the router is and how to log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouterTarget {
-    /// `http://` or `https://`, host and optional port, as `https://192.168.88.1`.
+    /// `http://` or `https://`, host and optional port, as `https://192.168.88.1`. For the binary
+    /// API, too: the scheme says whether there is TLS.
     pub url: String,
+    /// How it is talked to.
+    pub transport: TransportKind,
     /// The RouterOS user; it should serve this program alone, as requests of one user queue up.
     pub user: String,
     /// That user's password.
@@ -49,23 +43,13 @@ pub struct RouterTarget {
     pub trust: TlsTrust,
 }
 
-/// A client of one router. Its methods block, up to [`REQUEST_TIMEOUT`].
+/// A client of one router. Its methods block, up to a few times
+/// [`REQUEST_TIMEOUT`](super::transport::REQUEST_TIMEOUT).
+#[derive(Debug)]
 pub struct Client {
-    agent: Agent,
-    base: String,
-    user: String,
-    authorization: HeaderValue,
+    transport: Box<dyn Transport>,
     /// Takes the login out of the router's words.
     redactor: Redactor,
-    /// Whether the latest request was answered, so that its connection may be used again.
-    is_kept: AtomicBool,
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { base, user, .. } = self;
-        f.debug_struct("Client").field("base", base).field("user", user).finish_non_exhaustive()
-    }
 }
 
 impl Client {
@@ -76,8 +60,7 @@ impl Client {
     /// [`RouterError::BadTarget`] if the URL, the user name or the CA text cannot work.
     pub fn new(target: RouterTarget) -> Result<Self, RouterError> {
         let base = check_url(&target.url).map_err(RouterError::BadTarget)?;
-        let user = target.user;
-        check_user(&user).map_err(RouterError::BadTarget)?;
+        check_user(&target.user).map_err(RouterError::BadTarget)?;
         if base.starts_with("http:") {
             tracing::warn!(
                 url = base,
@@ -91,28 +74,12 @@ impl Client {
                  password and change the queues"
             );
         }
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .no_delay(true)
-            .max_idle_connections(1)
-            .max_idle_connections_per_host(1)
-            .max_idle_age(IDLE_MAX)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(REQUEST_TIMEOUT))
-            .user_agent("wanctl")
-            .tls_config(tls_config(&target.trust)?)
-            .build();
-        let credentials = format!("{user}:{}", target.password.expose());
-        let basic = format!("Basic {}", BASE64_STANDARD.encode(credentials));
-        let mut authorization = HeaderValue::try_from(basic)
-            .map_err(|_| RouterError::BadTarget("the login is not a header value".to_owned()))?;
-        authorization.set_sensitive(true);
-        let redactor = Redactor::new(&user, &target.password);
-        let is_kept = AtomicBool::new(false);
-        Ok(Self { agent: config.new_agent(), base, user, authorization, redactor, is_kept })
+        let redactor = Redactor::new(&target.user, &target.password);
+        let transport: Box<dyn Transport> = match target.transport {
+            TransportKind::Rest => Box::new(Rest::new(base, &target)?),
+            TransportKind::Api => Box::new(Api::new(&base, target)?),
+        };
+        Ok(Self { transport, redactor })
     }
 
     /// Asks the router who it is.
@@ -121,12 +88,11 @@ impl Client {
     ///
     /// Any [`RouterError`] but those about queues.
     pub fn identify(&self) -> Result<RouterIdentity, RouterError> {
-        let identity = self.get_one("/system/identity")?;
-        let resource = self.get_one("/system/resource")?;
-        let name = model::text(&identity, "name").ok_or_else(|| RouterError::BadReply {
-            request: "GET /system/identity".to_owned(),
-            detail: "no name".to_owned(),
-        })?;
+        let request = Request::Single { menu: "/system/identity" };
+        let identity = self.one(request)?;
+        let resource = self.one(Request::Single { menu: "/system/resource" })?;
+        let name = model::text(&identity, "name")
+            .ok_or_else(|| self.bad_reply(request, "no name".to_owned()))?;
         Ok(RouterIdentity {
             name,
             version: model::text(&resource, "version").unwrap_or_default(),
@@ -143,9 +109,8 @@ impl Client {
     ///
     /// [`RouterError::NoSuchQueue`], [`RouterError::AmbiguousQueue`], or a failed request.
     pub fn find_queue(&self, name: &str) -> Result<Queue, RouterError> {
-        let path = "/queue/tree?.proplist=.id,name,max-limit,queue,parent,disabled,invalid";
-        let request = "GET /queue/tree";
-        let queues = self.listed(path, request)?;
+        let request = Request::List { menu: TREE, properties: Some(QUEUE) };
+        let queues = self.listed(request)?;
         let named = |record: &&Record| model::text(record, "name").as_deref() == Some(name);
         let matching: Vec<&Record> = queues.iter().filter(named).collect();
         match matching.as_slice() {
@@ -169,9 +134,7 @@ impl Client {
     ///
     /// A failed request.
     pub fn queues(&self) -> Result<Vec<Queue>, RouterError> {
-        let path = "/queue/tree?.proplist=.id,name,max-limit,queue,parent,disabled,invalid,\
-                    bytes,dropped,queued-bytes,queued-packets";
-        let records = self.listed(path, "GET /queue/tree")?;
+        let records = self.listed(Request::List { menu: TREE, properties: Some(QUEUES) })?;
         Ok(records.iter().filter_map(|record| Queue::from_record(record).ok()).collect())
     }
 
@@ -188,24 +151,29 @@ impl Client {
         name: &str,
         rate: BitsPerSecond,
     ) -> Result<Written, RouterError> {
-        let path = format!("/queue/tree/{id}");
-        let request = format!("PATCH {path}");
-        let body = serde_json::json!({ "max-limit": rate.get().to_string() }).to_string();
-        let record = self.one("PATCH", &path, Some(&body))?;
+        let value = rate.get().to_string();
+        let request = Request::Set {
+            menu: TREE,
+            id,
+            property: "max-limit",
+            value: &value,
+            properties: WRITTEN,
+        };
+        let record = self.one(request)?;
         let found = model::text(&record, "name")
-            .ok_or_else(|| self.bad_reply(&request, "a queue without name".to_owned()))?;
+            .ok_or_else(|| self.bad_reply(request, "a queue without name".to_owned()))?;
         if found != name {
             return Err(RouterError::OtherQueue { expected: name.to_owned(), found });
         }
         match model::max_limit(&record) {
             Ok(Some(held)) if is_far(held, rate) => Err(RouterError::Refused {
-                request,
-                status: StatusCode::OK.as_u16(),
+                request: self.transport.describe(request),
+                code: RefusalCode::Accepted,
                 detail: format!("it holds {} instead of {}", show_rate(held), show_rate(rate)),
             }),
             Ok(Some(held)) => Ok(Written { held, counters: QueueCounters::from_record(&record) }),
-            Ok(None) => Err(self.bad_reply(&request, "a queue without max-limit".to_owned())),
-            Err(detail) => Err(self.bad_reply(&request, detail)),
+            Ok(None) => Err(self.bad_reply(request, "a queue without max-limit".to_owned())),
+            Err(detail) => Err(self.bad_reply(request, detail)),
         }
     }
 
@@ -218,8 +186,8 @@ impl Client {
     ///
     /// [`RouterError::NoSuchRule`], [`RouterError::AmbiguousRule`], or a failed request.
     pub fn find_rule(&self, comment: &str) -> Result<MangleRule, RouterError> {
-        let request = "GET /ip/firewall/mangle";
-        let records = self.listed(RULES, request)?;
+        let request = Request::List { menu: MANGLE, properties: Some(RULE) };
+        let records = self.listed(request)?;
         let has_comment =
             |record: &&Record| model::text(record, "comment").as_deref() == Some(comment);
         let matching = records
@@ -252,7 +220,8 @@ impl Client {
     ///
     /// A failed request.
     pub fn rules(&self) -> Result<Vec<MangleRule>, RouterError> {
-        let records = self.records("GET", RULES, None, "GET /ip/firewall/mangle")?;
+        let request = Request::List { menu: MANGLE, properties: Some(RULE) };
+        let records = self.call(request)?;
         Ok(records.iter().filter_map(|record| MangleRule::from_record(record).ok()).collect())
     }
 
@@ -268,9 +237,8 @@ impl Client {
         if self.is_rule_on(id, comment)? == on {
             return Ok(());
         }
-        let path = format!("/ip/firewall/mangle/{id}");
-        let body = serde_json::json!({ "disabled": if on { "false" } else { "true" } });
-        self.one("PATCH", &path, Some(&body.to_string()))?;
+        let value = if on { "false" } else { "true" };
+        self.one(Request::Set { menu: MANGLE, id, property: "disabled", value, properties: RULE })?;
         if self.is_rule_on(id, comment)? == on {
             Ok(())
         } else {
@@ -279,10 +247,10 @@ impl Client {
     }
 
     fn is_rule_on(&self, id: &str, comment: &str) -> Result<bool, RouterError> {
-        let path = format!("/ip/firewall/mangle/{id}");
-        let record = self.get_one(&path)?;
-        let rule = MangleRule::from_record(&record)
-            .map_err(|detail| self.bad_reply(&format!("GET {path}"), detail))?;
+        let request = Request::Get { menu: MANGLE, id, properties: RULE };
+        let record = self.one(request)?;
+        let rule =
+            MangleRule::from_record(&record).map_err(|detail| self.bad_reply(request, detail))?;
         if rule.comment != comment {
             let expected = comment.to_owned();
             return Err(RouterError::OtherRule { expected, found: rule.comment });
@@ -296,26 +264,25 @@ impl Client {
     ///
     /// A failed request.
     pub(crate) fn list(&self, menu: &str) -> Result<Vec<Record>, RouterError> {
-        self.records("GET", menu, None, &format!("GET {menu}"))
+        self.call(Request::List { menu, properties: None })
     }
 
-    fn get_one(&self, path: &str) -> Result<Record, RouterError> {
-        self.one("GET", path, None)
+    fn call(&self, request: Request<'_>) -> Result<Vec<Record>, RouterError> {
+        self.transport.call(request).map_err(|error| error.redacted(&self.redactor))
     }
 
-    fn one(&self, method: &str, path: &str, body: Option<&str>) -> Result<Record, RouterError> {
-        let request = format!("{method} {path}");
-        let mut records = self.records(method, path, body, &request)?;
+    fn one(&self, request: Request<'_>) -> Result<Record, RouterError> {
+        let mut records = self.call(request)?;
         match (records.pop(), records.is_empty()) {
             (Some(record), true) => Ok(record),
-            _ => Err(self.bad_reply(&request, "not exactly one record".to_owned())),
+            _ => Err(self.bad_reply(request, "not exactly one record".to_owned())),
         }
     }
 
     /// Reads a whole menu. Just after a boot the router has been seen to answer with a record of
     /// another one: that must not be taken for a menu without the wanted rows.
-    fn listed(&self, path: &str, request: &str) -> Result<Vec<Record>, RouterError> {
-        let records = self.records("GET", path, None, request)?;
+    fn listed(&self, request: Request<'_>) -> Result<Vec<Record>, RouterError> {
+        let records = self.call(request)?;
         if records.is_empty() || records.iter().any(|record| record.contains_key(".id")) {
             Ok(records)
         } else {
@@ -323,111 +290,10 @@ impl Client {
         }
     }
 
-    fn records(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<&str>,
-        request: &str,
-    ) -> Result<Vec<Record>, RouterError> {
-        let (status, text) = self.exchange(method, path, body, request)?;
-        let json = serde_json::from_str::<Value>(&text);
-        if !status.is_success() {
-            return Err(self.refusal(request, status, json.ok().as_ref()));
-        }
-        let json = json.map_err(|error| {
-            // First taken out, then cut: half a password would not be found.
-            let text = self.redactor.redact(text);
-            let excerpt: String = text.chars().take(EXCERPT_CHARS).collect();
-            self.bad_reply(request, format!("not JSON ({error}): {excerpt:?}"))
-        })?;
-        model::records(json)
-            .ok_or_else(|| self.bad_reply(request, "not made of records".to_owned()))
-    }
-
-    /// Sends one request and reads the whole answer.
-    fn exchange(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<&str>,
-        request: &str,
-    ) -> Result<(StatusCode, String), RouterError> {
-        let was_kept = self.is_kept.swap(false, Ordering::Relaxed);
-        let sent = match self.send(method, path, body) {
-            // A kept connection that the router closed while nobody looked. Every request here
-            // may be repeated: it reads, or sets an absolute value.
-            Err(ureq::Error::Io(error)) if was_kept && is_closed(&error) => {
-                tracing::debug!(request, %error, "the kept connection is gone, sending again");
-                self.send(method, path, body)
-            }
-            other => other,
-        };
-        let mut response = sent.map_err(|error| self.transport_error(&error))?;
-        let mut bytes = response
-            .body_mut()
-            .with_config()
-            .limit(REPLY_BYTES_MAX)
-            .read_to_vec()
-            .map_err(|error| self.broken_body(request, &error))?;
-        self.is_kept.store(true, Ordering::Relaxed);
-        // Comments may hold raw control characters, which JSON forbids.
-        bytes.iter_mut().filter(|byte| **byte < b' ').for_each(|byte| *byte = b' ');
-        Ok((response.status(), String::from_utf8_lossy(&bytes).into_owned()))
-    }
-
-    fn send(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<&str>,
-    ) -> Result<Response<Body>, ureq::Error> {
-        let message = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}/rest{path}", self.base))
-            .header(header::AUTHORIZATION, self.authorization.clone())
-            .header(header::CONTENT_TYPE, "application/json");
-        match body {
-            Some(body) => self.agent.run(message.body(body)?),
-            None => self.agent.run(message.body(())?),
-        }
-    }
-
-    fn transport_error(&self, error: &ureq::Error) -> RouterError {
-        match RouterError::from_transport(&self.base, error) {
-            RouterError::BadReply { request, detail } => {
-                RouterError::BadReply { request, detail: self.redactor.redact(detail) }
-            }
-            RouterError::Unreachable { url, detail } => {
-                RouterError::Unreachable { url, detail: self.redactor.redact(detail) }
-            }
-            other => other,
-        }
-    }
-
-    fn broken_body(&self, request: &str, error: &ureq::Error) -> RouterError {
-        match error {
-            ureq::Error::Timeout(_) => self.transport_error(error),
-            other => self.bad_reply(request, format!("cut short: {other}")),
-        }
-    }
-
-    fn bad_reply(&self, request: &str, detail: String) -> RouterError {
-        RouterError::BadReply { request: request.to_owned(), detail: self.redactor.redact(detail) }
-    }
-
-    fn refusal(&self, request: &str, status: StatusCode, body: Option<&Value>) -> RouterError {
-        let word = |key| body.and_then(|body| body.get(key)).and_then(Value::as_str);
-        let detail = word("detail").or_else(|| word("message")).unwrap_or("(no reason given)");
-        let (request, detail) = (request.to_owned(), self.redactor.redact(detail.to_owned()));
-        let lacks_permission =
-            detail.contains("not enough permissions") || detail.contains("not allowed");
-        match status.as_u16() {
-            401 => RouterError::Unauthorized { user: self.user.clone() },
-            404 => RouterError::NoSuchId { request },
-            500 if lacks_permission => RouterError::NotPermitted { request, detail },
-            status => RouterError::Refused { request, status, detail },
-        }
+    fn bad_reply(&self, request: Request<'_>, detail: String) -> RouterError {
+        let transport = self.transport.kind();
+        let request = self.transport.describe(request);
+        RouterError::BadReply { request, detail: self.redactor.redact(detail), transport }
     }
 }
 

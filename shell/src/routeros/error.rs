@@ -2,6 +2,9 @@
 
 use std::{fmt, io};
 
+use super::secret::Redactor;
+use super::transport::TransportKind;
+
 /// The most existing queue names an error lists.
 const NAMES_SHOWN_MAX: usize = 20;
 
@@ -43,10 +46,14 @@ pub enum RouterError {
         /// What failed.
         detail: String,
     },
-    /// The router does not know the user, or the password is wrong (401).
+    /// The router does not know the user, or the password is wrong.
     Unauthorized {
         /// The user that was refused.
         user: String,
+        /// The HTTP status, or the router's words.
+        detail: String,
+        /// How it was asked.
+        transport: TransportKind,
     },
     /// The user lacks a permission.
     NotPermitted {
@@ -54,6 +61,8 @@ pub enum RouterError {
         request: String,
         /// The router's words.
         detail: String,
+        /// How it was asked.
+        transport: TransportKind,
     },
     /// No queue of the tree has this name.
     NoSuchQueue {
@@ -95,7 +104,7 @@ pub enum RouterError {
         /// Its comment.
         comment: String,
     },
-    /// The router knows no object of this id (404).
+    /// The router knows no object of this id (404, or `no such item`).
     NoSuchId {
         /// The request.
         request: String,
@@ -111,21 +120,62 @@ pub enum RouterError {
     Refused {
         /// The request.
         request: String,
-        /// The HTTP status.
-        status: u16,
+        /// What came with the words.
+        code: RefusalCode,
         /// The router's words.
         detail: String,
     },
-    /// The answer was not what RouterOS documents: no JSON, cut short, or without a needed key.
+    /// The answer was not what RouterOS documents: no JSON, no sentences, cut short, or without a
+    /// needed key.
     BadReply {
         /// The request.
         request: String,
         /// What was wrong.
         detail: String,
+        /// How it was asked.
+        transport: TransportKind,
     },
 }
 
+/// What comes with the words of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalCode {
+    /// The status of HTTP.
+    Http(u16),
+    /// The category of a `!trap`, if it has one.
+    Trap(Option<u8>),
+    /// Success, although the router did not do what it was told.
+    Accepted,
+}
+
 impl RouterError {
+    /// Takes the login out of the router's words.
+    pub(crate) fn redacted(mut self, redactor: &Redactor) -> Self {
+        match &mut self {
+            Self::Unreachable { detail, .. }
+            | Self::Timeout { detail, .. }
+            | Self::Certificate { detail, .. }
+            | Self::Tls { detail, .. }
+            | Self::Unauthorized { detail, .. }
+            | Self::NotPermitted { detail, .. }
+            | Self::Refused { detail, .. }
+            | Self::BadReply { detail, .. } => {
+                *detail = redactor.redact(std::mem::take(detail));
+            }
+            Self::BadTarget(_)
+            | Self::ClockBehindCertificate { .. }
+            | Self::NoSuchQueue { .. }
+            | Self::AmbiguousQueue { .. }
+            | Self::NoSuchRule { .. }
+            | Self::AmbiguousRule { .. }
+            | Self::OtherRule { .. }
+            | Self::RuleUnchanged { .. }
+            | Self::NoSuchId { .. }
+            | Self::OtherQueue { .. } => {}
+        }
+        self
+    }
+
     /// Returns whether waiting cannot help: somebody must change a configuration first.
     #[must_use]
     pub const fn is_fatal(&self) -> bool {
@@ -186,13 +236,14 @@ impl RouterError {
             ureq::Error::Tls(detail) => Self::Tls { url, detail: (*detail).to_owned() },
             ureq::Error::Io(error) => Self::from_io(url, error),
             ureq::Error::Protocol(error) => {
-                Self::BadReply { request: url, detail: format!("not HTTP: {error}") }
+                let (detail, transport) = (format!("not HTTP: {error}"), TransportKind::Rest);
+                Self::BadReply { request: url, detail, transport }
             }
             other => Self::Unreachable { url, detail: other.to_string() },
         }
     }
 
-    fn from_io(url: String, error: &io::Error) -> Self {
+    pub(crate) fn from_io(url: String, error: &io::Error) -> Self {
         // A failed handshake arrives as an I/O error around the error of rustls.
         let inner = error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
         let mut source = inner;
@@ -212,7 +263,7 @@ impl RouterError {
         }
     }
 
-    fn from_tls(url: String, error: &rustls::Error) -> Self {
+    pub(crate) fn from_tls(url: String, error: &rustls::Error) -> Self {
         use rustls::CertificateError::{NotValidYet, NotValidYetContext};
         match error {
             rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
@@ -232,9 +283,11 @@ impl fmt::Display for RouterError {
             Self::BadTarget(reason) => write!(f, "the router is configured wrongly: {reason}"),
             Self::Unreachable { url, detail } => write!(
                 f,
-                "router {url} cannot be reached: {detail}; hint: is it up, is its service www \
-                 or www-ssl enabled on this port, and does that service's address list allow this \
-                 machine?"
+                "router {url} cannot be reached: {detail}; hint: is it up, is its service {} \
+                 or {} enabled on this port, and does that service's address list allow this \
+                 machine?",
+                transport_of(url).service(false),
+                transport_of(url).service(true)
             ),
             Self::Timeout { url, detail } => write!(
                 f,
@@ -254,14 +307,15 @@ impl fmt::Display for RouterError {
             ),
             Self::Tls { url, detail } => write!(
                 f,
-                "TLS with router {url} failed: {detail}; hint: does its service www-ssl have a \
-                 certificate, and is the URL's port that of www-ssl?"
+                "TLS with router {url} failed: {detail}; hint: does its service {service} have a \
+                 certificate, and is the URL's port that of {service}?",
+                service = transport_of(url).service(true)
             ),
-            Self::Unauthorized { user } => write!(
+            Self::Unauthorized { user, detail, transport } => write!(
                 f,
-                "the router refused user {user} (401); hint: check name and password, and that \
-                 the user's group has the policies rest-api, api, read and write and its address \
-                 list allows this machine"
+                "the router refused user {user} ({detail}); hint: check name and password, and \
+                 that the user's group has the policies {} and its address list allows this machine",
+                policies(*transport)
             ),
             other => other.fmt_reply(f),
         }
@@ -272,10 +326,11 @@ impl RouterError {
     /// The errors that came as an answer of the router.
     fn fmt_reply(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotPermitted { request, detail } => write!(
+            Self::NotPermitted { request, detail, transport } => write!(
                 f,
                 "the router's user lacks a permission for {request}: {detail}; hint: its group \
-                 needs the policies rest-api, api, read and write"
+                 needs the policies {}",
+                policies(*transport)
             ),
             Self::NoSuchQueue { name, existing } => write_no_such_queue(f, name, existing),
             Self::AmbiguousQueue { name, ids } => write!(
@@ -304,28 +359,58 @@ impl RouterError {
             Self::OtherQueue { expected, found } => {
                 write!(f, "the queue that was {expected:?} is now {found:?}")
             }
-            Self::Refused { request, status, detail } => {
-                write!(f, "the router refused {request}: {status} {detail}")?;
-                match status {
-                    400 => f.write_str(
-                        "; hint: the value is not acceptable, or the user's group lacks the \
-                         policy write",
-                    ),
-                    403 => f.write_str(
-                        "; hint: REST is switched off for this protocol in \
-                         /ip/service/webserver",
-                    ),
-                    _ => Ok(()),
-                }
+            Self::Refused { request, code, detail } => write_refused(f, request, *code, detail),
+            Self::BadReply { request, detail, transport } => {
+                let service = match transport {
+                    TransportKind::Rest => "a RouterOS 7 REST service",
+                    TransportKind::Api => "the port of a RouterOS 7 service api or api-ssl",
+                };
+                write!(
+                    f,
+                    "the answer to {request} makes no sense: {detail}; hint: is this {service}, \
+                     and is the router just starting?"
+                )
             }
-            Self::BadReply { request, detail } => write!(
-                f,
-                "the answer to {request} makes no sense: {detail}; hint: is this a RouterOS 7 \
-                 REST service, and is the router just starting?"
-            ),
             // All others are written by `Display::fmt`.
             _ => Ok(()),
         }
+    }
+}
+
+/// Returns the transport of an error's URL: that of the binary API has a scheme of its own.
+fn transport_of(url: &str) -> TransportKind {
+    if url.starts_with("api") { TransportKind::Api } else { TransportKind::Rest }
+}
+
+/// Returns the policies that the user needs, as a list for people.
+fn policies(transport: TransportKind) -> &'static str {
+    match transport {
+        TransportKind::Rest => "rest-api, api, read and write",
+        TransportKind::Api => "api, read and write",
+    }
+}
+
+fn write_refused(
+    f: &mut fmt::Formatter<'_>,
+    request: &str,
+    code: RefusalCode,
+    detail: &str,
+) -> fmt::Result {
+    write!(f, "the router refused {request}: ")?;
+    match code {
+        RefusalCode::Http(400) => write!(
+            f,
+            "400 {detail}; hint: the value is not acceptable, or the user's group lacks the \
+             policy write"
+        ),
+        RefusalCode::Http(403) => write!(
+            f,
+            "403 {detail}; hint: REST is switched off for this protocol in /ip/service/webserver"
+        ),
+        RefusalCode::Http(status) => write!(f, "{status} {detail}"),
+        RefusalCode::Trap(Some(category)) => write!(f, "{detail} (trap of category {category})"),
+        RefusalCode::Trap(None) => write!(f, "{detail} (trap)"),
+        RefusalCode::Accepted => f.write_str(detail),
     }
 }
 

@@ -1,7 +1,12 @@
 //! Where the router is and whom to trust: URL, user and certificate, checked before the first request.
 
 use std::fmt;
+use std::sync::Arc;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
@@ -64,7 +69,7 @@ pub fn check_url(url: &str) -> Result<String, String> {
         return Err("the port in the URL must be a number from 1 to 65535".to_owned());
     }
     if uri.path() != "/" || uri.query().is_some() {
-        return Err("the URL must end after host and port; /rest is added here".to_owned());
+        return Err("the URL must end after host and port; /rest is added where needed".to_owned());
     }
     Ok(base.to_owned())
 }
@@ -90,6 +95,68 @@ pub(super) fn tls_config(trust: &TlsTrust) -> Result<TlsConfig, RouterError> {
         }
         TlsTrust::Insecure => config.disable_verification(true).build(),
     })
+}
+
+/// Returns what [`tls_config`] means, for connections without HTTP.
+pub(super) fn client_config(trust: &TlsTrust) -> Result<Arc<ClientConfig>, RouterError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .map_err(|error| RouterError::BadTarget(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    match trust {
+        TlsTrust::PublicRoots => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        TlsTrust::Ca(pem) => {
+            let certificates = ca_certificates(pem)?;
+            let der = certificates.iter().map(|one| CertificateDer::from(one.der()));
+            roots.add_parsable_certificates(der);
+        }
+        TlsTrust::Insecure => {
+            let anybody = Arc::new(Anybody(provider));
+            let builder = builder.dangerous().with_custom_certificate_verifier(anybody);
+            return Ok(Arc::new(builder.with_no_client_auth()));
+        }
+    }
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// Trusts every certificate, as `insecure = true` asks for.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 fn ca_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, RouterError> {

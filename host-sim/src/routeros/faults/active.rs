@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::message::{Body, Request, Response};
+use super::super::api;
+use super::super::message::{Body, Origin, Request, Response};
 use super::super::store::Router;
 use super::profile::{Dice, LatencyProfile};
 use super::reply;
 use super::rows::{self, Undo};
-use super::{Fault, FaultSpec, LyingWrite, RoundedValue, ServiceFault, TlsFault};
+use super::{BadBody, Fault, FaultSpec, LyingWrite, RoundedValue, ServiceFault, TlsFault};
 
 /// How long the damage of an abandoned request lasts: seen between 1.3 and 2.4 s.
 const DAMAGE: Duration = Duration::from_millis(1_800);
@@ -37,6 +38,8 @@ pub(crate) enum Delivery {
     Half,
     /// Not at all: the connection is reset.
     Reset,
+    /// Damaged, in a session of the binary API.
+    Spoilt(BadBody),
 }
 
 #[derive(Debug)]
@@ -144,16 +147,11 @@ impl Faults {
         Fate::Serve(slow.unwrap_or_default())
     }
 
-    /// Returns the faults that touch connections: those open before must not outlive a change.
+    /// Returns the faults that touch connections: those open before must not outlive a change. The
+    /// time of [`Fault::IdleClose`] counts anew after each answer.
     pub(crate) fn of_connections(&self) -> Vec<Fault> {
         let touches = |fault: &Fault| {
-            matches!(
-                fault,
-                Fault::TlsHandshake(_)
-                    | Fault::IdleClose { .. }
-                    | Fault::Overload
-                    | Fault::AddressFilter
-            )
+            matches!(fault, Fault::TlsHandshake(_) | Fault::Overload | Fault::AddressFilter)
         };
         self.active.iter().map(|active| active.spec.fault).filter(touches).collect()
     }
@@ -185,7 +183,9 @@ impl Faults {
             _ => None,
         });
         let mut extra = Duration::ZERO;
-        if let (Some((takes, every)), Some(user)) = (login, user) {
+        if let (Some((takes, _)), Origin::ApiLogin) = (login, &request.origin) {
+            extra += takes;
+        } else if let (Some((takes, every)), Some(user), true) = (login, user, request.is_http()) {
             let known = self.logged_in.get(user).is_some_and(|since| now < *since + every);
             if !known {
                 self.logged_in.insert(user.to_owned(), now);
@@ -204,7 +204,12 @@ impl Faults {
     }
 
     /// Returns how long a request waits behind one of another client before it is refused.
+    ///
+    /// Only REST puts all clients of a user into one session.
     pub(crate) fn wait_limit(&mut self, request: &Request) -> Option<Duration> {
+        if !request.is_http() {
+            return None;
+        }
         self.hit(request, |fault| match fault {
             Fault::SharedUser { limit } => Some(limit),
             _ => None,
@@ -217,8 +222,15 @@ impl Faults {
 
     /// Answers a request without the router's doing, if a fault says so.
     pub(crate) fn answer(&mut self, request: &Request, router: &Router) -> Option<Response> {
-        if self.hit(request, |fault| (fault == Fault::LoginRefused).then_some(())).is_some() {
-            return Some(Response::error(401, None));
+        let refused = |fault| (fault == Fault::LoginRefused).then_some(());
+        match &request.origin {
+            // Who is logged in stays so.
+            Origin::Api { .. } => return None,
+            Origin::ApiLogin => return self.hit(request, refused).map(|()| api::wrong_login()),
+            Origin::Http if self.hit(request, refused).is_some() => {
+                return Some(Response::error(401, None));
+            }
+            Origin::Http => {}
         }
         let is_off = |fault| (fault == Fault::ServiceChange(ServiceFault::RestOff)).then_some(());
         if self.hit(request, is_off).is_some() {
@@ -242,7 +254,7 @@ impl Faults {
 
     /// Changes a request before it is carried out.
     pub(crate) fn rewrite(&mut self, request: &Request) -> Option<Request> {
-        if request.method != "PATCH" || !request.path().starts_with("/rest/queue/tree/") {
+        if request.verb() != "PATCH" || !request.path().starts_with("/rest/queue/tree/") {
             return None;
         }
         let rounded = self.hit(request, |fault| match fault {
@@ -279,12 +291,13 @@ impl Faults {
     /// Changes an answer on its way out.
     pub(crate) fn spoil(&mut self, request: &Request, response: Response) -> (Response, Delivery) {
         let lying = self.hit(request, |fault| match fault {
-            Fault::LyingWrite(lying) if request.method == "PATCH" => Some(lying),
+            Fault::LyingWrite(lying) if request.verb() == "PATCH" => Some(lying),
             _ => None,
         });
         match lying {
             Some(LyingWrite::Refused) => {
                 let detail = Some("missing or invalid resource identifier");
+                let detail = if request.is_http() { detail } else { Some("action timed out") };
                 return (Response::error(400, detail), Delivery::Whole);
             }
             Some(LyingWrite::LostReply) => return (response, Delivery::Reset),
@@ -295,7 +308,9 @@ impl Faults {
             Fault::BadBody(bad) => Some(bad),
             _ => None,
         }) {
-            Some(bad) => reply::damage(response, bad),
+            Some(bad) if request.is_http() => reply::damage(response, bad),
+            Some(BadBody::Truncated) => (response, Delivery::Half),
+            Some(bad) => (response, Delivery::Spoilt(bad)),
             None => (response, Delivery::Whole),
         }
     }
@@ -304,7 +319,7 @@ impl Faults {
         let Body::Json(body) = &mut response.body else { return response };
         for Active { spec, .. } in &self.active {
             if response.status == 200 && spec.fits(request) {
-                reply::reshape(spec.fault, request.path(), body);
+                reply::reshape(spec.fault, request.menu_path(), body);
             }
         }
         response
@@ -313,11 +328,12 @@ impl Faults {
     /// Follows what an abandoned request does to the answers after it.
     pub(crate) fn mix_up(
         &mut self,
+        request: &Request,
         response: Response,
         is_abandoned: bool,
         now: Duration,
     ) -> (Response, Delivery) {
-        if !self.has(Fault::AbortDamage) {
+        if !self.has(Fault::AbortDamage) || !request.is_http() {
             return (response, Delivery::Whole);
         }
         if is_abandoned {

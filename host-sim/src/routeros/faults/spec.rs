@@ -185,7 +185,10 @@ impl FaultSpec {
     /// Tells whether the fault may touch a request.
     pub(crate) fn fits(&self, request: &Request) -> bool {
         self.times != Some(0)
-            && self.method.as_ref().is_none_or(|method| *method == request.method)
+            && self
+                .method
+                .as_ref()
+                .is_none_or(|method| [&request.method, request.verb()].contains(&&**method))
             && request.path().starts_with(&self.path)
     }
 }

@@ -1,5 +1,6 @@
 //! The client and the worker against a real HTTP server in this process.
 
+mod api;
 mod audit;
 mod client;
 mod server;
@@ -7,7 +8,7 @@ mod steering;
 mod tls;
 mod worker;
 
-use super::{Client, RouterTarget, Secret, TlsTrust};
+use super::{Client, RouterTarget, Secret, TlsTrust, TransportKind};
 
 const PASSWORD: &str = "correct horse battery";
 /// `controller:` and the password in base64.
@@ -16,6 +17,7 @@ const ENCODED: &str = "Y29udHJvbGxlcjpjb3JyZWN0IGhvcnNlIGJhdHRlcnk=";
 fn target(url: &str) -> RouterTarget {
     RouterTarget {
         url: url.to_owned(),
+        transport: TransportKind::Rest,
         user: "controller".to_owned(),
         password: Secret::new(PASSWORD.to_owned()),
         trust: TlsTrust::PublicRoots,
