@@ -91,6 +91,11 @@ impl Governor {
         self.commands.get(direction)
     }
 
+    /// Takes over what the router was told and what it holds. The write limit begins anew.
+    pub(crate) const fn take_over(&mut self, before: &Self) {
+        self.commands = before.commands;
+    }
+
     /// Takes an answer of the router.
     pub(crate) fn take(&mut self, reply: &Reply, counters: &mut WanCounters, out: &mut Outputs) {
         let (wan, direction) = (self.wan, reply.direction);

@@ -196,6 +196,10 @@ pub struct Tick {
     /// Steering commands that ended since the last tick.
     #[serde(default)]
     pub steering_replies: Vec<SteeringReply, MAX_STEERING_REPLIES>,
+    /// The number of an incident that somebody has marked since the last tick, to find this moment
+    /// in a recording; it changes nothing else.
+    #[serde(default)]
+    pub incident: Option<u32>,
 }
 
 impl Tick {
@@ -212,6 +216,7 @@ impl Tick {
             replies: Vec::new(),
             inputs_dropped: 0,
             steering_replies: Vec::new(),
+            incident: None,
         }
     }
 
@@ -226,6 +231,7 @@ impl Tick {
         self.replies.clear();
         self.inputs_dropped = 0;
         self.steering_replies.clear();
+        self.incident = None;
     }
 
     /// Adds an answered probe, or counts it as dropped.

@@ -311,7 +311,17 @@ pub fn decode_tick_into<'a>(body: &'a [u8], tick: &mut Tick) -> Result<&'a [u8],
     let rest = replace(&mut tick.counters, rest)?;
     let rest = replace(&mut tick.replies, rest)?;
     let rest = replace(&mut tick.inputs_dropped, rest)?;
-    replace(&mut tick.steering_replies, rest)
+    let rest = replace(&mut tick.steering_replies, rest)?;
+    replace(&mut tick.incident, rest)
+}
+
+/// Reads the time of the tick of a step record, and nothing else.
+///
+/// # Errors
+///
+/// When it is nothing this version writes.
+pub fn tick_time(body: &[u8]) -> Result<Instant, Damage> {
+    take(body).map(|(now, _)| Instant::from_micros(now))
 }
 
 /// Reads one field. Not inlined, so that the fields use the same stack one after the other.

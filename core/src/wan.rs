@@ -1,5 +1,7 @@
 //! One WAN: first look at everything that came in, then decide once.
 
+mod take_over;
+
 use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +102,10 @@ impl Wan {
             counters: WanCounters::default(),
             sight: Sight::new(config.link.map(|link| link.outage_after)),
         }
+    }
+
+    pub(crate) const fn id(&self) -> WanId {
+        self.id
     }
 
     /// Runs one tick of this WAN.
@@ -458,12 +464,16 @@ impl Wan {
         self.governor.govern(&wanted, &moment, next_id, &mut self.counters, out);
     }
 
-    /// Returns what is worth keeping over a restart, if anything was measured yet.
-    pub(crate) fn persist(&self) -> Option<PersistedWan> {
-        let wanted = PerDirection {
+    fn wanted_rates(&self) -> PerDirection<BitsPerSecond> {
+        PerDirection {
             download: self.wanted(Direction::Download).rate,
             upload: self.wanted(Direction::Upload).rate,
-        };
+        }
+    }
+
+    /// Returns what is worth keeping over a restart, if anything was measured yet.
+    pub(crate) fn persist(&self) -> Option<PersistedWan> {
+        let wanted = self.wanted_rates();
         let (baseline, load) = (self.estimate.baseline(), self.estimate.load());
         self.estimate.is_seeded().then_some(PersistedWan { baseline, load, wanted })
     }

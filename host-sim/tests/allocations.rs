@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use common::{Bench, PASSWORD, pings_or_skip};
 use tracing::level_filters::LevelFilter;
-use wanctl::config::{self, ReadFiles, WanConfig};
-use wanctl::daemon;
+use wanctl::config::{self, DaemonConfig, ReadFiles, WanConfig};
+use wanctl::daemon::{self, Requests};
+use wanctl::exit::{ExitReason, Failure};
 use wanctl::probe::{IcmpProber, ProbeCounters, Prober};
 use wanctl::published::Published;
+use wanctl::reload::Reloader;
 use wanctl_core::tick::{MAX_WANS, Tick};
 use wanctl_core::units::{ReflectorId, RttNanos, WanId};
 use wanctl_sim::demo::USER;
@@ -66,6 +68,9 @@ const WARM_UP_TICKS: u64 = 50;
 const TICKS: u64 = 650;
 /// Ticks of a good line, then as many of a bad one.
 const SPELL_TICKS: u64 = 100;
+/// When an incident is marked, and when another configuration is read.
+const INCIDENT_TICK: u64 = 200;
+const RELOAD_TICK: u64 = 300;
 /// What the bad line adds.
 const BAD_NANOS: u64 = 90_000_000;
 
@@ -74,6 +79,8 @@ struct Spells {
     pings: IcmpProber,
     ticks: u64,
     stop: Arc<AtomicBool>,
+    incident: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
 }
 
 impl Prober for Spells {
@@ -91,6 +98,12 @@ impl Prober for Spells {
             }
         }
         self.stop.store(self.ticks >= TICKS, Ordering::Relaxed);
+        if self.ticks == INCIDENT_TICK {
+            self.incident.store(true, Ordering::Relaxed);
+        }
+        if self.ticks == RELOAD_TICK {
+            self.reload.store(true, Ordering::Relaxed);
+        }
     }
 
     fn renew(&mut self, wan: WanId) {
@@ -151,6 +164,9 @@ fn the_tick_thread_allocates_nothing_once_it_runs() {
     bench.write_file("wanctl.toml", &(bench.config_text() + SECOND_WAN));
     let mut config = config::load(&bench.files.config(), ReadFiles::Yes).expect("a configuration");
     config.record = Some(bench.files.path().join("run.trace"));
+    assert!(config.flight.is_some(), "the flight recorder comes with the state");
+    // What the reload finds: another controller.
+    bench.edit("ceiling = \"50M\"", "ceiling = \"40M\"");
 
     // Every event is logged, as with the most talkative setting.
     let log = wanctl::logging::start(LevelFilter::TRACE);
@@ -158,9 +174,14 @@ fn the_tick_thread_allocates_nothing_once_it_runs() {
     let wans: Vec<_> = config.wans.iter().map(WanConfig::probe_path).collect();
     let spread = Duration::from_millis(5);
     let pings = IcmpProber::start(&wans, config.probe_timeout, spread).expect("ICMP sockets");
-    let prober = Spells { pings, ticks: 0, stop: Arc::clone(&stop) };
+    let requests = Requests::default();
+    let (incident, reload) = (Arc::clone(&requests.incident), Arc::clone(&requests.reload));
+    let prober = Spells { pings, ticks: 0, stop: Arc::clone(&stop), incident, reload };
     let published = Arc::new(Published::new());
-    daemon::run(&config, prober, &stop, &published).expect("the daemon runs");
+    let start_prober = |_: &DaemonConfig| Err(Failure::new(ExitReason::Other, "not needed"));
+    let reloader = Reloader { path: bench.files.config(), start_prober };
+    daemon::run_with(&config, prober, &stop, &published, &requests, Some(reloader))
+        .expect("the daemon runs");
     drop(log);
 
     COUNTS.set(false);
@@ -170,6 +191,12 @@ fn the_tick_thread_allocates_nothing_once_it_runs() {
     let snapshot = published.snapshot().expect("there were ticks");
     let cable = snapshot.wans().first().expect("the WAN of the configuration");
     assert!(cable.counters.cuts > 0 && cable.counters.raises > 0, "{:?}", cable.counters);
+    let notices = published.notices();
+    assert_eq!((notices.incidents, notices.reloads, notices.refusal), (1, 1, None));
+    let recorder = notices.recorder.expect("the flight recorder");
+    let report = recorder.report();
+    assert!(report.written >= TICKS && report.lost == 0, "{report}");
+    assert_eq!(recorder.ring().pinned(), recorder.ring().segments());
     let rows = bench.emulator.requests();
     let switches = rows.iter().filter(|row| row.method == "PATCH" && row.path.contains("mangle"));
     assert!(switches.count() > 1, "{rows:#?}");

@@ -141,6 +141,11 @@ impl ClassicShaper {
         self.rate = rate;
     }
 
+    /// Starts at a rate from under another configuration, within the bounds of this one.
+    pub(crate) fn take_over(&mut self, rate: BitsPerSecond) {
+        self.rate = rate.min(self.config.ceiling).max(self.config.floors.red);
+    }
+
     /// Decides zone and wanted rate from the delay above the baseline.
     ///
     /// `held` is what the router holds, as far as known. The line's delay is the answer to that

@@ -58,6 +58,12 @@ impl Sight {
         Self { outage_after, heard_at: None, delay: None, outage: false }
     }
 
+    /// Goes on where another configuration was.
+    pub(crate) const fn take_over(&mut self, before: &Self) {
+        self.heard_at = before.heard_at;
+        self.outage = before.outage;
+    }
+
     /// Begins a tick. `works` tells that a probe was answered or another check succeeded, `is_down`
     /// that the interface cannot carry traffic.
     ///

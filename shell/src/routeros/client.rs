@@ -6,7 +6,7 @@ use super::api::Api;
 use super::error::{RefusalCode, RouterError};
 use super::model::{self, MangleRule, Queue, QueueCounters, Record, RouterIdentity, Written};
 use super::rest::Rest;
-use super::secret::Secret;
+use super::secret::{Redactor, Secret};
 use super::target::{TlsTrust, check_url, check_user};
 use super::transport::{Request, Transport, TransportKind};
 use crate::config::show_rate;
@@ -48,6 +48,8 @@ pub struct RouterTarget {
 #[derive(Debug)]
 pub struct Client {
     transport: Box<dyn Transport>,
+    /// Takes the login out of the router's words.
+    redactor: Redactor,
 }
 
 impl Client {
@@ -72,11 +74,12 @@ impl Client {
                  password and change the queues"
             );
         }
+        let redactor = Redactor::new(&target.user, &target.password);
         let transport: Box<dyn Transport> = match target.transport {
             TransportKind::Rest => Box::new(Rest::new(base, &target)?),
             TransportKind::Api => Box::new(Api::new(&base, target)?),
         };
-        Ok(Self { transport })
+        Ok(Self { transport, redactor })
     }
 
     /// Asks the router who it is.
@@ -218,7 +221,7 @@ impl Client {
     /// A failed request.
     pub fn rules(&self) -> Result<Vec<MangleRule>, RouterError> {
         let request = Request::List { menu: MANGLE, properties: Some(RULE) };
-        let records = self.transport.call(request)?;
+        let records = self.call(request)?;
         Ok(records.iter().filter_map(|record| MangleRule::from_record(record).ok()).collect())
     }
 
@@ -261,11 +264,15 @@ impl Client {
     ///
     /// A failed request.
     pub(crate) fn list(&self, menu: &str) -> Result<Vec<Record>, RouterError> {
-        self.transport.call(Request::List { menu, properties: None })
+        self.call(Request::List { menu, properties: None })
+    }
+
+    fn call(&self, request: Request<'_>) -> Result<Vec<Record>, RouterError> {
+        self.transport.call(request).map_err(|error| error.redacted(&self.redactor))
     }
 
     fn one(&self, request: Request<'_>) -> Result<Record, RouterError> {
-        let mut records = self.transport.call(request)?;
+        let mut records = self.call(request)?;
         match (records.pop(), records.is_empty()) {
             (Some(record), true) => Ok(record),
             _ => Err(self.bad_reply(request, "not exactly one record".to_owned())),
@@ -275,7 +282,7 @@ impl Client {
     /// Reads a whole menu. Just after a boot the router has been seen to answer with a record of
     /// another one: that must not be taken for a menu without the wanted rows.
     fn listed(&self, request: Request<'_>) -> Result<Vec<Record>, RouterError> {
-        let records = self.transport.call(request)?;
+        let records = self.call(request)?;
         if records.is_empty() || records.iter().any(|record| record.contains_key(".id")) {
             Ok(records)
         } else {
@@ -285,7 +292,8 @@ impl Client {
 
     fn bad_reply(&self, request: Request<'_>, detail: String) -> RouterError {
         let transport = self.transport.kind();
-        RouterError::BadReply { request: self.transport.describe(request), detail, transport }
+        let request = self.transport.describe(request);
+        RouterError::BadReply { request, detail: self.redactor.redact(detail), transport }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+use super::secret::Redactor;
 use super::transport::TransportKind;
 
 /// The most existing queue names an error lists.
@@ -148,6 +149,33 @@ pub enum RefusalCode {
 }
 
 impl RouterError {
+    /// Takes the login out of the router's words.
+    pub(crate) fn redacted(mut self, redactor: &Redactor) -> Self {
+        match &mut self {
+            Self::Unreachable { detail, .. }
+            | Self::Timeout { detail, .. }
+            | Self::Certificate { detail, .. }
+            | Self::Tls { detail, .. }
+            | Self::Unauthorized { detail, .. }
+            | Self::NotPermitted { detail, .. }
+            | Self::Refused { detail, .. }
+            | Self::BadReply { detail, .. } => {
+                *detail = redactor.redact(std::mem::take(detail));
+            }
+            Self::BadTarget(_)
+            | Self::ClockBehindCertificate { .. }
+            | Self::NoSuchQueue { .. }
+            | Self::AmbiguousQueue { .. }
+            | Self::NoSuchRule { .. }
+            | Self::AmbiguousRule { .. }
+            | Self::OtherRule { .. }
+            | Self::RuleUnchanged { .. }
+            | Self::NoSuchId { .. }
+            | Self::OtherQueue { .. } => {}
+        }
+        self
+    }
+
     /// Returns whether waiting cannot help: somebody must change a configuration first.
     #[must_use]
     pub const fn is_fatal(&self) -> bool {

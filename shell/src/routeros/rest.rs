@@ -13,6 +13,7 @@ use ureq::{Agent, Body};
 use super::client::RouterTarget;
 use super::error::{RefusalCode, RouterError, is_closed};
 use super::model::{self, Record};
+use super::secret::Redactor;
 use super::target::tls_config;
 use super::transport::{
     CONNECT_TIMEOUT, REPLY_BYTES_MAX, REQUEST_TIMEOUT, Request, Transport, TransportKind,
@@ -30,6 +31,8 @@ pub(super) struct Rest {
     base: String,
     user: String,
     authorization: HeaderValue,
+    /// Takes the login out of an answer before it is cut: half a password would not be found.
+    redactor: Redactor,
     /// Whether the latest request was answered, so that its connection may be used again.
     is_kept: AtomicBool,
 }
@@ -77,6 +80,7 @@ impl Transport for Rest {
             return Err(self.refusal(&request, status, json.ok().as_ref()));
         }
         let json = json.map_err(|error| {
+            let text = self.redactor.redact(text);
             let excerpt: String = text.chars().take(EXCERPT_CHARS).collect();
             bad_reply(&request, format!("not JSON ({error}): {excerpt:?}"))
         })?;
@@ -118,7 +122,8 @@ impl Rest {
             .map_err(|_| RouterError::BadTarget("the login is not a header value".to_owned()))?;
         authorization.set_sensitive(true);
         let is_kept = AtomicBool::new(false);
-        Ok(Self { agent: config.new_agent(), base, user, authorization, is_kept })
+        let redactor = Redactor::new(&user, &target.password);
+        Ok(Self { agent: config.new_agent(), base, user, authorization, redactor, is_kept })
     }
 
     /// Sends one request and reads the whole answer.

@@ -145,6 +145,21 @@ impl AdaptiveLaw {
         self.shapers.get_mut(direction).restore(rate);
     }
 
+    /// Starts at a rate from under another configuration, within the bounds of this one.
+    pub(crate) fn start_at(&mut self, direction: Direction, rate: BitsPerSecond) {
+        self.shapers.get_mut(direction).start_at(rate);
+    }
+
+    /// Takes over what was learned about the same path under another configuration.
+    pub(crate) fn take_over(&mut self, before: &Self) {
+        let mut learned = before.clone();
+        learned.config = self.config;
+        for direction in Direction::BOTH {
+            learned.shapers.get_mut(direction).bound_like(self.shapers.get(direction));
+        }
+        *self = learned;
+    }
+
     pub(crate) fn cap(&mut self, share: PpmQ32) {
         let ppm = i64::try_from(share.as_ppm_rounded()).unwrap_or(i64::MAX);
         for direction in Direction::BOTH {

@@ -101,6 +101,17 @@ impl AdaptiveShaper {
         self.rate_bps = rate.get();
     }
 
+    /// Starts at a rate, as far as the bounds allow.
+    pub(super) fn start_at(&mut self, rate: BitsPerSecond) {
+        self.rate_bps = rate.get().max(self.floor_bps).min(self.ceiling_bps);
+    }
+
+    /// Goes on within another shaper's bounds.
+    pub(super) fn bound_like(&mut self, other: &Self) {
+        (self.floor_bps, self.ceiling_bps) = (other.floor_bps, other.ceiling_bps);
+        self.start_at(self.rate());
+    }
+
     /// Bounds the wanted rate.
     pub(super) fn cap(&mut self, share_ppm: i64) {
         let span = self.ceiling_bps.saturating_sub(self.floor_bps);

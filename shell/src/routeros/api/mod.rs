@@ -15,7 +15,7 @@ use self::stream::Endpoint;
 use super::client::RouterTarget;
 use super::error::{RefusalCode, RouterError, is_closed};
 use super::model::Record;
-use super::secret::Secret;
+use super::secret::{Redactor, Secret};
 use super::target::client_config;
 use super::transport::{Request, Transport, TransportKind};
 
@@ -29,6 +29,8 @@ pub(super) struct Api {
     endpoint: Endpoint,
     user: String,
     password: Secret,
+    /// Takes the login out of the router's words.
+    redactor: Redactor,
     /// The session that the latest command left behind.
     session: Mutex<Option<Session>>,
 }
@@ -51,7 +53,8 @@ impl Transport for Api {
             && failure.is_end()
         {
             // A session that the router ended while nobody looked.
-            tracing::debug!(command, ?failure, "the session is gone, logging in again");
+            let failure = self.redactor.redact(format!("{failure:?}"));
+            tracing::debug!(command, failure, "the session is gone, logging in again");
             result = self.carry_out(&mut slot, request);
         }
         result.map_err(|(command, failure)| self.error(command, failure))
@@ -102,8 +105,9 @@ impl Api {
         };
         let url = format!("{}://{authority}:{port}", kind.service(has_tls));
         let RouterTarget { user, password, .. } = target;
+        let redactor = Redactor::new(&user, &password);
         let endpoint = Endpoint { host, port, tls };
-        Ok(Self { url, endpoint, user, password, session: Mutex::new(None) })
+        Ok(Self { url, endpoint, user, password, redactor, session: Mutex::new(None) })
     }
 
     /// Makes a request, in the session that is there or in a new one. A session in which it cannot
