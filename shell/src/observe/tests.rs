@@ -65,7 +65,13 @@ fn ticking() -> Published {
         let mut tick = Tick::new(now - Duration::from_millis(50 * ago));
         let rtt = RttNanos::from_micros(20_000);
         for wan in [WanId(0), WanId(1)] {
-            tick.push_sample(RttSample { wan, reflector: ReflectorId(0), rtt, age_us: 0 });
+            tick.push_sample(RttSample {
+                wan,
+                reflector: ReflectorId(0),
+                rtt,
+                age_us: 0,
+                upload_owd: None,
+            });
         }
         controller.step(&tick, &mut outputs);
     }

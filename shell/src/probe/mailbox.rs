@@ -97,6 +97,7 @@ impl Mailbox {
                 reflector: arrival.reflector,
                 rtt: arrival.rtt,
                 age_us: u32::try_from(age_us).unwrap_or(u32::MAX),
+                upload_owd: None,
             });
         }
         while let Some(loss) = boxes.losses.pop_front() {
