@@ -220,12 +220,14 @@ impl HostileLine {
 
     fn flood(&mut self) {
         for _ in 0..self.random.below(MAX_SAMPLES as u64 + 9) {
+            let (wan, reflector) = (self.random.wan(), self.random.reflector());
+            let rtt = self.random.any();
             let sample = RttSample {
-                wan: self.random.wan(),
-                reflector: self.random.reflector(),
-                rtt: RttNanos::new(self.random.any()),
+                wan,
+                reflector,
+                rtt: RttNanos::new(rtt),
                 age_us: self.random.any32(),
-                upload_owd: self.random.owd(),
+                upload_owd: any_owd(rtt),
             };
             self.tick.push_sample(sample);
         }
@@ -344,11 +346,6 @@ impl Random {
         u32::try_from(any).unwrap_or(u32::MAX)
     }
 
-    fn owd(&mut self) -> Option<RelativeOwd> {
-        let [low, high, has_owd, ..] = self.any().to_le_bytes();
-        (has_owd % 2 == 0).then(|| i16::from_le_bytes([low, high]).into())
-    }
-
     fn tiny(&mut self, below: u8) -> u8 {
         u8::try_from(self.below(below.into())).unwrap_or_default()
     }
@@ -372,4 +369,10 @@ impl Random {
             _ => Outcome::Superseded,
         }
     }
+}
+
+/// Makes an arbitrary one-way delay, or none, of arbitrary bits.
+fn any_owd(bits: u64) -> Option<RelativeOwd> {
+    let [low, high, has_owd, ..] = bits.to_le_bytes();
+    has_owd.is_multiple_of(2).then(|| i16::from_le_bytes([low, high]).into())
 }
