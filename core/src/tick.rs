@@ -43,6 +43,9 @@ pub struct RttSample {
     pub upload_owd: Option<RelativeOwd>,
 }
 
+/// A tick on a board has room for many.
+const _: () = assert!(size_of::<RttSample>() == 16, "a sample has become larger");
+
 /// Another host answers under this number from now on: what was learned about the old one is void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
