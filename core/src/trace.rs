@@ -312,6 +312,7 @@ pub fn decode_tick_into<'a>(body: &'a [u8], tick: &mut Tick) -> Result<&'a [u8],
     let rest = replace(&mut tick.replies, rest)?;
     let rest = replace(&mut tick.inputs_dropped, rest)?;
     let rest = replace(&mut tick.steering_replies, rest)?;
+    let rest = replace(&mut tick.replaced, rest)?;
     replace(&mut tick.incident, rest)
 }
 

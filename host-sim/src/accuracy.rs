@@ -56,8 +56,7 @@ pub fn run(args: &AccuracyArgs, out: &mut impl Write) -> Result<bool> {
         PacketLinkOptions { base_rtt: BASE_RTT, ..PacketLinkOptions::new(capacity(), capacity()) };
     let _link = PacketLink::start(&lan, &internet, options)?;
     let mut tap = lan.run(Tap::open)??;
-    let wan =
-        ProbeWan { reflectors: REFLECTORS.to_vec(), source: None, interface: None, fwmark: None };
+    let wan = ProbeWan { reflectors: REFLECTORS.map(Into::into).to_vec(), ..ProbeWan::default() };
     // The thread of the prober stays in the namespace in which it is started.
     let start = || IcmpProber::start(&[wan], Duration::from_secs(2), TICK / 4);
     let mut prober = lan.run(start)?.context("start the prober")?;
@@ -69,6 +68,8 @@ pub fn run(args: &AccuracyArgs, out: &mut impl Write) -> Result<bool> {
     writeln!(out, "line    base round-trip time {} ms, 3 reflectors, 20 Hz", BASE_RTT.as_millis())?;
     writeln!(out, "truth   {} round trips of the tap: {}", true_rtts.len(), show(&true_rtts))?;
     writeln!(out, "error   {} samples: {}", errors.len(), show(&errors))?;
+    let stamped = samples.iter().filter(|sample| sample.has_owd).count();
+    writeln!(out, "one-way {stamped} samples by ICMP timestamp, the others by echo")?;
     let p99 = percentile(&errors, 99).unsigned_abs();
     let is_good = u128::from(p99) <= args.limit.as_nanos();
     let verdict = if is_good { "within" } else { "ABOVE" };
@@ -76,8 +77,15 @@ pub fn run(args: &AccuracyArgs, out: &mut impl Write) -> Result<bool> {
     Ok(is_good)
 }
 
-/// An answered probe: reflector, arrival on the daemon's clock, round-trip time.
-type Sample = (usize, u64, u64);
+/// An answered probe.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    reflector: usize,
+    /// On the daemon's clock.
+    arrived_ns: u64,
+    rtt_ns: u64,
+    has_owd: bool,
+}
 
 fn measure(prober: &mut IcmpProber, tap: &mut Tap, length: Duration) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
@@ -97,7 +105,9 @@ fn measure(prober: &mut IcmpProber, tap: &mut Tap, length: Duration) -> Result<V
         let now_us = tick.now.as_micros();
         samples.extend(tick.samples.iter().map(|sample| {
             let arrived_ns = now_us.saturating_sub(sample.age_us.into()) * 1000;
-            (usize::from(sample.reflector.0), arrived_ns, sample.rtt.get())
+            let has_owd = sample.upload_owd.is_some();
+            let reflector = usize::from(sample.reflector.0);
+            Sample { reflector, arrived_ns, rtt_ns: sample.rtt.get(), has_owd }
         }));
         tap.drain()?;
     }
@@ -106,7 +116,8 @@ fn measure(prober: &mut IcmpProber, tap: &mut Tap, length: Duration) -> Result<V
 
 /// Returns measured minus true round-trip time of every sample whose reply the tap has seen, in ns.
 fn errors(samples: &[Sample], truth: &BTreeMap<Ipv4Addr, Vec<RoundTrip>>) -> Vec<i64> {
-    let error = |(reflector, arrived_ns, rtt_ns): &Sample| {
+    let error = |sample: &Sample| {
+        let Sample { reflector, arrived_ns, rtt_ns, .. } = sample;
         let seen = truth.get(REFLECTORS.get(*reflector)?)?;
         let nearest = seen.iter().min_by_key(|all| all.replied_ns.abs_diff(*arrived_ns))?;
         let is_match = nearest.replied_ns.abs_diff(*arrived_ns) <= MATCH_MAX_NS;
@@ -193,7 +204,7 @@ impl Tap {
     }
 
     fn take(&mut self, packet: &[u8], at_ns: u64) {
-        let Some((is_request, key)) = echo(packet) else { return };
+        let Some((is_request, key)) = ping(packet) else { return };
         if is_request {
             self.requests.insert(key, at_ns);
         } else if let Some(sent_ns) = self.requests.remove(&key) {
@@ -211,8 +222,9 @@ impl Tap {
     }
 }
 
-/// Returns whether an IPv4 packet is an echo request, else a reply, and which ping it belongs to.
-fn echo(packet: &[u8]) -> Option<(bool, Key)> {
+/// Returns whether an IPv4 packet is an echo or timestamp request, else a reply, and which ping it
+/// belongs to.
+fn ping(packet: &[u8]) -> Option<(bool, Key)> {
     const ICMP: u8 = 1;
     let first = *packet.first()?;
     if first >> 4 != 4 || *packet.get(9)? != ICMP {
@@ -224,8 +236,8 @@ fn echo(packet: &[u8]) -> Option<(bool, Key)> {
     let (identifier, sequence) =
         (u16::from_be_bytes([id_high, id_low]), u16::from_be_bytes([seq_high, seq_low]));
     match kind {
-        8 => Some((true, (address(16)?, identifier, sequence))),
-        0 => Some((false, (address(12)?, identifier, sequence))),
+        8 | 13 => Some((true, (address(16)?, identifier, sequence))),
+        0 | 14 => Some((false, (address(12)?, identifier, sequence))),
         _ => None,
     }
 }

@@ -14,7 +14,9 @@ use wanctl_core::tick::{
     CheckKind, ConnectivityReport, CounterReading, LinkFact, MAX_LOSSES, MAX_REPLIES, MAX_SAMPLES,
     OperState, Outcome, ProbeLoss, Reply, RttSample, SteeringReply, Tick,
 };
-use wanctl_core::units::{BitsPerSecond, CommandId, Direction, ReflectorId, RttNanos, WanId};
+use wanctl_core::units::{
+    BitsPerSecond, CommandId, Direction, ReflectorId, RelativeOwd, RttNanos, WanId,
+};
 
 use crate::synthetic::{Line, Random, SyntheticLine};
 
@@ -218,11 +220,14 @@ impl HostileLine {
 
     fn flood(&mut self) {
         for _ in 0..self.random.below(MAX_SAMPLES as u64 + 9) {
+            let (wan, reflector) = (self.random.wan(), self.random.reflector());
+            let rtt = self.random.any();
             let sample = RttSample {
-                wan: self.random.wan(),
-                reflector: self.random.reflector(),
-                rtt: RttNanos::new(self.random.any()),
+                wan,
+                reflector,
+                rtt: RttNanos::new(rtt),
                 age_us: self.random.any32(),
+                upload_owd: any_owd(rtt),
             };
             self.tick.push_sample(sample);
         }
@@ -364,4 +369,10 @@ impl Random {
             _ => Outcome::Superseded,
         }
     }
+}
+
+/// Makes an arbitrary one-way delay, or none, of arbitrary bits.
+fn any_owd(bits: u64) -> Option<RelativeOwd> {
+    let [low, high, has_owd, ..] = bits.to_le_bytes();
+    has_owd.is_multiple_of(2).then(|| i16::from_le_bytes([low, high]).into())
 }

@@ -39,6 +39,16 @@ impl Rig {
 
     /// Another way out, as the configuration has it.
     fn by_way_of(way: &str, reflector: &str, prepare: impl FnOnce(&Namespace, &Namespace)) -> Self {
+        Self::started_by(&[], way, reflector, prepare)
+    }
+
+    /// Another way out, and a program before the daemon that starts it.
+    fn started_by(
+        starter: &[&str],
+        way: &str,
+        reflector: &str,
+        prepare: impl FnOnce(&Namespace, &Namespace),
+    ) -> Self {
         let home = Namespace::create("wctl-home").expect("a namespace");
         let internet = Namespace::create("wctl-inet").expect("a namespace");
         plug_in(&home, &internet);
@@ -51,8 +61,13 @@ impl Rig {
         let wan = format!("name = \"cable\"\n{way}");
         let text = text.replace("name = \"cable\"", &wan) + "\n[wan.link]\nwarm-up = \"1s\"\n";
         let files = DaemonFiles::write(&text, emulator.ca_pem()).expect("a temporary folder");
-        let mut command = home.command(wanctl_binary().to_str().expect("UTF-8"));
-        command.args(["run", "--log-level", "debug", "--config"]).arg(files.config());
+        let daemon = wanctl_binary();
+        let program = [starter, &[daemon.to_str().expect("UTF-8")]].concat();
+        let mut command = home.command(program[0]);
+        command
+            .args(&program[1..])
+            .args(["run", "--log-level", "debug", "--config"])
+            .arg(files.config());
         let daemon = Daemon::start(&mut command);
         Self { daemon, _emulator: emulator, _files: files, home, internet, seen: 0 }
     }
@@ -139,14 +154,19 @@ fn an_icmp_error_ends_a_probe_at_once_and_names_who_sent_it() {
     if !usable_or_skip("an_icmp_error_ends_a_probe_at_once_and_names_who_sent_it") {
         return;
     }
-    for (kind, ping_groups) in [("raw", "1\t0"), ("unprivileged", "0\t2147483647")] {
-        let mut rig = Rig::with(DISTANT, |home, internet| {
+    let way = format!("interface = \"{INTERFACE}\"");
+    // Root may use raw sockets, and these come first.
+    let without_raw = ["setpriv", "--bounding-set", "-net_raw"];
+    for (kind, starter, ping_groups) in
+        [("raw", &[][..], "1\t0"), ("unprivileged", &without_raw[..], "0\t2147483647")]
+    {
+        let mut rig = Rig::started_by(starter, &way, DISTANT, |home, internet| {
             home.set_sysctl("net/ipv4/ping_group_range", ping_groups).expect("a sysctl");
             home.ip(&["route", "add", "default", "via", REFLECTOR]).expect("ip works");
             internet.set_sysctl("net/ipv4/ip_forward", "1").expect("a sysctl");
             internet.ip(&["addr", "add", DISTANT, "dev", "lo"]).expect("ip works");
         });
-        rig.wait_for(&format!("ping socket open wan=0 kind=\"{kind}\""));
+        rig.wait_for(&format!("ping socket open wan=0 family=V4 kind=\"{kind}\""));
         rig.wait_until_live();
         let internet = |arguments: &[&str]| rig.internet.ip(arguments).expect("ip works");
         // Its own address goes before the route, so there is no moment without either.
@@ -155,7 +175,7 @@ fn an_icmp_error_ends_a_probe_at_once_and_names_who_sent_it() {
         rig.wait_for("WARN 198.51.100.7: host unreachable, says 192.0.2.1");
         let internet = |arguments: &[&str]| rig.internet.ip(arguments).expect("ip works");
         internet(&["addr", "add", DISTANT, "dev", "lo"]);
-        rig.wait_for("INFO the reflector answers again");
+        rig.wait_for("INFO it answers again wan=0 reflector=198.51.100.7");
         rig.daemon.terminate().expect(0, &[]);
     }
 }

@@ -6,6 +6,7 @@ mod health;
 mod http;
 mod metrics;
 mod notices;
+mod reflectors;
 mod report;
 mod steering;
 #[cfg(test)]

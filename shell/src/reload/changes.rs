@@ -94,8 +94,10 @@ impl Changes {
             name,
             interface,
             source_address,
+            source_address_v6,
             fwmark: _,
             reflectors: _,
+            active_reflectors: _,
             queues,
             checks,
             fail_safe: _,
@@ -106,5 +108,6 @@ impl Changes {
         self.prober |= !is_same_path;
         self.checker |= !is_same_path || *checks != new.checks;
         self.links |= *interface != new.interface || *source_address != new.source_address;
+        self.links |= *source_address_v6 != new.source_address_v6;
     }
 }
