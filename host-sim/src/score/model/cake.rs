@@ -216,18 +216,16 @@ mod tests {
         assert_eq!((dropped[45], dropped[55]), (0, 1));
         let (one, two) = (dropped[499], dropped[999]);
         assert!((25..=40).contains(&one) && (95..=135).contains(&two), "{one} {two}");
-        // Two seconds of memory.
+        // What two seconds have taught takes two seconds to forget.
         cake.queue = Mix::default();
-        for step in 0..1000 {
+        let mut forgotten = None;
+        for step in 0..1500 {
             cake.serve(Mix::default(), RATE, 1);
-            assert_eq!(cake.cobalt.count == 0, step > 990 || cake.cobalt.count == 0, "{step}");
+            if cake.cobalt.count == 0 {
+                forgotten.get_or_insert(step);
+            }
         }
-        cake.queue.bulk = RATE * 100;
-        let before = cake.dropped();
-        for _ in 0..5 {
-            cake.serve(Mix::default(), RATE, 1);
-        }
-        assert_eq!(cake.dropped(), before, "all forgotten after two seconds");
+        assert!((800..1200).contains(&forgotten.unwrap()), "{forgotten:?}");
     }
 
     #[test]
