@@ -23,6 +23,7 @@ pub mod rng;
 pub mod run;
 pub mod scenario;
 pub mod suite;
+mod suite_corners;
 pub mod suite_file;
 pub mod suites;
 pub mod sweep;
@@ -47,8 +48,8 @@ use self::scenario::{Purpose, Scenario};
 #[derive(Debug, clap::Args)]
 pub struct ScoreArgs {
     /// The suite to run: `default`, `long` (a day of each idle line), `rig` (the bench the rivals
-    /// were measured on, with the measured rows beside the model's), `blind` (pings overtake the
-    /// queues), `none` (with --traces), or a file
+    /// were measured on, with the measured rows beside the model's), `corners` (blind pings, a
+    /// slow line, a route that changes under load, a day's course), `none` (with --traces), or a file
     #[arg(long, default_value = "default")]
     suite: String,
     /// Add every capacity trace in this folder to the suite

@@ -90,35 +90,9 @@ pub fn rig_suite() -> Vec<Scenario> {
     vec![dual, down]
 }
 
-/// Returns lines on which pings overtake the queues: nothing but counters tells that TCP waits.
-#[must_use]
-pub fn blind_suite() -> Vec<Scenario> {
-    let blind = |path| PathSpec { is_blind: true, ..path };
-    vec![
-        load(
-            "blind-lte",
-            wander(60, 28, 450, 1_500).flows(4).buffer(600).floor(10),
-            wander(20, 10, 350, 2_500).buffer(1000).floor(10),
-            blind(lte_path()),
-        ),
-        load(
-            "blind-lte-upload",
-            wander(60, 28, 450, 1_500).buffer(600).floor(10),
-            wander(20, 10, 450, 1_500).flows(3).buffer(1000).floor(10),
-            blind(lte_path()),
-        ),
-        load(
-            "blind-starlink",
-            wander(220, 130, 280, 2_500).flows(8).buffer(250).floor(10),
-            wander(25, 15, 280, 2_500).flows(2).buffer(400).floor(10),
-            blind(starlink_path()),
-        ),
-    ]
-}
-
 /// A direction with a plan's rate and what it can really carry.
-struct Way {
-    plan: u64,
+pub(super) struct Way {
+    pub(super) plan: u64,
     capacity: CapacitySpec,
     /// The provider's buffer, in ms at the plan's rate.
     buffer_ms: u64,
@@ -126,7 +100,7 @@ struct Way {
     traffic: TrafficSpec,
 }
 
-fn fixed(plan_mbps: u64) -> Way {
+pub(super) fn fixed(plan_mbps: u64) -> Way {
     Way {
         plan: plan_mbps * MBPS,
         capacity: CapacitySpec::Constant(plan_mbps * MBPS),
@@ -136,7 +110,7 @@ fn fixed(plan_mbps: u64) -> Way {
     }
 }
 
-fn wander(plan_mbps: u64, mean_mbps: u64, sigma_permille: u64, tau_ms: u64) -> Way {
+pub(super) fn wander(plan_mbps: u64, mean_mbps: u64, sigma_permille: u64, tau_ms: u64) -> Way {
     let plan = plan_mbps * MBPS;
     let spec = WanderSpec {
         mean: mean_mbps * MBPS,
@@ -153,12 +127,12 @@ fn wander(plan_mbps: u64, mean_mbps: u64, sigma_permille: u64, tau_ms: u64) -> W
 }
 
 impl Way {
-    fn flows(mut self, flows: u32) -> Self {
+    pub(super) fn flows(mut self, flows: u32) -> Self {
         self.traffic = TrafficSpec { flows, from_ms: LOAD_FROM_MS, ..self.traffic };
         self
     }
 
-    fn bursts(mut self, flows: u32, on_ms: u64, off_ms: u64) -> Self {
+    pub(super) fn bursts(mut self, flows: u32, on_ms: u64, off_ms: u64) -> Self {
         self.traffic = TrafficSpec { flows, from_ms: LOAD_FROM_MS, on_ms, off_ms, ..self.traffic };
         self
     }
@@ -168,17 +142,17 @@ impl Way {
         self
     }
 
-    fn buffer(mut self, millis: u64) -> Self {
+    pub(super) fn buffer(mut self, millis: u64) -> Self {
         self.buffer_ms = millis;
         self
     }
 
-    fn floor(mut self, per_cent: u64) -> Self {
+    pub(super) fn floor(mut self, per_cent: u64) -> Self {
         self.floor_per_cent = per_cent;
         self
     }
 
-    fn capacity(mut self, capacity: CapacitySpec) -> Self {
+    pub(super) fn capacity(mut self, capacity: CapacitySpec) -> Self {
         self.capacity = capacity;
         self
     }
@@ -205,7 +179,7 @@ fn chatter() -> TrafficSpec {
     TrafficSpec { constant_bps: 100_000, ..TrafficSpec::default() }
 }
 
-fn load(name: &str, download: Way, upload: Way, path: PathSpec) -> Scenario {
+pub(super) fn load(name: &str, download: Way, upload: Way, path: PathSpec) -> Scenario {
     Scenario {
         name: name.to_owned(),
         purpose: Purpose::Load,
