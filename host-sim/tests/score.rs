@@ -31,7 +31,8 @@ fn score(scenario: &Scenario, law: Law, seed: u64) -> Score {
 /// Delivered share of a phase of the bench, in per cent, over three seeds.
 fn shares(name: &str, law: Law, from_s: u64, to_s: u64) -> PerDirection<u64> {
     let mut scenario = rig(name);
-    (scenario.warm_up_s, scenario.seconds) = (from_s, to_s);
+    let idle_s = suite::RIG_LOAD_FROM_S;
+    (scenario.warm_up_s, scenario.seconds) = (idle_s + from_s, idle_s + to_s);
     let scores: Vec<Score> = (1..=3).map(|seed| score(&scenario, law, seed)).collect();
     let mean = |get: fn(&PerDirection<Option<u64>>) -> Option<u64>| {
         let all = scores.iter().filter_map(|s| get(&s.utilisation_by_direction_ppm));
@@ -185,11 +186,12 @@ fn a_fixed_shaper_above_the_bottleneck_fills_the_fifo() {
     let mut scenario = rig("rig-dual");
     scenario.lines.download.limits.ceiling = 45 * MBPS;
     scenario.lines.upload.limits.ceiling = 18 * MBPS;
-    (scenario.seconds, scenario.warm_up_s) = (33, 20);
+    let idle_s = suite::RIG_LOAD_FROM_S;
+    (scenario.seconds, scenario.warm_up_s) = (idle_s + 33, idle_s + 20);
     let dropped = score(&scenario, Law::None, 1);
     assert!((150_000..700_000).contains(&dropped.p50_us), "{}", dropped.p50_us);
     assert!((800_000..1_900_000).contains(&dropped.p95_us), "{}", dropped.p95_us);
-    (scenario.seconds, scenario.warm_up_s) = (20, 2);
+    (scenario.seconds, scenario.warm_up_s) = (idle_s + 20, idle_s + 2);
     let below = score(&scenario, Law::None, 1);
     assert!(below.p95_us < 4_000, "{}", below.p95_us);
 }

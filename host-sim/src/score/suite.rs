@@ -10,6 +10,8 @@ use super::scenario::{
 const MBPS: u64 = 1_000_000;
 /// Traffic begins here, so that a law can learn its baselines first.
 const LOAD_FROM_MS: u64 = 2_000;
+/// Load begins here on the bench.
+pub const RIG_LOAD_FROM_S: u64 = 8;
 /// Scoring begins here.
 const WARM_UP_S: u64 = 10;
 
@@ -50,23 +52,28 @@ pub fn long_suite() -> Vec<Scenario> {
 }
 
 /// Returns the bench the rivals were measured on: a real CAKE, 20 ms, 1000 kB of FIFO, two flows
-/// each way, the bottleneck at 50/20, then 15/6, then 40/16 Mbit/s for 20 s each.
+/// each way, the bottleneck at 50/20, then 15/6, then 40/16 Mbit/s for 20 s each; before that, laws see
+/// the idle line for [`RIG_LOAD_FROM_S`].
 #[must_use]
 pub fn rig_suite() -> Vec<Scenario> {
+    let from_ms = RIG_LOAD_FROM_S * 1000;
     let way = |floor, base, ceiling, rates: [u64; 3]| LineSpec {
         capacity: CapacitySpec::Steps(
-            [0, 20_000, 40_000].into_iter().zip(rates.map(|rate| rate * MBPS)).collect(),
+            [0, from_ms + 20_000, from_ms + 40_000]
+                .into_iter()
+                .zip(rates.map(|rate| rate * MBPS))
+                .collect(),
         ),
         fifo_bytes: 1_000_000,
         limits: Limits { base: Some(base * MBPS), ..Limits::new(floor * MBPS, ceiling * MBPS) },
-        traffic: TrafficSpec { flows: 2, ..TrafficSpec::default() },
+        traffic: TrafficSpec { flows: 2, from_ms, ..TrafficSpec::default() },
         active: None,
     };
     // Offloads are off there: every second packet is acknowledged.
     let path =
         PathSpec { base_rtt_us: 20_000, jitter_us: 50, packets_per_ack: 2, ..PathSpec::default() };
     // The first two seconds of a phase are left out, but not of the whole.
-    let phase = |name, from_ms, to_ms| Phase { name, from_ms, to_ms };
+    let phase = |name, from, to| Phase { name, from_ms: from_ms + from, to_ms: from_ms + to };
     let phases = vec![
         phase("50/20", 2_000, 20_000),
         phase("15/6", 22_000, 40_000),
@@ -76,8 +83,8 @@ pub fn rig_suite() -> Vec<Scenario> {
     let dual = Scenario {
         name: "rig-dual".to_owned(),
         purpose: Purpose::Load,
-        seconds: 60,
-        warm_up_s: 2,
+        seconds: RIG_LOAD_FROM_S + 60,
+        warm_up_s: RIG_LOAD_FROM_S + 2,
         lines: PerDirection {
             download: way(5, 20, 60, [50, 15, 40]),
             upload: way(2, 8, 25, [20, 6, 16]),
