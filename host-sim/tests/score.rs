@@ -124,6 +124,7 @@ fn autorate_starves_the_download_when_the_upload_is_loaded_too() {
 /// rig.md, part B: what the model says of every program in every phase, but for what is known to differ.
 #[test]
 fn the_model_agrees_with_the_bench_within_a_quarter_and_ranks_the_programs_alike() {
+    type Get = fn(&Measured) -> f64;
     let laws = [Law::Base, Law::Autorate, Law::Sqm];
     let plan = Plan {
         scenarios: suite::rig_suite().into_iter().map(|scenario| (scenario, 3)).collect(),
@@ -139,7 +140,7 @@ fn the_model_agrees_with_the_bench_within_a_quarter_and_ranks_the_programs_alike
         let is_known = row.real.scenario == "rig-dual" && row.real.phase == "15/6";
         assert!(row.are_rates_near() || (is_known && row.real.law != Law::Sqm), "{row:?}");
     }
-    let order = |phase: &str, get: fn(&Measured) -> f64, of: fn(&Row) -> &Measured| {
+    let order = |phase: &str, get: Get, of: fn(&Row) -> &Measured| {
         let mut sorted: Vec<&Row> = rows
             .iter()
             .filter(|row| row.real.scenario == "rig-dual" && row.real.phase == phase)
@@ -147,7 +148,7 @@ fn the_model_agrees_with_the_bench_within_a_quarter_and_ranks_the_programs_alike
         sorted.sort_by(|a, b| get(of(a)).total_cmp(&get(of(b))));
         sorted.iter().map(|row| row.real.law).collect::<Vec<_>>()
     };
-    let gets: [(&str, fn(&Measured) -> f64); 4] = [
+    let gets: [(&str, Get); 4] = [
         ("15/6", |measured| measured.p95),
         ("40/16", |measured| measured.p95),
         ("40/16", |measured| measured.down),
