@@ -205,6 +205,9 @@ fn what_if_shows_both_sides() {
         assert_eq!(both[0], both[1], "the upload of WAN 0 is configured as recorded");
     }
     assert!(text.contains("They do not answer to the other rates"));
+    let steering = text.split("Steering").nth(1).expect("the recording steers");
+    let away = steering.lines().find(|row| row.contains("time on the alternate")).unwrap();
+    assert_eq!(cells(away.to_owned()).len(), 2, "{text}");
     assert!(what_if(example::config()).unwrap_err().contains("as many WANs"));
 }
 

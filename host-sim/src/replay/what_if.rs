@@ -9,6 +9,7 @@ use wanctl_core::config::Config;
 use wanctl_core::controller::Controller;
 use wanctl_core::outputs::{Action, Event, Outputs};
 use wanctl_core::snapshot::Snapshot;
+use wanctl_core::steering::SteeringSnapshot;
 use wanctl_core::tick::{Outcome, Reply, SteeringReply, Tick};
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection};
 use wanctl_core::zone::Zone;
@@ -30,12 +31,44 @@ struct Account {
     raises: u64,
 }
 
-/// All directions of all WANs.
+/// What the steering did.
+#[derive(Debug, Clone, Copy, Default)]
+struct Steering {
+    ticks: u64,
+    ticks_away: u64,
+    ticks_refused: u64,
+    changes: u64,
+    failures: u64,
+    /// Changes that a dry run would have made.
+    would: u64,
+}
+
+impl Steering {
+    fn add(&mut self, snapshot: &SteeringSnapshot, outputs: &Outputs) {
+        self.ticks += 1;
+        self.ticks_away += u64::from(snapshot.steered_to.is_some());
+        self.ticks_refused += u64::from(snapshot.refused.is_some());
+        // Events and not the snapshot's counters, which begin again after a restart.
+        for event in &outputs.events {
+            match event {
+                Event::SteeringConfirmed { .. } => self.changes += 1,
+                Event::SteeringFailed { .. } | Event::SteeringTimedOut { .. } => self.failures += 1,
+                Event::SteeringWouldChange { .. } => self.would += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// All directions of all WANs, and the steering between them.
 #[derive(Debug, Default)]
-struct Accounts(Vec<PerDirection<Account>>);
+struct Accounts(Vec<PerDirection<Account>>, Steering);
 
 impl Accounts {
     fn add(&mut self, snapshot: &Snapshot, outputs: &Outputs) {
+        if let Some(steering) = &snapshot.steering {
+            self.1.add(steering, outputs);
+        }
         self.0.resize(snapshot.wans().len(), PerDirection::default());
         for (accounts, wan) in self.0.iter_mut().zip(snapshot.wans()) {
             for direction in Direction::BOTH {
@@ -133,12 +166,35 @@ impl WhatIf {
                 self.print_direction(&format!("WAN {index} {}", direction.name()), &both, out)?;
             }
         }
+        if self.recorded.1.ticks > 0 || self.other.1.ticks > 0 {
+            self.print_steering(out)?;
+        }
         writeln!(
             out,
             "\nThe limit of this comparison: the line's round-trip times are the recorded ones.\n\
              They do not answer to the other rates, so rates that would have kept the queue away\n\
              still see it. Writes of the other configuration are confirmed within one tick."
         )?;
+        Ok(())
+    }
+
+    fn print_steering(&self, out: &mut impl Write) -> Result<()> {
+        let both = [self.recorded.1, self.other.1];
+        writeln!(out, "\n{:<24}{:>18}{:>18}", "Steering", "recorded", "what if")?;
+        let mut row = |name: &str, show: &dyn Fn(&Steering) -> String| {
+            // A side without steering has nothing to say.
+            let cell = |side: &Steering| if side.ticks == 0 { "-".to_owned() } else { show(side) };
+            writeln!(out, "  {name:<22}{:>18}{:>18}", cell(&both[0]), cell(&both[1]))
+        };
+        let seconds = |ticks: u64| {
+            let millis = ticks * self.config.tick.as_millis();
+            format!("{}.{} s", millis / 1000, millis % 1000 / 100)
+        };
+        row("time on the alternate", &|side| seconds(side.ticks_away))?;
+        row("changes", &|side| side.changes.to_string())?;
+        row("a guard held it back", &|side| seconds(side.ticks_refused))?;
+        row("failed commands", &|side| side.failures.to_string())?;
+        row("dry run: changes", &|side| side.would.to_string())?;
         Ok(())
     }
 

@@ -19,7 +19,7 @@ const RIGHT: f64 = 130.0;
 const PANEL: f64 = 190.0;
 const GAP: f64 = 46.0;
 /// Points of a line; longer runs are thinned out.
-const POINTS: usize = 1_800;
+const POINTS: usize = 910;
 /// Delays above this are drawn at the edge, in ms.
 const DELAY_MAX_MS: f64 = 200.0;
 const COLOURS: [&str; 8] =
@@ -88,12 +88,21 @@ impl Panel {
         self.top + PANEL - PANEL * (value / self.max).clamp(0.0, 1.0)
     }
 
+    /// Whole pixels, and no point inside a level stretch: drawings stay small.
     fn points(&self, values: &[f64]) -> String {
         let every = values.len().div_ceil(POINTS).max(1);
+        let pixel = |(index, value): (usize, &f64)| {
+            (self.x(index, values.len()).round() as i64, self.y(*value).round() as i64)
+        };
+        let pixels: Vec<(i64, i64)> = values.iter().enumerate().step_by(every).map(pixel).collect();
         let mut text = String::new();
-        for (index, value) in values.iter().enumerate().step_by(every) {
-            // Writing to a string cannot fail.
-            let _ok = write!(text, "{:.1},{:.1} ", self.x(index, values.len()), self.y(*value));
+        for (index, &(x, y)) in pixels.iter().enumerate() {
+            let is_level = |other: Option<&(i64, i64)>| other.is_some_and(|other| other.1 == y);
+            let before = index.checked_sub(1).and_then(|index| pixels.get(index));
+            if !(is_level(before) && is_level(pixels.get(index + 1))) {
+                // Writing to a string cannot fail.
+                let _ok = write!(text, "{x},{y} ");
+            }
         }
         text
     }

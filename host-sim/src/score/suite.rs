@@ -3,12 +3,15 @@
 use wanctl_core::units::PerDirection;
 
 use super::scenario::{
-    CapacitySpec, Limits, LineSpec, PathSpec, Purpose, Scenario, StepSpec, TrafficSpec, WanderSpec,
+    CapacitySpec, Limits, LineSpec, PathSpec, Phase, Purpose, Scenario, StepSpec, TrafficSpec,
+    WanderSpec,
 };
 
 const MBPS: u64 = 1_000_000;
 /// Traffic begins here, so that a law can learn its baselines first.
 const LOAD_FROM_MS: u64 = 2_000;
+/// Load begins here on the bench.
+pub const RIG_LOAD_FROM_S: u64 = 8;
 /// Scoring begins here.
 const WARM_UP_S: u64 = 10;
 
@@ -49,26 +52,45 @@ pub fn long_suite() -> Vec<Scenario> {
 }
 
 /// Returns the bench the rivals were measured on: a real CAKE, 20 ms, 1000 kB of FIFO, two flows
-/// each way, the bottleneck at 50/20, then 15/6, then 40/16 Mbit/s for 20 s each.
+/// each way, the bottleneck at 50/20, then 15/6, then 40/16 Mbit/s for 20 s each; before that, laws see
+/// the idle line for [`RIG_LOAD_FROM_S`].
 #[must_use]
 pub fn rig_suite() -> Vec<Scenario> {
-    let way = |floor, ceiling, rates: [u64; 3]| LineSpec {
+    let from_ms = RIG_LOAD_FROM_S * 1000;
+    let way = |floor, base, ceiling, rates: [u64; 3]| LineSpec {
         capacity: CapacitySpec::Steps(
-            [0, 20_000, 40_000].into_iter().zip(rates.map(|rate| rate * MBPS)).collect(),
+            [0, from_ms + 20_000, from_ms + 40_000]
+                .into_iter()
+                .zip(rates.map(|rate| rate * MBPS))
+                .collect(),
         ),
         fifo_bytes: 1_000_000,
-        limits: Limits { floor: floor * MBPS, ceiling: ceiling * MBPS },
-        traffic: TrafficSpec { flows: 2, ..TrafficSpec::default() },
+        limits: Limits { base: Some(base * MBPS), ..Limits::new(floor * MBPS, ceiling * MBPS) },
+        traffic: TrafficSpec { flows: 2, from_ms, ..TrafficSpec::default() },
         active: None,
     };
-    let path = PathSpec { base_rtt_us: 20_000, jitter_us: 50, ..PathSpec::default() };
+    // Offloads are off there: every second packet is acknowledged.
+    let path =
+        PathSpec { base_rtt_us: 20_000, jitter_us: 50, packets_per_ack: 2, ..PathSpec::default() };
+    // The first two seconds of a phase are left out, but not of the whole.
+    let phase = |name, from, to| Phase { name, from_ms: from_ms + from, to_ms: from_ms + to };
+    let phases = vec![
+        phase("50/20", 2_000, 20_000),
+        phase("15/6", 22_000, 40_000),
+        phase("40/16", 42_000, 60_000),
+        phase("ALL", 0, 60_000),
+    ];
     let dual = Scenario {
         name: "rig-dual".to_owned(),
         purpose: Purpose::Load,
-        seconds: 60,
-        warm_up_s: 2,
-        lines: PerDirection { download: way(5, 60, [50, 15, 40]), upload: way(2, 25, [20, 6, 16]) },
+        seconds: RIG_LOAD_FROM_S + 60,
+        warm_up_s: RIG_LOAD_FROM_S + 2,
+        lines: PerDirection {
+            download: way(5, 20, 60, [50, 15, 40]),
+            upload: way(2, 8, 25, [20, 6, 16]),
+        },
         path,
+        phases,
     };
     let mut down = Scenario { name: "rig-download".to_owned(), ..dual.clone() };
     down.lines.upload.traffic = TrafficSpec::default();
@@ -76,8 +98,8 @@ pub fn rig_suite() -> Vec<Scenario> {
 }
 
 /// A direction with a plan's rate and what it can really carry.
-struct Way {
-    plan: u64,
+pub(super) struct Way {
+    pub(super) plan: u64,
     capacity: CapacitySpec,
     /// The provider's buffer, in ms at the plan's rate.
     buffer_ms: u64,
@@ -85,7 +107,7 @@ struct Way {
     traffic: TrafficSpec,
 }
 
-fn fixed(plan_mbps: u64) -> Way {
+pub(super) fn fixed(plan_mbps: u64) -> Way {
     Way {
         plan: plan_mbps * MBPS,
         capacity: CapacitySpec::Constant(plan_mbps * MBPS),
@@ -95,7 +117,7 @@ fn fixed(plan_mbps: u64) -> Way {
     }
 }
 
-fn wander(plan_mbps: u64, mean_mbps: u64, sigma_permille: u64, tau_ms: u64) -> Way {
+pub(super) fn wander(plan_mbps: u64, mean_mbps: u64, sigma_permille: u64, tau_ms: u64) -> Way {
     let plan = plan_mbps * MBPS;
     let spec = WanderSpec {
         mean: mean_mbps * MBPS,
@@ -112,12 +134,12 @@ fn wander(plan_mbps: u64, mean_mbps: u64, sigma_permille: u64, tau_ms: u64) -> W
 }
 
 impl Way {
-    fn flows(mut self, flows: u32) -> Self {
+    pub(super) fn flows(mut self, flows: u32) -> Self {
         self.traffic = TrafficSpec { flows, from_ms: LOAD_FROM_MS, ..self.traffic };
         self
     }
 
-    fn bursts(mut self, flows: u32, on_ms: u64, off_ms: u64) -> Self {
+    pub(super) fn bursts(mut self, flows: u32, on_ms: u64, off_ms: u64) -> Self {
         self.traffic = TrafficSpec { flows, from_ms: LOAD_FROM_MS, on_ms, off_ms, ..self.traffic };
         self
     }
@@ -127,17 +149,17 @@ impl Way {
         self
     }
 
-    fn buffer(mut self, millis: u64) -> Self {
+    pub(super) fn buffer(mut self, millis: u64) -> Self {
         self.buffer_ms = millis;
         self
     }
 
-    fn floor(mut self, per_cent: u64) -> Self {
+    pub(super) fn floor(mut self, per_cent: u64) -> Self {
         self.floor_per_cent = per_cent;
         self
     }
 
-    fn capacity(mut self, capacity: CapacitySpec) -> Self {
+    pub(super) fn capacity(mut self, capacity: CapacitySpec) -> Self {
         self.capacity = capacity;
         self
     }
@@ -153,7 +175,7 @@ impl Way {
         LineSpec {
             capacity: self.capacity,
             fifo_bytes: self.plan / 8 * self.buffer_ms / 1000,
-            limits: Limits { floor: self.plan * self.floor_per_cent / 100, ceiling: self.plan },
+            limits: Limits::new(self.plan * self.floor_per_cent / 100, self.plan),
             traffic: self.traffic,
             active: None,
         }
@@ -164,7 +186,7 @@ fn chatter() -> TrafficSpec {
     TrafficSpec { constant_bps: 100_000, ..TrafficSpec::default() }
 }
 
-fn load(name: &str, download: Way, upload: Way, path: PathSpec) -> Scenario {
+pub(super) fn load(name: &str, download: Way, upload: Way, path: PathSpec) -> Scenario {
     Scenario {
         name: name.to_owned(),
         purpose: Purpose::Load,
@@ -172,6 +194,7 @@ fn load(name: &str, download: Way, upload: Way, path: PathSpec) -> Scenario {
         warm_up_s: WARM_UP_S,
         lines: PerDirection { download: download.spec(), upload: upload.spec() },
         path,
+        phases: Vec::new(),
     }
 }
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use super::scenario::Scenario;
-use super::{suite, suite_file};
+use super::{suite, suite_corners, suite_file};
 
 /// The names of the suites that are built in.
-pub const NAMES: &str = "default, long, rig, none";
+pub const NAMES: &str = "default, long, rig, corners, none";
 
 /// Finds a suite by its name, or else reads the file of that name, and keeps the scenarios whose
 /// names contain one of `only`.
@@ -35,6 +35,7 @@ fn built_in(name: &str) -> Option<Vec<Scenario>> {
         "default" => Some(suite::default_suite()),
         "long" => Some(suite::long_suite()),
         "rig" => Some(suite::rig_suite()),
+        "corners" => Some(suite_corners::corners_suite()),
         "none" => Some(Vec::new()),
         _ => None,
     }
