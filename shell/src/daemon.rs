@@ -19,7 +19,8 @@ use crate::links::{LinkWatcher, WatchedLink};
 use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::{About, Published};
-use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
+use crate::routeros::{Client, RouterOs, RouterTarget};
+use crate::shaping::{RateOrder, SteeringOrder, Worker};
 use crate::state_file::{self, StateFile, StateSaver};
 use crate::status;
 use crate::trace_file::Recorder;
@@ -77,7 +78,7 @@ pub fn run<P: Prober>(
 struct Daemon<P> {
     controller: Box<Controller>,
     prober: P,
-    worker: RouterWorker,
+    worker: Worker,
     checker: Checker,
     links: Option<LinkWatcher>,
     names: Vec<String>,
@@ -111,7 +112,7 @@ impl<P: Prober> Daemon<P> {
                 tracing::info!("{}", self.status());
             }
             if let Some(error) = self.worker.fatal() {
-                return Err(error.into());
+                return Err(error);
             }
         }
         Ok(())
@@ -218,11 +219,11 @@ fn start_recorder(
     })
 }
 
-fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
+fn start_worker(config: &DaemonConfig) -> Result<Worker, Failure> {
     let client = connect(config)?;
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
     let steering = config.steering_rules.clone();
-    RouterWorker::start(client, queues, steering, config.router.counter_interval)
+    Worker::start(RouterOs::new(client, queues, steering, config.router.counter_interval))
         .map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
 }
 

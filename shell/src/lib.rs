@@ -25,6 +25,7 @@ pub mod probe;
 pub mod published;
 pub mod router_setup;
 pub mod routeros;
+pub mod shaping;
 pub mod state_file;
 pub mod status;
 pub mod trace_file;

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 
-use super::accord::{CORRECTIONS_MAX, Finding, TRUCE, Verdict};
+use super::accord::Finding;
 use super::client::Client;
 use super::error::RouterError;
-use super::model::{Queue, QueueCounters};
+use super::model::Queue;
 use super::serve::{BackOff, Server, Target};
 use crate::clock;
 use crate::config::show_rate;
+use crate::shaping::{CORRECTIONS_MAX, QueueCounters, TRUCE, Verdict};
 
 /// The shortest time between two looks: RouterOS itself prints no faster (`print interval`).
 pub const COUNTER_INTERVAL_MIN: Duration = Duration::from_millis(200);
@@ -182,7 +183,7 @@ impl Server {
 
 /// Reports what is wrong with a queue when that changes.
 fn tell_finding(target: &mut Target, finding: Option<Finding>) {
-    let before = std::mem::replace(&mut target.accord.finding, finding);
+    let before = std::mem::replace(&mut target.finding, finding);
     let queue = &target.name;
     match finding {
         Some(finding) if before != Some(finding) => tracing::warn!(queue, "the queue {finding}"),
