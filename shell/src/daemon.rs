@@ -11,11 +11,12 @@ use wanctl_core::snapshot::Snapshot;
 use wanctl_core::tick::{MAX_WANS, Tick};
 use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 
-use crate::config::{DaemonConfig, OnExit, WanConfig};
+use crate::config::{BackendConfig, DaemonConfig, OnExit, RouterConfig, WanConfig};
 use crate::connectivity::{Check, CheckTargets, Checker};
 use crate::exit::{ExitReason, Failure};
 use crate::explain;
 use crate::links::{LinkWatcher, WatchedLink};
+use crate::linux_cake::LinuxCake;
 use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::{About, Published};
@@ -170,7 +171,8 @@ impl<P: Prober> Daemon<P> {
         tracing::info!("{}", self.status());
         let rates = match config.on_exit {
             OnExit::FailSafe if is_orderly => fail_safe_rates(config),
-            OnExit::FailSafe | OnExit::Keep => Vec::new(),
+            OnExit::Restore if is_orderly => self.worker.found(),
+            OnExit::FailSafe | OnExit::Restore | OnExit::Keep => Vec::new(),
         };
         let report = self.worker.finish(rates, std::time::Instant::now() + FINISH_TIMEOUT);
         if report.is_confirmed() {
@@ -220,11 +222,18 @@ fn start_recorder(
 }
 
 fn start_worker(config: &DaemonConfig) -> Result<Worker, Failure> {
-    let client = connect(config)?;
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
-    let steering = config.steering_rules.clone();
-    Worker::start(RouterOs::new(client, queues, steering, config.router.counter_interval))
-        .map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
+    let worker = match &config.backend {
+        BackendConfig::RouterOs(router) => {
+            let steering = config.steering_rules.clone();
+            let interval = router.counter_interval;
+            Worker::start(RouterOs::new(connect(router)?, queues, steering, interval))
+        }
+        BackendConfig::LinuxCake(cake) => {
+            Worker::start(LinuxCake::new(queues, cake.counter_interval))
+        }
+    };
+    worker.map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
 }
 
 fn start_checker(config: &DaemonConfig) -> Result<Checker, Failure> {
@@ -263,8 +272,7 @@ fn start_links(config: &DaemonConfig) -> Option<LinkWatcher> {
 /// # Errors
 ///
 /// When the settings cannot be used, such as a malformed certificate.
-pub fn connect(config: &DaemonConfig) -> Result<Client, Failure> {
-    let router = &config.router;
+pub fn connect(router: &RouterConfig) -> Result<Client, Failure> {
     let target = RouterTarget {
         url: router.url.clone(),
         user: router.user.clone(),

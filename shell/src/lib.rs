@@ -17,6 +17,7 @@ pub mod exit;
 pub mod explain;
 pub mod instance;
 pub mod links;
+pub mod linux_cake;
 pub mod logging;
 pub mod notify;
 pub mod observe;

@@ -324,6 +324,9 @@ impl Server {
             tracing::warn!(queue = name, disabled, invalid, "the queue does not shape");
         }
         self.target(wan, direction)?.id = Some(id.clone());
+        if let (None, Ok(wan)) = (&self.identity, u8::try_from(wan)) {
+            self.desk.note_found((WanId(wan), direction, max_limit));
+        }
         Ok(id)
     }
 

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use wanctl_core::units::BitsPerSecond;
 
+use crate::config::show_rate;
+
 /// After so many corrections within [`CORRECTION_WINDOW`] the other side is left its way.
 pub(crate) const CORRECTIONS_MAX: usize = 3;
 /// The time in which corrections are counted.
@@ -68,6 +70,38 @@ impl<T: Copy + PartialEq> Accord<T> {
     /// Returns whether changes by others are left alone at present.
     pub(crate) const fn is_truce(&self) -> bool {
         self.truce_until.is_some()
+    }
+}
+
+impl Accord {
+    /// Judges the rate that a shaper was found to have, tells the log about somebody else's, and
+    /// returns the one to write again.
+    pub(crate) fn settle(&mut self, queue: &str, found: BitsPerSecond) -> Option<BitsPerSecond> {
+        let verdict = self.judge(found, Instant::now());
+        let found = show_rate(found);
+        match verdict {
+            Verdict::Agreed => {}
+            Verdict::Truce => tracing::debug!(queue, found, "still another rate than ours"),
+            Verdict::GiveUp => tracing::warn!(
+                queue,
+                found,
+                "somebody keeps changing the shaper rate: after {CORRECTIONS_MAX} corrections in a \
+                 minute it is left alone for {} minutes, but for new decisions; hint: look for a \
+                 script or a second controller on the router",
+                TRUCE.as_secs() / 60
+            ),
+            Verdict::Correct(ours) => {
+                let ours_text = show_rate(ours);
+                tracing::warn!(
+                    queue,
+                    found,
+                    ours = ours_text,
+                    "somebody else changed the shaper rate, writing ours again"
+                );
+                return Some(ours);
+            }
+        }
+        None
     }
 }
 

@@ -68,6 +68,8 @@ struct State {
     fatal: Option<Failure>,
     counters: RequestCounters,
     disputed: Vec<String>,
+    /// Whether the queues are to be looked at sooner than planned.
+    is_look_wanted: bool,
     stop: Option<Stop>,
     /// What was there before the first write.
     found: Vec<FinalRate>,
@@ -96,6 +98,7 @@ impl Desk {
             fatal: None,
             counters: RequestCounters::default(),
             disputed: Vec::new(),
+            is_look_wanted: false,
             stop: None,
             found: Vec::new(),
             confirmed: Vec::new(),
@@ -206,12 +209,12 @@ impl Desk {
 
     // The worker's side.
 
-    /// Notes the rates that are there before the first write; only the first call counts.
-    pub(crate) fn note_found(&self, rates: Vec<FinalRate>) {
+    /// Notes the rate that a shaper had before it was written to. That of a shaper made anew replaces
+    /// the one before.
+    pub(crate) fn note_found(&self, rate: FinalRate) {
         let mut state = self.lock();
-        if state.found.is_empty() {
-            state.found = rates;
-        }
+        state.found.retain(|known| (known.0, known.1) != (rate.0, rate.1));
+        state.found.push(rate);
     }
 
     /// Waits for the most urgent order: cuts first, then steering, then the raise whose slot waits
@@ -226,12 +229,18 @@ impl Desk {
                 return Some(work);
             }
             let left = look_due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || std::mem::take(&mut state.is_look_wanted) {
                 return Some(Work::Look);
             }
             let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Asks for a look at the queues, after what has to be written.
+    pub(crate) fn want_look(&self) {
+        self.lock().is_look_wanted = true;
+        self.changed.notify_all();
     }
 
     /// Hands over counters; they replace older ones that no tick has taken.
