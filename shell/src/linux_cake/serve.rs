@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A look is followed by so many times its duration without one: a machine with hundreds of qdiscs shall
 /// not spend its time listing them.
 const REST_FACTOR: u32 = 9;
+/// A rate that is held counts as the one that was asked for if it is off by no more than this part of it.
+const ROUNDING: u64 = 100;
 /// So often a final rate is tried.
 const LAST_TRIES: u32 = 3;
 
@@ -185,11 +187,15 @@ impl<K: Qdiscs> Server<K> {
             written = self.call(|kernel| kernel.set_rate(&name, id, rate));
         }
         let cake = written?;
-        tracing::debug!(interface = name, wanted = rate.get(), held = cake.rate().get(), "written");
+        let held = cake.rate();
+        tracing::debug!(interface = name, wanted = rate.get(), held = held.get(), "written");
+        if is_other(rate, held) {
+            return Err(CakeError::OtherRate { interface: name, asked: rate, held });
+        }
         self.has_written = true;
         self.count(wan, direction, &cake);
         self.note_success();
-        Ok(cake.rate())
+        Ok(held)
     }
 
     fn look_up(&mut self, wan: WanId, direction: Direction) -> Result<(u32, u32), CakeError> {
@@ -345,6 +351,11 @@ impl<K: Qdiscs> Server<K> {
         self.is_ready = true;
         self.desk.set_status(BackendStatus::Ready { identity: identity() });
     }
+}
+
+/// Returns whether a rate is another than it was told, rounding aside.
+fn is_other(asked: BitsPerSecond, held: BitsPerSecond) -> bool {
+    asked.get().abs_diff(held.get()) > asked.get() / ROUNDING
 }
 
 fn ids() -> impl Iterator<Item = WanId> {
