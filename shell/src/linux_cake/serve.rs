@@ -219,6 +219,8 @@ impl<K: Qdiscs> Server<K> {
             return;
         }
         target.id = id;
+        // Whatever was disputed, was the one before.
+        target.accord = Accord::holding(target.accord.held);
         let (name, held) = (target.name.clone(), target.accord.held);
         tell_found(&name, direction, found);
         if held != Some(found.cake.rate()) {
@@ -277,7 +279,7 @@ impl<K: Qdiscs> Server<K> {
         let both = self.targets.iter().flat_map(|wan| [&wan.download, &wan.upload]);
         let finding = both.filter_map(|target| target.finding.clone()).next();
         match finding {
-            Some(finding) => self.note_failure(&finding),
+            Some(finding) => self.set_failing(&finding),
             None => self.note_success(),
         }
     }
@@ -333,6 +335,11 @@ impl<K: Qdiscs> Server<K> {
         } else {
             tracing::debug!(%error, "a shaper still cannot be controlled");
         }
+        self.set_failing(error);
+    }
+
+    fn set_failing(&mut self, error: &CakeError) {
+        let kind = std::mem::discriminant(error);
         let since = self.failing.as_ref().map_or_else(clock::now, |failing| failing.since);
         self.failing = Some(Failing { since, kind });
         self.desk.set_status(BackendStatus::Failing { since, error: error.to_string() });

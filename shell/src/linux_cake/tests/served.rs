@@ -288,6 +288,13 @@ fn a_rate_that_somebody_else_changes_is_corrected_three_times_in_a_minute() {
     worker.set_rate(order(2, Download, 35));
     reply(&worker, 2);
     assert_eq!(fake.mbps(IFB), 35, "a new decision is written all the same");
+
+    fake.state().qdiscs[0] = qdisc(IFB, 0xb_0000, 20);
+    fake.wait(|state| state.writes.len() == 6);
+    assert_eq!(fake.mbps(IFB), 35, "a qdisc made anew is nobody's quarrel");
+    while !worker.view().disputed().is_empty() {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
