@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{self, DaemonConfig, ReadFiles, WanConfig};
+use crate::config::{self, BackendConfig, DaemonConfig, ReadFiles, RouterConfig, WanConfig};
 use crate::daemon::Requests;
 use crate::exit::{ExitReason, Failure};
 use crate::instance::{self, Instance};
@@ -20,12 +20,12 @@ use crate::probe::{IcmpProber, ProbeWan};
 use crate::published::Published;
 use crate::record_command::{self, RecordCommand};
 use crate::reload::Reloader;
-use crate::{audit, daemon, logging, router_setup};
+use crate::{audit, daemon, linux_cake, logging, router_setup};
 
 /// Keeps a home internet line fast and responsive.
 ///
 /// Pings the internet 20 times a second, sees queues building at the provider, and moves the CAKE
-/// shaper of a MikroTik router so that they never do.
+/// shaper of a MikroTik router, or of this machine, so that they never do.
 #[derive(Debug, Parser)]
 #[command(name = "wanctl", version, after_help = exit_code_help())]
 pub struct Cli {
@@ -62,12 +62,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check a configuration file, and on request the router
+    /// Check a configuration file, the CAKE qdiscs if it is about this machine's, and on request the router
     Check {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Do not read the password and CA files that it names
+        /// Look at nothing but the file: not at the password and CA files that it names, not at qdiscs
         #[arg(long, conflicts_with = "router")]
         text_only: bool,
         /// Also look over the router: version, user, certificate, queues, FastTrack, steering rules, flash and
@@ -158,7 +158,12 @@ pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
             let files = if *text_only { ReadFiles::No } else { ReadFiles::Yes };
             let loaded = config::load(config, files)?;
             say(out, &format!("{}: good", config.display()))?;
-            if *router { check_router(&loaded, out) } else { Ok(()) }
+            match &loaded.backend {
+                BackendConfig::RouterOs(target) if *router => check_router(target, &loaded, out),
+                BackendConfig::LinuxCake(_) if *router => Err(no_router()),
+                BackendConfig::LinuxCake(_) if !*text_only => check_cake(&loaded, out),
+                BackendConfig::RouterOs(_) | BackendConfig::LinuxCake(_) => Ok(()),
+            }
         }
         Command::FailSafe { config, patience } => {
             let loaded = config::load(config, ReadFiles::Yes)?;
@@ -170,7 +175,8 @@ pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
         Command::Record { command } => say(out, record_command::run(command)?.trim_end()),
         Command::RouterSetup { config } => {
             let loaded = config::load(config, ReadFiles::No)?;
-            say(out, router_setup::script(&loaded).trim_end())
+            let router = loaded.backend.router().ok_or_else(no_router)?;
+            say(out, router_setup::script(router, &loaded).trim_end())
         }
     }
 }
@@ -246,12 +252,31 @@ fn run_dir(config: Option<&Path>) -> Result<PathBuf, Failure> {
     Ok(instance::folder(loaded.run_dir.as_deref()))
 }
 
-fn check_router(config: &DaemonConfig, out: &mut impl Write) -> Result<(), Failure> {
-    let client = daemon::connect(config)?;
-    let audit = audit::audit(&client, config)?;
-    say(out, &format!("{}: {}", config.router.url, audit.identity))?;
+fn no_router() -> Failure {
+    let message = "this configuration has no router: its backend is linux-cake";
+    Failure::new(ExitReason::ConfigValue, message)
+}
+
+fn check_router(
+    router: &RouterConfig,
+    config: &DaemonConfig,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let client = daemon::connect(router)?;
+    let audit = audit::audit(&client, router, config)?;
+    say(out, &format!("{}: {}", router.url, audit.identity))?;
     say(out, &audit.to_string())?;
     audit.failure().map_or(Ok(()), Err)
+}
+
+/// Looks at the qdiscs that the configuration names, and at whether they may be changed.
+fn check_cake(config: &DaemonConfig, out: &mut impl Write) -> Result<(), Failure> {
+    let interfaces: Vec<_> = config.wans.iter().map(|wan| wan.queues.clone()).collect();
+    let report = linux_cake::check(&interfaces);
+    for line in &report.lines {
+        say(out, line)?;
+    }
+    report.outcome.map_err(Failure::from)
 }
 
 fn say(out: &mut impl Write, line: &str) -> Result<(), Failure> {

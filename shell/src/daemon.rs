@@ -12,16 +12,18 @@ use wanctl_core::snapshot::Snapshot;
 use wanctl_core::tick::{MAX_WANS, Tick};
 use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 
-use crate::config::{DaemonConfig, OnExit, WanConfig};
+use crate::config::{BackendConfig, DaemonConfig, OnExit, RouterConfig, WanConfig};
 use crate::connectivity::{Check, CheckTargets, Checker};
 use crate::exit::{ExitReason, Failure};
 use crate::links::{LinkWatcher, WatchedLink};
+use crate::linux_cake::LinuxCake;
 use crate::narrator::Narrator;
 use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::{About, Published};
 use crate::reload::{Parts, ReloadThread, Reloader};
-use crate::routeros::{Client, FinishReport, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
+use crate::routeros::{Client, RouterOs, RouterTarget};
+use crate::shaping::{FinishReport, RateOrder, SteeringOrder, Worker};
 use crate::state_file::{self, StateFile, StateSaver};
 use crate::trace_file::Recorder;
 
@@ -116,7 +118,7 @@ struct Daemon<P> {
     config: Box<DaemonConfig>,
     controller: Box<Controller>,
     prober: P,
-    worker: RouterWorker,
+    worker: Worker,
     checker: Checker,
     links: Option<LinkWatcher>,
     narrator: Narrator,
@@ -162,7 +164,7 @@ impl<P: Prober> Daemon<P> {
                 self.narrator.status();
             }
             if let Some(error) = self.worker.fatal() {
-                return Err(error.into());
+                return Err(error);
             }
         }
         Ok(())
@@ -256,7 +258,8 @@ impl<P: Prober> Daemon<P> {
         drop(self.narrator);
         let rates = match self.config.on_exit {
             OnExit::FailSafe if is_orderly => fail_safe_rates(&self.config),
-            OnExit::FailSafe | OnExit::Keep => Vec::new(),
+            OnExit::Restore if is_orderly => self.worker.found(),
+            OnExit::FailSafe | OnExit::Restore | OnExit::Keep => Vec::new(),
         };
         let report = self.worker.finish(rates, std::time::Instant::now() + FINISH_TIMEOUT);
         if report.is_confirmed() {
@@ -329,12 +332,19 @@ pub(crate) fn open_flight(
     Recorder::start_ring(flight, &config.core, goes_on).map(Some).map_err(storage)
 }
 
-fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
-    let client = connect(config)?;
+fn start_worker(config: &DaemonConfig) -> Result<Worker, Failure> {
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
-    let steering = config.steering_rules.clone();
-    RouterWorker::start(client, queues, steering, config.router.counter_interval)
-        .map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
+    let worker = match &config.backend {
+        BackendConfig::RouterOs(router) => {
+            let steering = config.steering_rules.clone();
+            let interval = router.counter_interval;
+            Worker::start(RouterOs::new(connect(router)?, queues, steering, interval))
+        }
+        BackendConfig::LinuxCake(cake) => {
+            Worker::start(LinuxCake::new(queues, cake.counter_interval))
+        }
+    };
+    worker.map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
 }
 
 pub(crate) fn start_checker(config: &DaemonConfig) -> Result<Checker, Failure> {
@@ -375,8 +385,7 @@ pub(crate) fn start_links(config: &DaemonConfig) -> Option<LinkWatcher> {
 /// # Errors
 ///
 /// When the settings cannot be used, such as a malformed certificate.
-pub fn connect(config: &DaemonConfig) -> Result<Client, Failure> {
-    let router = &config.router;
+pub fn connect(router: &RouterConfig) -> Result<Client, Failure> {
     let target = RouterTarget {
         url: router.url.clone(),
         transport: router.transport,

@@ -10,7 +10,7 @@ use wanctl_core::tick::MAX_WANS;
 
 use crate::pacer::Pacing;
 use crate::probe::ProbeCounters;
-use crate::routeros::RouterView;
+use crate::shaping::BackendView;
 use crate::status;
 use crate::trace_file::RecorderView;
 
@@ -24,7 +24,7 @@ pub struct About {
     /// When the daemon began.
     pub started: Instant,
     /// The router.
-    pub router: RouterView,
+    pub router: BackendView,
 }
 
 /// What happens now and then.

@@ -76,7 +76,7 @@ impl Look<'_> {
     }
 
     fn examine_user(&mut self) {
-        let name = &self.config.router.user;
+        let name = &self.router.user;
         let Some(user) = self.row("/user", "name", name).cloned() else {
             if self.menus.contains_key("/user") {
                 self.note(
@@ -99,7 +99,7 @@ impl Look<'_> {
         let policy = value(record, "policy");
         let granted: Vec<&str> =
             policy.split(',').filter(|name| !name.is_empty() && !name.starts_with('!')).collect();
-        let needed = self.config.router.transport.policies();
+        let needed = self.router.transport.policies();
         let missing: Vec<&str> =
             needed.iter().copied().filter(|name| !granted.contains(name)).collect();
         let excess: Vec<&str> =
@@ -129,7 +129,7 @@ impl Look<'_> {
     }
 
     fn examine_service(&mut self) {
-        let router = &self.config.router;
+        let router = self.router;
         let is_https = router.url.starts_with("https:");
         let (plain_name, name) = (router.transport.service(false), router.transport.service(true));
         if !is_https {

@@ -51,8 +51,8 @@ pub struct DaemonConfig {
     pub flight: Option<FlightConfig>,
     /// What the file says, key by key, to tell what a reload changes.
     pub keys: Keys,
-    /// The router.
-    pub router: RouterConfig,
+    /// Who holds the shapers.
+    pub backend: BackendConfig,
     /// The WANs, in the order of [`Self::core`].
     pub wans: Vec<WanConfig>,
     /// The router's rules that steer between them.
@@ -68,6 +68,35 @@ pub enum OnExit {
     Keep,
     /// The configured fail-safe rates.
     FailSafe,
+    /// The rates that were found at the start.
+    Restore,
+}
+
+/// Who holds the shapers.
+#[derive(Debug, Clone)]
+pub enum BackendConfig {
+    /// A MikroTik router.
+    RouterOs(RouterConfig),
+    /// CAKE in this machine's kernel.
+    LinuxCake(LinuxCakeConfig),
+}
+
+impl BackendConfig {
+    /// Returns the router, if there is one.
+    #[must_use]
+    pub const fn router(&self) -> Option<&RouterConfig> {
+        match self {
+            Self::RouterOs(router) => Some(router),
+            Self::LinuxCake(_) => None,
+        }
+    }
+}
+
+/// How to use CAKE of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinuxCakeConfig {
+    /// Time between two readings of the qdiscs' counters.
+    pub counter_interval: Duration,
 }
 
 /// How to talk to the router.
@@ -104,7 +133,7 @@ pub struct WanConfig {
     pub reflectors: Vec<IpAddr>,
     /// How many of them are pinged at a time; `None` as many as the core can use.
     pub active_reflectors: Option<u8>,
-    /// The router's queue tree entries.
+    /// The router's queue tree entries, or this machine's interfaces with CAKE.
     pub queues: PerDirection<String>,
     /// What is tried when no reflector answers.
     pub checks: CheckConfig,

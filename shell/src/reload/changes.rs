@@ -1,6 +1,6 @@
 //! What differs between two configurations, and what that takes.
 
-use crate::config::{DaemonConfig, RouterConfig, WanConfig};
+use crate::config::{BackendConfig, DaemonConfig, RouterConfig, WanConfig};
 
 /// What a new configuration takes. Everything else is looked up in the configuration when it is
 /// needed.
@@ -39,7 +39,7 @@ impl Changes {
             record: _,
             flight,
             keys: _,
-            router,
+            backend,
             wans,
             steering_rules,
             core,
@@ -54,7 +54,7 @@ impl Changes {
         changes.needs_restart("state-dir", *state_dir != new.state_dir);
         changes.needs_restart("run-dir", *run_dir != new.run_dir);
         changes.needs_restart("listen", *listen != new.listen);
-        changes.compare_router(router, &new.router);
+        changes.compare_backend(backend, &new.backend);
         let names = |wans: &[WanConfig]| -> Vec<String> {
             wans.iter().map(|wan| wan.name.clone()).collect()
         };
@@ -76,6 +76,18 @@ impl Changes {
     fn needs_restart(&mut self, key: &str, differs: bool) {
         if differs {
             self.restart.push(key.to_owned());
+        }
+    }
+
+    fn compare_backend(&mut self, old: &BackendConfig, new: &BackendConfig) {
+        match (old, new) {
+            (BackendConfig::RouterOs(old), BackendConfig::RouterOs(new)) => {
+                self.compare_router(old, new);
+            }
+            (BackendConfig::LinuxCake(old), BackendConfig::LinuxCake(new)) => {
+                self.needs_restart("linux-cake.counter-interval", old != new);
+            }
+            _ => self.needs_restart("backend", true),
         }
     }
 

@@ -14,13 +14,13 @@ use std::thread::{Builder, Thread};
 use wanctl_core::controller::Controller;
 
 use self::changes::Changes;
-use crate::config::{self, DaemonConfig, ReadFiles};
+use crate::config::{self, DaemonConfig, ReadFiles, RouterConfig};
 use crate::connectivity::Checker;
 use crate::exit::{ExitReason, Failure};
 use crate::links::LinkWatcher;
 use crate::probe::Prober;
 use crate::published::Published;
-use crate::routeros::RouterView;
+use crate::shaping::{BackendView, Renewal};
 use crate::trace_file::Recorder;
 use crate::{daemon, notify};
 
@@ -106,7 +106,7 @@ impl<P: Prober + 'static> Reloader<P> {
         self,
         config: DaemonConfig,
         requested: &Arc<AtomicBool>,
-        router: RouterView,
+        router: BackendView,
         published: &Arc<Published>,
     ) -> std::io::Result<ReloadThread<P>> {
         let exchange = Arc::new(Exchange {
@@ -137,7 +137,7 @@ impl<P: Prober + 'static> Reloader<P> {
     fn reload(
         &self,
         config: &mut DaemonConfig,
-        router: &RouterView,
+        router: &BackendView,
         exchange: &Exchange<P>,
     ) -> Result<String, Failure> {
         let mut new = config::load(&self.path, ReadFiles::Yes)?;
@@ -148,15 +148,16 @@ impl<P: Prober + 'static> Reloader<P> {
             let keys = changes.restart.join("; ");
             return Err(Failure::new(ExitReason::ConfigValue, format!("takes a restart: {keys}")));
         }
-        let client = changes.login.then(|| daemon::connect(&new)).transpose()?;
+        let router_config = new.backend.router().filter(|_| changes.login);
+        let renewal = router_config.map(renewal).transpose()?;
         let parts = self.prepare(&new, &changes)?;
         // From here on nothing fails.
         for line in &listed {
             tracing::info!("reload: {line}");
         }
         let old = exchange.exchange(Box::new(parts));
-        if let Some(client) = client {
-            router.renew(client, new.router.counter_interval);
+        if let Some(renewal) = renewal {
+            router.renew(renewal);
         }
         *config = new;
         if let Some(Some(recorder)) = old.and_then(|parts| parts.flight) {
@@ -188,6 +189,12 @@ impl<P: Prober + 'static> Reloader<P> {
             config: Box::new(new.clone()),
         })
     }
+}
+
+/// Makes the client of another login.
+fn renewal(router: &RouterConfig) -> Result<Renewal, Failure> {
+    let counter_interval = router.counter_interval;
+    Ok(Renewal { client: daemon::connect(router)?, counter_interval })
 }
 
 /// Returns what differs, a line each.

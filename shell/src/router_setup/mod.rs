@@ -12,7 +12,7 @@ use ureq::http::Uri;
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, WanId};
 
 use self::script::{Script, quoted};
-use crate::config::{DaemonConfig, WanConfig};
+use crate::config::{DaemonConfig, RouterConfig, WanConfig};
 use crate::routeros::{TlsTrust, TransportKind};
 
 /// With this many times the upload's rate in the download, acknowledgements alone can fill the upload.
@@ -62,13 +62,13 @@ impl Line<'_> {
 
 /// Returns the script for a configuration.
 #[must_use]
-pub fn script(config: &DaemonConfig) -> String {
+pub fn script(router: &RouterConfig, config: &DaemonConfig) -> String {
     let lines: Vec<Line<'_>> = lines(config);
     let mut script = Script::default();
     header(&mut script);
     values(&mut script, config, &lines);
-    user(&mut script, config);
-    certificate(&mut script, config);
+    user(&mut script, router);
+    certificate(&mut script, router);
     queue_types(&mut script, &lines);
     queues(&mut script, &lines);
     fasttrack(&mut script, &lines);
@@ -135,8 +135,8 @@ fn values(script: &mut Script, config: &DaemonConfig, lines: &[Line<'_>]) {
     ));
 }
 
-fn user(script: &mut Script, config: &DaemonConfig) {
-    let transport = config.router.transport;
+fn user(script: &mut Script, router: &RouterConfig) {
+    let transport = router.transport;
     let purpose = match transport {
         TransportKind::Rest => [
             "RouterOS works on one REST request of a user at a time, so nobody should share it. The group",
@@ -148,7 +148,7 @@ fn user(script: &mut Script, config: &DaemonConfig) {
         ],
     };
     script.block("A user for wanctl alone", &purpose);
-    let user = quoted(&config.router.user);
+    let user = quoted(&router.user);
     let policies = format!("policy={}", transport.policies().join(","));
     script.add("/user/group", "name=\"wanctl\"", &policies);
     // Pasted commands go on after an error: no user may come to be whose password everybody knows.
@@ -163,14 +163,14 @@ fn user(script: &mut Script, config: &DaemonConfig) {
     );
 }
 
-fn certificate(script: &mut Script, config: &DaemonConfig) {
-    let transport = config.router.transport;
+fn certificate(script: &mut Script, router: &RouterConfig) {
+    let transport = router.transport;
     let service = transport.service(true);
     let (title, leaf) = match transport {
         TransportKind::Rest => ("HTTPS for REST", "wanctl-rest"),
         TransportKind::Api => ("TLS for the API", "wanctl-api"),
     };
-    let url: Uri = config.router.url.parse().unwrap_or_default();
+    let url: Uri = router.url.parse().unwrap_or_default();
     if url.scheme_str() != Some("https") {
         let when = match transport {
             TransportKind::Rest => "with every request",
@@ -185,7 +185,7 @@ fn certificate(script: &mut Script, config: &DaemonConfig) {
         );
         return;
     }
-    if config.router.trust == TlsTrust::PublicRoots {
+    if router.trust == TlsTrust::PublicRoots {
         let needs = format!(
             "Nothing to do here: without ca-file in the configuration, {service} must have a certificate"
         );
