@@ -16,6 +16,8 @@ use crate::units::Direction;
 const SLOW_PPM: i64 = 80_000;
 /// Least drop expected from a cut before its absence acquits, in µs.
 const TRIAL_US: i64 = 6_000;
+/// A direction that has gone this much farther beyond what it has proven is the first suspect.
+const DARE_PPM: i64 = 100_000;
 /// After so many changes of mind both directions are to blame.
 const FLIPS_MAX: u8 = 3;
 
@@ -54,6 +56,11 @@ impl AdaptiveLaw {
         let is_slow = grown_us < part(sent_us, SLOW_PPM);
         if self.shapers.download.flow.load() == Load::Unknown {
             return self.culprit.unwrap_or(self.turn);
+        }
+        let dares = |way| self.shapers.get(way).dare_ppm();
+        let more = dares(Direction::Download).saturating_sub(dares(Direction::Upload));
+        if more.abs() > DARE_PPM {
+            return if more > 0 { Direction::Download } else { Direction::Upload };
         }
         let presses = |way| self.shapers.get(way).flow.has_just_pressed(now_us);
         match (presses(Direction::Download), presses(Direction::Upload)) {
@@ -140,7 +147,9 @@ impl AdaptiveLaw {
             }
             self.flips = self.flips.saturating_add(1);
             let is_open = self.flips < FLIPS_MAX;
-            if is_open {
+            if self.shapers.get(direction).has_helped(truth) {
+                self.shapers.get_mut(direction).resume(&self.config.gains);
+            } else if is_open {
                 self.shapers.get_mut(direction).suspend();
             } else {
                 self.shapers.get_mut(direction).end_trial();

@@ -262,7 +262,9 @@ impl AdaptiveLaw {
             return;
         }
         self.reconsider(round, &truth, limit, now_us);
-        let look = Look { newest: *round, truth, oldest, now_us, dt_us };
+        let is_shared =
+            Direction::BOTH.iter().all(|&direction| self.shapers.get(direction).flow.carries());
+        let look = Look { newest: *round, truth, oldest, now_us, dt_us, is_shared };
         let gains = self.config.gains;
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
@@ -281,11 +283,17 @@ impl AdaptiveLaw {
 
     /// Re-anchors the baselines when the delay does not respond to cuts at all.
     fn notice_longer_path(&mut self, limit: &Threshold, now_us: i64) -> bool {
-        let is_longer = |way: &Direction| {
-            let shaper = self.shapers.get(*way);
+        let is_longer = |way: Direction| {
+            let shaper = self.shapers.get(way);
             shaper.is_longer_path(self.signal.newest_first(), limit, now_us)
         };
-        if !Direction::BOTH.iter().any(is_longer) {
+        let carries = |way: Direction| self.shapers.get(way).flow.carries();
+        let (down, up) = (Direction::Download, Direction::Upload);
+        // A direction that carries something and was not cut may have the queue.
+        if !(is_longer(down) || is_longer(up))
+            || (carries(down) && !is_longer(down))
+            || (carries(up) && !is_longer(up))
+        {
             return false;
         }
         let least_us = self.signal.least_of(8).unwrap_or(0);
@@ -335,6 +343,12 @@ impl AdaptiveLaw {
         let presses = |law: &Self, direction| law.shapers.get(direction).flow.presses_now(share);
         let (down, up) = (presses(self, Direction::Download), presses(self, Direction::Upload));
         let both = down && up;
+        for (direction, presses) in [(Direction::Download, down), (Direction::Upload, up)] {
+            let held = inputs.held.get(direction).map_or(0, BitsPerSecond::get);
+            if presses {
+                self.shapers.get_mut(direction).prove(held, dt_us);
+            }
+        }
         if both {
             self.turn_us = self.turn_us.saturating_add(dt_us);
             if self.turn_us > TURN_US || self.shapers.get(self.turn).is_at_ceiling() {
