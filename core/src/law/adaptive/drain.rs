@@ -15,6 +15,9 @@ use crate::units::Direction;
 const WINDOW_LEAST_US: i64 = 75_000;
 /// A delivery below this share of the capacity needs a growing queue to be believed.
 const CREDIBLE_PPM: i64 = 700_000;
+/// While the other direction may have the queue, the capacity is not taken for less than this share of
+/// what was met first.
+const SHARED_PPM: i64 = 750_000;
 /// A queue that is to stand is filled at most at this share of the capacity.
 const REFILL_MAX_PPM: i64 = 1_150_000;
 
@@ -189,20 +192,19 @@ impl AdaptiveShaper {
         let is_known = !drain.is_on_trial && self.knows_inflow(*now_us);
         // If less came in than was let in, then the line has carried less than this.
         let is_useful = |carried: &u64| is_known || (!drain.is_on_trial && *carried < capacity);
-        // A delay that stands still although this direction was cut may be the other one's queue. That
-        // so little came in says nothing about the line then.
-        let is_own = |carried: &u64| {
-            !look.is_shared || *carried >= capacity || newest.delay_us > oldest.delay_us
-        };
         // Without a growing queue, so little means that nobody wants more.
         let is_credible = |seen: &u64| {
             *seen >= scale(capacity, CREDIBLE_PPM) || newest.delay_us > oldest.delay_us
         };
         let carried = || {
-            let carried = self.carried(newest, oldest).filter(is_useful).filter(is_own);
+            let carried = self.carried(newest, oldest).filter(is_useful);
             carried.filter(|_| is_longer && !newest.is_bound)
         };
-        self.short(drain.queue_us, *now_us).filter(is_credible).or_else(carried)
+        let seen = self.short(drain.queue_us, *now_us).filter(is_credible).or_else(carried)?;
+        // A delay that does not fall although this direction was cut may be the other one's. That so
+        // little came in says nothing about the line then.
+        let least = if look.is_shared { scale(drain.met_bps, SHARED_PPM) } else { 0 };
+        Some(seen.max(least))
     }
 
     /// Returns whether most of the delay has gone since this direction was cut: if the rest does not

@@ -17,6 +17,8 @@ use crate::units::{BitsPerSecond, Direction};
 pub(super) const TYPICAL_TAU_US: i64 = 2_000_000;
 /// A rate that has made no queue for about this long is one that the line carries.
 const PROVEN_TAU_US: i64 = 500_000;
+/// A line whose capacity differs by more than this from one queue to the next is unsteady.
+const UNSTEADY_PPM: i64 = 250_000;
 /// Below this share of it, a rate is low.
 const LOW_PPM: i64 = 900_000;
 
@@ -246,7 +248,11 @@ impl AdaptiveShaper {
         };
         let grown = self.rate_bps.saturating_add(scale(self.rate_bps, over(growth, dt_us)));
         // What the router does not hold yet has not been tried.
-        let usual = self.typical_bps.map_or(0, |typical| scale(typical, LOW_PPM));
+        // After a queue it goes on as it has been decided, and where the line comes and goes, up to
+        // what it usually carries.
+        let is_unsteady = self.unsteadiness_ppm > UNSTEADY_PPM;
+        let typical = self.typical_bps.filter(|_| is_unsteady);
+        let usual = typical.map_or(0, |typical| scale(typical, LOW_PPM));
         let most = held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps).max(usual));
         self.set(grown.min(most), RateReason::Probe);
         let tau_us = i64::from(gains.growth_tau_us);
