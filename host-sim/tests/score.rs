@@ -66,7 +66,7 @@ fn autorate_ramps_from_20_to_80_mbit_in_seven_seconds() {
         }
         let reflector = ReflectorId((index % 3) as u8);
         let rtt = RttNanos::from_micros(20_000);
-        tick.push_sample(RttSample { wan: WanId(0), reflector, rtt, age_us: 0 });
+        tick.push_sample(RttSample { wan: WanId(0), reflector, rtt, age_us: 0, upload_owd: None });
         let way = PerDirection { download: 10_000, upload: 10_000 };
         let truth = Truth { capacity: PerDirection::default(), one_way: &[way] };
         let mut asks = Asks::default();

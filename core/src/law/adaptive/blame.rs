@@ -2,7 +2,8 @@
 //!
 //! Only a direction that carries something can be blamed. If both do, a first suspect is chosen, and
 //! the trial is the cut itself: a queue must respond to it within a round trip. If it does not, the
-//! other direction is cut and the first one gets its rate back when the delay has gone.
+//! other direction is cut and the first one gets its rate back when the delay has gone. Where
+//! reflectors tell one-way delays, these decide at once.
 
 use super::AdaptiveLaw;
 use super::arith::{ONE_PPM, part};
@@ -51,6 +52,9 @@ impl AdaptiveLaw {
 
     /// Both directions carry something: chooses the likelier one.
     fn suspect(&self, round: &Round, oldest: &Round, now_us: i64) -> Direction {
+        if let Some(culprit) = self.one_way.culprit(now_us) {
+            return culprit;
+        }
         let sent_us = round.sent_us.saturating_sub(oldest.sent_us);
         let grown_us = round.delay_us.saturating_sub(oldest.delay_us);
         let is_slow = grown_us < part(sent_us, SLOW_PPM);
@@ -138,7 +142,9 @@ impl AdaptiveLaw {
                 continue;
             }
             let least_us = self.trial_us(other, limit, now_us);
-            if !self.shapers.get_mut(direction).is_unmoved(truth, least_us) {
+            let is_unmoved = self.shapers.get_mut(direction).is_unmoved(truth, least_us);
+            let told = self.one_way.culprit(now_us);
+            if !told.map_or(is_unmoved, |culprit| culprit == other) {
                 continue;
             }
             if matches!(self.shapers.get(other).mode(), Mode::Drain(_)) {
