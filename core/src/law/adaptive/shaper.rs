@@ -197,6 +197,13 @@ impl AdaptiveShaper {
         }
     }
 
+    /// One-way delays say that the queue is here: there is nothing to try.
+    pub(super) const fn convict(&mut self) {
+        if let Mode::Drain(drain) = &mut self.mode {
+            drain.is_on_trial = false;
+        }
+    }
+
     /// Ends a draining that was a mistake; the rate stays until the delay has gone.
     pub(super) const fn suspend(&mut self) {
         if let Mode::Drain(drain) = self.mode {
@@ -253,7 +260,8 @@ impl AdaptiveShaper {
         let is_unsteady = self.unsteadiness_ppm > UNSTEADY_PPM;
         let typical = self.typical_bps.filter(|_| is_unsteady);
         let usual = typical.map_or(0, |typical| scale(typical, LOW_PPM));
-        let most = held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps).max(usual));
+        let most =
+            held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps).max(usual));
         self.set(grown.min(most), RateReason::Probe);
         let tau_us = i64::from(gains.growth_tau_us);
         let faster = part(self.growth_ppm, ratio_ppm(dt_us, tau_us));
