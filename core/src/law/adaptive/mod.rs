@@ -205,9 +205,7 @@ impl AdaptiveLaw {
         let passed_us = self.last_us.map_or(0, |last| now_us.saturating_sub(last));
         self.last_us = Some(now_us);
         let dt_us = passed_us.clamp(0, STEP_MAX_US);
-        let Some(round) = self.signal.close(now_us).filter(|_| inputs.is_usable) else {
-            return None;
-        };
+        let round = self.signal.close(now_us).filter(|_| inputs.is_usable)?;
         let before = self.baseline();
         // Spikes are smoothed; that a queue has gone shows at once.
         let tau_us = if round.delay_us < self.shown_us { SHOWN_TAU_US / 3 } else { SHOWN_TAU_US };
