@@ -17,6 +17,10 @@ const PRICE_LEAST_PPM: u64 = 30_000;
 /// The least change worth a write with nearly empty buckets.
 const PRICE_MOST_PPM: u64 = 300_000;
 
+/// The least change worth a write for a cut, whatever the buckets: a rate a little above the capacity lets
+/// a queue grow all the while (`docs/control-law.md` has the scores of 6 and 10 %).
+const CUT_PRICE_MOST_PPM: u64 = 100_000;
+
 /// A token bucket.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Bucket {
@@ -55,10 +59,12 @@ pub(crate) struct HardBudget {
 
 impl HardBudget {
     pub(crate) fn new(config: WriteBudgetConfig) -> Self {
+        // Little room leaves more of the limit to steady gain: an eighth of a minute's and half of a
+        // second's writes at once are enough for a drop in both directions.
         let (minute, second) = (u64::from(config.per_minute), u64::from(config.per_second));
         Self {
-            minute: Bucket::new(minute, (minute / 4).max(2), 60_000_000),
-            second: Bucket::new(second, (second.saturating_mul(2) / 3).max(1), 1_000_000),
+            minute: Bucket::new(minute, (minute / 8).max(2), 60_000_000),
+            second: Bucket::new(second, (second / 2).max(1), 1_000_000),
             refilled: None,
         }
     }
@@ -83,7 +89,7 @@ impl HardBudget {
         let span = PRICE_MOST_PPM.saturating_sub(PRICE_LEAST_PPM);
         let dearer = span.saturating_mul(missing).checked_div(self.minute.room).unwrap_or(0);
         let price = PRICE_LEAST_PPM.saturating_add(dearer);
-        Some(if is_cut { price / 2 } else { price })
+        Some(if is_cut { (price / 2).min(CUT_PRICE_MOST_PPM) } else { price })
     }
 
     pub(crate) fn record(&mut self, now: Instant) {

@@ -183,6 +183,27 @@ fn a_longer_path_is_not_taken_for_a_queue_for_long() {
 }
 
 #[test]
+fn a_baseline_that_follows_a_longer_path_is_told_and_no_other() {
+    for (longer_ms, path_ms) in
+        [(0.0, (|_| 0.0) as fn(f64) -> f64), (25.0, |t| if t < 20.0 { 0.0 } else { 25.0 })]
+    {
+        let scene = Scene { demand: downloads, capacity: steady, path_ms, ..Scene::default() };
+        let mut line = Line::new(&config(None), scene, 1);
+        let mut risen_us = 0;
+        while line.seconds() < 40.0 {
+            line.tick();
+            for event in &line.out.events {
+                if let Event::BaselineReanchored { from, to, .. } = event {
+                    risen_us += to.as_micros_rounded() - from.as_micros_rounded();
+                }
+            }
+        }
+        let risen_ms = risen_us as f64 / 1e3;
+        assert!((risen_ms - longer_ms).abs() < 6.0, "{risen_ms} ms told of {longer_ms} ms");
+    }
+}
+
+#[test]
 fn a_queue_learned_as_baseline_at_a_cold_start_is_found_out() {
     for seed in SEEDS {
         let scene = Scene { demand: downloads, capacity: steady, quiet_s: 0.0, ..Scene::default() };

@@ -17,6 +17,9 @@ use crate::units::Direction;
 const SLOW_PPM: i64 = 80_000;
 /// Least drop expected from a cut before its absence acquits, in µs.
 const TRIAL_US: i64 = 6_000;
+/// Where counters are too old to tell, a direction that has gone this much farther beyond what it has
+/// proven is the first suspect.
+const DARE_PPM: i64 = 100_000;
 /// After so many changes of mind both directions are to blame.
 const FLIPS_MAX: u8 = 3;
 
@@ -58,6 +61,12 @@ impl AdaptiveLaw {
         let is_slow = grown_us < part(sent_us, SLOW_PPM);
         if self.shapers.download.flow.load() == Load::Unknown {
             return self.culprit.unwrap_or(self.turn);
+        }
+        let dares = |way| self.shapers.get(way).dare_ppm();
+        let more = dares(Direction::Download).saturating_sub(dares(Direction::Upload));
+        let is_recent = self.shapers.download.flow.is_recent(now_us);
+        if !is_recent && more.abs() > DARE_PPM {
+            return if more > 0 { Direction::Download } else { Direction::Upload };
         }
         let presses = |way| self.shapers.get(way).flow.has_just_pressed(now_us);
         match (presses(Direction::Download), presses(Direction::Upload)) {
@@ -137,6 +146,9 @@ impl AdaptiveLaw {
             let least_us = self.trial_us(other, limit, now_us);
             let is_unmoved = self.shapers.get_mut(direction).is_unmoved(truth, least_us);
             let told = self.one_way.culprit(now_us);
+            if told == Some(direction) {
+                self.shapers.get_mut(direction).convict();
+            }
             if !told.map_or(is_unmoved, |culprit| culprit == other) {
                 continue;
             }
@@ -146,7 +158,9 @@ impl AdaptiveLaw {
             }
             self.flips = self.flips.saturating_add(1);
             let is_open = self.flips < FLIPS_MAX;
-            if is_open {
+            if self.shapers.get(direction).has_helped(truth) {
+                self.shapers.get_mut(direction).resume(&self.config.gains);
+            } else if is_open {
                 self.shapers.get_mut(direction).suspend();
             } else {
                 self.shapers.get_mut(direction).end_trial();
