@@ -27,6 +27,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::controller::Controller;
 use crate::outputs::Outputs;
+use crate::sink;
+use crate::source;
 use crate::stuffing::{Stuffed, unstuff};
 use crate::tick::Tick;
 
@@ -349,7 +351,7 @@ pub fn outputs_bytes<'b>(
     outputs: &Outputs,
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], BufferTooSmall> {
-    postcard::to_slice(outputs, buffer).map(|bytes| &*bytes).map_err(|_| BufferTooSmall)
+    sink::write(outputs, buffer).ok_or(BufferTooSmall)
 }
 
 /// Returns a controller as a state record holds it: equal states are equal bytes.
@@ -361,11 +363,11 @@ pub fn state_bytes<'b, const WANS: usize, const STEERINGS: usize>(
     controller: &Controller<WANS, STEERINGS>,
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], BufferTooSmall> {
-    postcard::to_slice(controller, buffer).map(|bytes| &*bytes).map_err(|_| BufferTooSmall)
+    sink::write(controller, buffer).ok_or(BufferTooSmall)
 }
 
 fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), Damage> {
-    postcard::take_from_bytes(bytes).map_err(|_| Damage::Content)
+    source::take(bytes).map_err(|_| Damage::Content)
 }
 
 /// Reads a value that fills the bytes to their end.

@@ -1,8 +1,12 @@
 //! One WAN: first look at everything that came in, then decide once.
 
+mod gather;
+mod mirror;
+
 use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
+use self::gather::Evidence;
 use crate::config::{LawConfig, WanConfig};
 use crate::delivery::Delivery;
 use crate::estimate::DelayEstimate;
@@ -12,24 +16,13 @@ use crate::governor::{Governor, Moment, Wanted};
 use crate::law::adaptive::{AdaptiveLaw, LawInputs};
 use crate::law::classic::ClassicShaper;
 use crate::link::{Link, LinkChange, LinkInputs, LinkState};
-use crate::outputs::{Action, Event, Outputs, SampleRejection};
-use crate::persist::PersistedWan;
+use crate::outputs::{Action, Event, Outputs};
 use crate::quality::QualityEstimate;
 use crate::recent::{Recent, WanHistory};
-use crate::snapshot::{DirectionSnapshot, TickResult, WanCounters, WanSnapshot};
+use crate::snapshot::{TickResult, WanCounters};
 use crate::steering::{Sight, WanSignals};
-use crate::tick::{MAX_REFLECTORS, OperState, Outcome, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
+use crate::tick::{OperState, Outcome, Tick};
 use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, WanId};
-
-/// What one tick says about the line.
-enum Evidence {
-    /// At least one reflector answered.
-    Sample(MicrosQ32),
-    /// Probes ended, and all of them were lost.
-    Lost { connected: bool },
-    /// Nothing came in: probes are still on their way.
-    Nothing,
-}
 
 /// The state of one WAN.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -257,61 +250,6 @@ impl Wan {
         }
     }
 
-    fn gather(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) -> Evidence {
-        let mut latest: [Option<MicrosQ32>; MAX_REFLECTORS] = [None; MAX_REFLECTORS];
-        let (mut has_rejected, mut accepted) = (false, 0_usize);
-        for sample in tick.samples.iter().filter(|sample| sample.wan == self.id) {
-            match self.accept(sample) {
-                Ok(()) => {
-                    if let Some(law) = &mut self.adaptive {
-                        law.answer(sample, now);
-                    }
-                    accepted = accepted.saturating_add(1);
-                    self.counters.samples = self.counters.samples.saturating_add(1);
-                    if let Some(slot) = latest.get_mut(usize::from(sample.reflector.0)) {
-                        *slot = Some(sample.rtt.into());
-                    }
-                }
-                Err(_) if has_rejected => {}
-                Err(why) => {
-                    has_rejected = true;
-                    let reflector = sample.reflector;
-                    out.tell(Event::SampleRejected { wan: self.id, reflector, why });
-                }
-            }
-        }
-        let is_ours = |loss: &&ProbeLoss| loss.wan == self.id && loss.reflector.0 < self.reflectors;
-        let lost = tick.losses.iter().filter(is_ours).count();
-        let answered = u32::try_from(accepted).unwrap_or(u32::MAX);
-        self.quality.probes(answered, u32::try_from(lost).unwrap_or(u32::MAX));
-        let losses = u64::try_from(lost).unwrap_or(u64::MAX);
-        self.counters.losses = self.counters.losses.saturating_add(losses);
-        if let Some(sample) = median(&latest) {
-            Evidence::Sample(sample)
-        } else if lost > 0 && self.is_silent(now) {
-            Evidence::Lost { connected: self.fallback.is_connected(now) }
-        } else {
-            Evidence::Nothing
-        }
-    }
-
-    /// Returns whether the last sample is so long ago that losses mean blindness. One silent
-    /// reflector among others that answer does not.
-    fn is_silent(&self, now: Instant) -> bool {
-        let last = self.last_sample.and_then(|last| now.checked_duration_since(last));
-        last.is_none_or(|silence| silence >= self.blind_after)
-    }
-
-    fn accept(&self, sample: &RttSample) -> Result<(), SampleRejection> {
-        if sample.reflector.0 >= self.reflectors {
-            Err(SampleRejection::UnknownSource)
-        } else if u64::from(sample.age_us) > SAMPLE_AGE_MAX.as_micros() {
-            Err(SampleRejection::Stale)
-        } else {
-            Ok(())
-        }
-    }
-
     fn go_on(
         &mut self,
         sample: MicrosQ32,
@@ -458,85 +396,8 @@ impl Wan {
         self.governor.govern(&wanted, &moment, next_id, &mut self.counters, out);
     }
 
-    /// Returns what is worth keeping over a restart, if anything was measured yet.
-    pub(crate) fn persist(&self) -> Option<PersistedWan> {
-        let wanted = PerDirection {
-            download: self.wanted(Direction::Download).rate,
-            upload: self.wanted(Direction::Upload).rate,
-        };
-        let (baseline, load) = (self.estimate.baseline(), self.estimate.load());
-        self.estimate.is_seeded().then_some(PersistedWan { baseline, load, wanted })
-    }
-
-    /// Returns whether this WAN could have been in that state.
-    pub(crate) fn accepts(&self, kept: &PersistedWan) -> bool {
-        let mut directions = Direction::BOTH.into_iter();
-        let accepts = |way| {
-            let rate = *kept.wanted.get(way);
-            let adaptive = self.adaptive.as_ref();
-            adaptive
-                .map_or_else(|| self.shapers.get(way).accepts(rate), |law| law.accepts(way, rate))
-        };
-        self.estimate.accepts(kept.baseline, kept.load) && directions.all(accepts)
-    }
-
-    /// Goes on from a state that was accepted.
-    pub(crate) fn restore(&mut self, kept: &PersistedWan) {
-        self.estimate.restore(kept.baseline, kept.load);
-        for direction in Direction::BOTH {
-            let rate = *kept.wanted.get(direction);
-            self.shapers.get_mut(direction).restore(rate);
-            if let Some(law) = &mut self.adaptive {
-                law.restore(direction, rate);
-            }
-        }
-    }
-
     /// Returns what this tick says to steering.
     pub(crate) fn steering_signals(&self, tick: &Tick) -> WanSignals {
         self.sight.signals(self.id, tick)
-    }
-
-    /// Returns the read-only mirror of this WAN.
-    pub(crate) fn snapshot(&self) -> WanSnapshot {
-        let direction = |direction: Direction| DirectionSnapshot {
-            zone: self.shapers.get(direction).zone(),
-            streaks: self.shapers.get(direction).streaks(),
-            wanted: self.wanted(direction).rate,
-            commanded: self.governor.command(direction).commanded(),
-            confirmed: self.governor.command(direction).confirmed(),
-            delivered: self.deliveries.get(direction).rate(),
-        };
-        WanSnapshot {
-            result: self.result,
-            link: self.link.as_ref().map_or(LinkState::Live, Link::state),
-            quality: self.quality.quality(self.delay()),
-            latest_rtt_us: self.estimate.latest_sample_us(),
-            load: match self.adaptive {
-                Some(_) => self.baseline().saturating_add(self.delay()),
-                None => self.estimate.load(),
-            },
-            baseline: self.baseline(),
-            delay: self.delay(),
-            blind_ticks: self.fallback.ticks(),
-            directions: PerDirection {
-                download: direction(Direction::Download),
-                upload: direction(Direction::Upload),
-            },
-            counters: self.counters,
-            recent: None,
-        }
-    }
-}
-
-/// Returns the median of one value per reflector: the middle of three, the mean of two, or the one.
-fn median(values: &[Option<MicrosQ32>; MAX_REFLECTORS]) -> Option<MicrosQ32> {
-    let mut answered = values.iter().flatten().copied();
-    match (answered.next(), answered.next(), answered.next()) {
-        (Some(one), Some(other), Some(third)) => {
-            Some(one.min(other).max(one.max(other).min(third)))
-        }
-        (Some(one), Some(other), None) => Some(one.midpoint(other)),
-        (one, _, _) => one,
     }
 }
