@@ -20,7 +20,7 @@ pub(crate) const fn divide(dividend: u128, divisor: u128) -> Option<u128> {
     } else if fits(divisor, 56) {
         Some(long_division(dividend, low(divisor), 8))
     } else {
-        dividend.checked_div(divisor)
+        Some(bit_by_bit(dividend, divisor))
     }
 }
 
@@ -53,6 +53,23 @@ const fn long_division(dividend: u128, divisor: u64, digit_bits: u32) -> u128 {
         } else {
             rest = part;
         }
+    }
+    quotient
+}
+
+/// Divides bit by bit: a long divisor leaves few bits of a quotient. The language's own way is much code.
+#[inline(never)]
+const fn bit_by_bit(dividend: u128, divisor: u128) -> u128 {
+    let shift = divisor.leading_zeros().saturating_sub(dividend.leading_zeros());
+    let (mut part, mut bit) = (divisor.unbounded_shl(shift), 1_u128.unbounded_shl(shift));
+    let (mut quotient, mut rest) = (0_u128, dividend);
+    while bit > 0 {
+        if part <= rest {
+            rest = rest.wrapping_sub(part);
+            quotient |= bit;
+        }
+        part = part.unbounded_shr(1);
+        bit = bit.unbounded_shr(1);
     }
     quotient
 }

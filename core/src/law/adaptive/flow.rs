@@ -162,6 +162,7 @@ impl Flow {
 
     /// Returns whether the direction presses against its shaper or did a moment ago. Without counters
     /// it may.
+    #[inline(never)]
     pub(super) fn presses(&self, now_us: i64) -> bool {
         let memory_us = MEMORY_US.saturating_add(self.span_us.saturating_mul(2));
         match self.load {
