@@ -57,8 +57,8 @@ impl HardBudget {
     pub(crate) fn new(config: WriteBudgetConfig) -> Self {
         let (minute, second) = (u64::from(config.per_minute), u64::from(config.per_second));
         Self {
-            minute: Bucket::new(minute, (minute / 4).max(2), 60_000_000),
-            second: Bucket::new(second, (second.saturating_mul(2) / 3).max(1), 1_000_000),
+            minute: Bucket::new(minute, (minute / 8).max(2), 60_000_000),
+            second: Bucket::new(second, (second / 2).max(1), 1_000_000),
             refilled: None,
         }
     }
@@ -83,7 +83,7 @@ impl HardBudget {
         let span = PRICE_MOST_PPM.saturating_sub(PRICE_LEAST_PPM);
         let dearer = span.saturating_mul(missing).checked_div(self.minute.room).unwrap_or(0);
         let price = PRICE_LEAST_PPM.saturating_add(dearer);
-        Some(if is_cut { price / 2 } else { price })
+        Some(if is_cut { (price / 2).min(100_000) } else { price })
     }
 
     pub(crate) fn record(&mut self, now: Instant) {

@@ -4,7 +4,9 @@ use embassy_time::{Duration, Instant};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::units::{BitsPerSecond, CommandId, Direction, ReflectorId, RttNanos, WanId};
+use crate::units::{
+    BitsPerSecond, CommandId, Direction, ReflectorId, RelativeOwd, RttNanos, WanId,
+};
 
 /// The most WANs one controller serves.
 pub const MAX_WANS: usize = 4;
@@ -20,6 +22,8 @@ pub const MAX_COUNTERS: usize = 8;
 pub const MAX_REPLIES: usize = 16;
 /// The most replies to steering commands one tick carries; one waits at a time.
 pub const MAX_STEERING_REPLIES: usize = 2;
+/// The most reflectors that are replaced in one tick, over all WANs.
+pub const MAX_REPLACED: usize = MAX_WANS * MAX_REFLECTORS;
 
 /// One answered probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,20 @@ pub struct RttSample {
     pub rtt: RttNanos,
     /// How long before this tick's `now` the answer arrived, in µs.
     pub age_us: u32,
+    /// How long the probe took to the reflector, if that told the time of arrival (ICMP timestamp).
+    #[serde(default)]
+    pub upload_owd: Option<RelativeOwd>,
+}
+
+/// Another host answers under this number from now on: what was learned about the old one is void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(deny_unknown_fields)]
+pub struct ReplacedReflector {
+    /// The WAN it is pinged by.
+    pub wan: WanId,
+    /// The number.
+    pub reflector: ReflectorId,
 }
 
 /// One probe that will not be answered any more: the time limit passed, or it could not be sent.
@@ -196,6 +214,10 @@ pub struct Tick {
     /// Steering commands that ended since the last tick.
     #[serde(default)]
     pub steering_replies: Vec<SteeringReply, MAX_STEERING_REPLIES>,
+    /// Reflectors that were replaced since the last tick. They count before the samples: those are
+    /// of the new ones.
+    #[serde(default)]
+    pub replaced: Vec<ReplacedReflector, MAX_REPLACED>,
 }
 
 impl Tick {
@@ -212,6 +234,7 @@ impl Tick {
             replies: Vec::new(),
             inputs_dropped: 0,
             steering_replies: Vec::new(),
+            replaced: Vec::new(),
         }
     }
 
@@ -226,6 +249,7 @@ impl Tick {
         self.replies.clear();
         self.inputs_dropped = 0;
         self.steering_replies.clear();
+        self.replaced.clear();
     }
 
     /// Adds an answered probe, or counts it as dropped.
@@ -267,6 +291,12 @@ impl Tick {
     /// Adds a steering command's end, or counts it as dropped.
     pub fn push_steering_reply(&mut self, reply: SteeringReply) {
         let full = self.steering_replies.push(reply).is_err();
+        self.count_dropped(full);
+    }
+
+    /// Adds a replaced reflector, or counts it as dropped.
+    pub fn push_replaced(&mut self, replaced: ReplacedReflector) {
+        let full = self.replaced.push(replaced).is_err();
         self.count_dropped(full);
     }
 

@@ -313,7 +313,8 @@ pub fn decode_tick_into<'a>(body: &'a [u8], tick: &mut Tick) -> Result<&'a [u8],
     let rest = replace(&mut tick.counters, rest)?;
     let rest = replace(&mut tick.replies, rest)?;
     let rest = replace(&mut tick.inputs_dropped, rest)?;
-    replace(&mut tick.steering_replies, rest)
+    let rest = replace(&mut tick.steering_replies, rest)?;
+    replace(&mut tick.replaced, rest)
 }
 
 /// Reads one field. Not inlined, so that the fields use the same stack one after the other.

@@ -3,7 +3,15 @@
 //! Raw integers cross a function boundary only here and in [`crate::fixed`]; everywhere else a
 //! value says by its type what it measures.
 
+use core::num::NonZeroI16;
+
 use serde::{Deserialize, Serialize};
+
+/// Stands for zero, which an optional [`RelativeOwd`] needs for itself.
+const ONE_TENTH: NonZeroI16 = match NonZeroI16::new(1) {
+    Some(one) => one,
+    None => NonZeroI16::MAX,
+};
 
 /// A rate in bits per second (decimal: 1 Mbit/s is 1 000 000 bit/s, as RouterOS counts).
 #[derive(
@@ -74,6 +82,46 @@ impl RttNanos {
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
+    }
+}
+
+/// How long a probe took to its reflector, counted from an origin that nobody knows: the reflector's
+/// clock is not ours. Only differences between probes of one reflector mean anything, and the origin
+/// may drift and jump with either clock.
+///
+/// In tenths of a millisecond, -3276.8 ms ..= 3276.7 ms, so that a sample does not become larger by
+/// it; a reflector's clock counts whole milliseconds anyway. Zero is kept as one tenth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(from = "i16", into = "i16")]
+pub struct RelativeOwd(NonZeroI16);
+
+impl RelativeOwd {
+    /// Makes a delay from microseconds, rounded to tenths of a millisecond; `None` out of range.
+    #[must_use]
+    pub fn from_micros(micros: i64) -> Option<Self> {
+        let tenths = micros.saturating_add(50).div_euclid(100);
+        i16::try_from(tenths).ok().map(Self::from)
+    }
+
+    /// Returns the delay in microseconds.
+    #[must_use]
+    pub fn as_micros(self) -> i32 {
+        i32::from(self.0.get()).saturating_mul(100)
+    }
+}
+
+impl From<i16> for RelativeOwd {
+    /// Makes a delay from tenths of a millisecond.
+    fn from(tenths: i16) -> Self {
+        Self(NonZeroI16::new(tenths).unwrap_or(ONE_TENTH))
+    }
+}
+
+impl From<RelativeOwd> for i16 {
+    /// Returns the delay in tenths of a millisecond.
+    fn from(owd: RelativeOwd) -> Self {
+        owd.0.get()
     }
 }
 

@@ -117,6 +117,23 @@ fn a_steady_line_is_used_with_hardly_any_delay_and_the_upload_left_alone() {
     }
 }
 
+/// Both directions are loaded, there are no counters, and only the upload becomes slower.
+#[test]
+fn one_way_delays_spare_the_direction_that_has_no_queue() {
+    let capacity = |direction, t| pick(direction, 90.0, if t < 20.0 { 20.0 } else { 8.0 });
+    let wrongly_cut = |tells_one_way, seed| {
+        let (counters_ms, demand) =
+            (None, |direction, _: f64| pick(direction, 30.0, f64::INFINITY));
+        let scene = Scene { capacity, demand, counters_ms, tells_one_way, ..Scene::default() };
+        let mut line = Line::new(&config(None), scene, seed);
+        line.run(40.0);
+        line.cuts.iter().filter(|cut| cut.0 > 1.0 && cut.1 == Direction::Download).count()
+    };
+    let without: usize = SEEDS.map(|seed| wrongly_cut(false, seed)).sum();
+    let with: usize = SEEDS.map(|seed| wrongly_cut(true, seed)).sum();
+    assert!(without > 20 && with * 4 < without, "{with} instead of {without}");
+}
+
 #[test]
 fn without_counters_the_delay_is_bounded_and_the_line_is_used() {
     for seed in SEEDS {

@@ -235,7 +235,10 @@ impl Watch {
         let classic = &self.config.classic;
         let (before, after) = (step.before.baseline, step.after.baseline);
         let is_seeded = classic.baseline_initial.is_some() || step.before.latest_rtt_us.is_some();
-        if !is_seeded || before == MicrosQ32::ZERO || before == after {
+        // Another host in the place of the only reflector is another path.
+        let is_other_path = self.config.reflectors == 1
+            && step.tick.replaced.iter().any(|replaced| replaced.wan == step.id);
+        if is_other_path || !is_seeded || before == MicrosQ32::ZERO || before == after {
             return Ok(());
         }
         // A lost link forgets its baseline; the next sample starts another one.
@@ -412,7 +415,13 @@ fn run_busy(seed: u64, ticks: usize, quirks: Quirks) -> u64 {
                 if is_lost {
                     tick.push_loss(ProbeLoss { wan, reflector });
                 } else {
-                    tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0 });
+                    tick.push_sample(RttSample {
+                        wan,
+                        reflector,
+                        rtt,
+                        age_us: 0,
+                        upload_owd: None,
+                    });
                 }
             }
             tick.push_connectivity(ConnectivityReport {
@@ -481,7 +490,7 @@ fn the_end_of_time_is_not_the_end_of_the_controller() {
             tick.reset(Instant::from_ticks(now));
             let (wan, reflector) = (WanId(0), ReflectorId(0));
             let rtt = RttNanos::from_micros(rtt_ms * 1000);
-            tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0 });
+            tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0, upload_owd: None });
             controller.step(&tick, &mut out);
         }
     }

@@ -19,7 +19,7 @@ use wanctl_core::units::{BitsPerSecond, ReflectorId, RttNanos, WanId};
 fn step(controller: &mut Controller<1>, number: u64, rtt_us: u64) -> Outputs {
     let mut tick = Tick::new(Instant::from_millis(50 * number));
     let (wan, reflector, rtt) = (WanId(0), ReflectorId(0), RttNanos::from_micros(rtt_us));
-    tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0 });
+    tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0, upload_owd: None });
     let mut outputs = Outputs::new();
     controller.step(&tick, &mut outputs);
     outputs

@@ -64,7 +64,13 @@ fn trajectory(tick_ms: u64, spans: &[Span]) -> Vec<PerDirection<BitsPerSecond>> 
                 }
             }
             let rtt = RttNanos::from_micros((BASELINE_MS + span.delay_ms) * 1000);
-            tick.push_sample(RttSample { wan, reflector: ReflectorId(0), rtt, age_us: 0 });
+            tick.push_sample(RttSample {
+                wan,
+                reflector: ReflectorId(0),
+                rtt,
+                age_us: 0,
+                upload_owd: None,
+            });
             controller.step(&tick, &mut out);
             if now_ms.is_multiple_of(GRID_MS) {
                 let is = controller.snapshot().wans()[0];

@@ -32,7 +32,13 @@ impl TwoLines {
         for (wan, rtt) in (0..).map(WanId).zip(rtts_ms) {
             let reflector = ReflectorId(0);
             match rtt.map(|millis| RttNanos::from_micros(millis * 1000)) {
-                Some(rtt) => self.tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0 }),
+                Some(rtt) => self.tick.push_sample(RttSample {
+                    wan,
+                    reflector,
+                    rtt,
+                    age_us: 0,
+                    upload_owd: None,
+                }),
                 None => self.tick.push_loss(ProbeLoss { wan, reflector }),
             }
         }

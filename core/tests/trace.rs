@@ -18,11 +18,11 @@ use wanctl_core::outputs::{Action, Event, MAX_ACTIONS, MAX_EVENTS, Outputs, Rate
 use wanctl_core::steering::{SteeringConfig, SteeringDecision, SteeringEvidence, SteeringReason};
 use wanctl_core::tick::{
     CheckKind, ConnectivityReport, CounterReading, MAX_LOSSES, MAX_REPLIES, MAX_SAMPLES, MAX_WANS,
-    Outcome, ProbeLoss, Reply, RttSample, SteeringReply, Tick,
+    Outcome, ProbeLoss, ReplacedReflector, Reply, RttSample, SteeringReply, Tick,
 };
 use wanctl_core::trace::{self, Damage, Record};
 use wanctl_core::units::{
-    BitsPerSecond, CommandId, Direction, Packets, ReflectorId, RttNanos, WanId,
+    BitsPerSecond, CommandId, Direction, Packets, ReflectorId, RelativeOwd, RttNanos, WanId,
 };
 use wanctl_core::zone::Zone;
 
@@ -134,7 +134,8 @@ fn another_format_and_another_content_are_told_apart() {
 fn sample_tick() -> Tick {
     let (wan, reflector) = (WanId(0), ReflectorId(1));
     let mut tick = Tick::new(Instant::from_millis(50));
-    tick.push_sample(RttSample { wan, reflector, rtt: RttNanos::new(20_000_000), age_us: 300 });
+    let (rtt, upload_owd) = (RttNanos::new(20_000_000), Some(RelativeOwd::from(-123)));
+    tick.push_sample(RttSample { wan, reflector, rtt, age_us: 300, upload_owd });
     tick.push_loss(ProbeLoss { wan, reflector: ReflectorId(2) });
     tick.push_connectivity(ConnectivityReport { wan, kind: CheckKind::Tcp, connected: true });
     let outcome = Outcome::Applied(BitsPerSecond::from_mbps(94));
@@ -142,6 +143,7 @@ fn sample_tick() -> Tick {
     tick.push_reply(Reply { wan, direction, id: CommandId(3), outcome, took_us: 20_000 });
     let id = CommandId(5);
     tick.push_steering_reply(SteeringReply { id, succeeded: true, took_us: 40_000 });
+    tick.push_replaced(ReplacedReflector { wan, reflector: ReflectorId(2) });
     tick
 }
 
@@ -269,8 +271,9 @@ fn the_largest_records_fit_their_buffers() {
     let mut tick = Tick::new(Instant::MAX);
     let (wan, reflector) = (WanId(u8::MAX), ReflectorId(u8::MAX));
     for _ in 0..MAX_SAMPLES.max(MAX_LOSSES) {
-        let rtt = RttNanos::new(u64::MAX);
-        tick.push_sample(RttSample { wan, reflector, rtt, age_us: u32::MAX });
+        let (rtt, upload_owd) = (RttNanos::new(u64::MAX), Some(RelativeOwd::from(i16::MAX)));
+        tick.push_sample(RttSample { wan, reflector, rtt, age_us: u32::MAX, upload_owd });
+        tick.push_replaced(ReplacedReflector { wan, reflector });
         tick.push_loss(ProbeLoss { wan, reflector });
     }
     for _ in 0..MAX_WANS {
@@ -330,7 +333,13 @@ fn the_largest_state_fits_its_buffer() {
         let mut tick = Tick::new(Instant::from_micros(u64::MAX / 2 + step * 50_000));
         for wan in (0..4).map(WanId) {
             let rtt = RttNanos::from_micros(high * 20);
-            tick.push_sample(RttSample { wan, reflector: ReflectorId(0), rtt, age_us: 0 });
+            tick.push_sample(RttSample {
+                wan,
+                reflector: ReflectorId(0),
+                rtt,
+                age_us: 0,
+                upload_owd: None,
+            });
             for direction in Direction::BOTH {
                 let packets = u32::try_from(high).unwrap();
                 let dropped_packets = u32::try_from(step / 2).unwrap().wrapping_mul(0x8000);
@@ -363,7 +372,8 @@ fn long_runs_without_a_zero_byte_come_back() {
     for samples in 0..MAX_SAMPLES {
         for size in 0..9 {
             let mut tick = Tick::new(Instant::from_micros(u64::MAX));
-            let sample = |rtt| RttSample { wan, reflector, rtt, age_us: 0x0fff_ffff };
+            let sample =
+                |rtt| RttSample { wan, reflector, rtt, age_us: 0x0fff_ffff, upload_owd: None };
             for _ in 0..samples {
                 tick.push_sample(sample(RttNanos::new(u64::MAX)));
             }

@@ -56,8 +56,7 @@ pub fn run(args: &AccuracyArgs, out: &mut impl Write) -> Result<bool> {
         PacketLinkOptions { base_rtt: BASE_RTT, ..PacketLinkOptions::new(capacity(), capacity()) };
     let _link = PacketLink::start(&lan, &internet, options)?;
     let mut tap = lan.run(Tap::open)??;
-    let wan =
-        ProbeWan { reflectors: REFLECTORS.to_vec(), source: None, interface: None, fwmark: None };
+    let wan = ProbeWan { reflectors: REFLECTORS.map(Into::into).to_vec(), ..ProbeWan::default() };
     // The thread of the prober stays in the namespace in which it is started.
     let start = || IcmpProber::start(&[wan], Duration::from_secs(2), TICK / 4);
     let mut prober = lan.run(start)?.context("start the prober")?;

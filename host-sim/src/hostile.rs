@@ -14,7 +14,9 @@ use wanctl_core::tick::{
     CheckKind, ConnectivityReport, CounterReading, LinkFact, MAX_LOSSES, MAX_REPLIES, MAX_SAMPLES,
     OperState, Outcome, ProbeLoss, Reply, RttSample, SteeringReply, Tick,
 };
-use wanctl_core::units::{BitsPerSecond, CommandId, Direction, ReflectorId, RttNanos, WanId};
+use wanctl_core::units::{
+    BitsPerSecond, CommandId, Direction, ReflectorId, RelativeOwd, RttNanos, WanId,
+};
 
 use crate::synthetic::{Line, Random, SyntheticLine};
 
@@ -223,6 +225,7 @@ impl HostileLine {
                 reflector: self.random.reflector(),
                 rtt: RttNanos::new(self.random.any()),
                 age_us: self.random.any32(),
+                upload_owd: self.random.owd(),
             };
             self.tick.push_sample(sample);
         }
@@ -339,6 +342,11 @@ impl Random {
     fn any32(&mut self) -> u32 {
         let any = self.any();
         u32::try_from(any).unwrap_or(u32::MAX)
+    }
+
+    fn owd(&mut self) -> Option<RelativeOwd> {
+        let [low, high, has_owd, ..] = self.any().to_le_bytes();
+        (has_owd % 2 == 0).then(|| i16::from_le_bytes([low, high]).into())
     }
 
     fn tiny(&mut self, below: u8) -> u8 {

@@ -257,7 +257,7 @@ impl SyntheticLine {
             let micros = BASE_RTT_US + queue_us.iter().sum::<u64>();
             let rtt = RttNanos::new(micros * 1000 + jitter_ns);
             let age_us = u32::try_from(self.random.below(50_000)).unwrap_or_default();
-            self.tick.push_sample(RttSample { wan, reflector, rtt, age_us });
+            self.tick.push_sample(RttSample { wan, reflector, rtt, age_us, upload_owd: None });
         }
         if lost == reflectors {
             self.tick.push_connectivity(ConnectivityReport {

@@ -48,6 +48,7 @@ impl Prober for EndingProber {
             reflector,
             rtt: RttNanos::from_micros(21_000),
             age_us: 0,
+            upload_owd: None,
         });
         self.ticks_left -= 1;
         self.stop.store(self.ticks_left == 0, Ordering::Relaxed);

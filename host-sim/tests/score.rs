@@ -8,6 +8,7 @@ use wanctl_core::units::{Direction, PerDirection, ReflectorId, RttNanos, WanId};
 use wanctl_sim::score::board::{self, Entry, Plan};
 use wanctl_sim::score::contender::autorate::Autorate;
 use wanctl_sim::score::contender::{Asks, Contender};
+use wanctl_sim::score::fidelity::{self, Measured, Row};
 use wanctl_sim::score::laws::Law;
 use wanctl_sim::score::metrics::Score;
 use wanctl_sim::score::model::Truth;
@@ -43,8 +44,8 @@ fn shares(name: &str, law: Law, from_s: u64, to_s: u64) -> PerDirection<u64> {
 #[test]
 fn autorate_ramps_from_20_to_80_mbit_in_seven_seconds() {
     let mut scenario = rig("rig-download");
-    scenario.lines.download.limits = Limits { floor: 5 * MBPS, ceiling: 80 * MBPS };
-    scenario.lines.upload.limits = Limits { floor: 5 * MBPS, ceiling: 80 * MBPS };
+    scenario.lines.download.limits = Limits::new(5 * MBPS, 80 * MBPS);
+    scenario.lines.upload.limits = Limits::new(5 * MBPS, 80 * MBPS);
     let mut law = Autorate::new(&scenario, false);
     let (mut rate, mut bytes) = (20 * MBPS, 0);
     let (mut first, mut last, mut steps) = (None, None, 0);
@@ -65,7 +66,7 @@ fn autorate_ramps_from_20_to_80_mbit_in_seven_seconds() {
         }
         let reflector = ReflectorId((index % 3) as u8);
         let rtt = RttNanos::from_micros(20_000);
-        tick.push_sample(RttSample { wan: WanId(0), reflector, rtt, age_us: 0 });
+        tick.push_sample(RttSample { wan: WanId(0), reflector, rtt, age_us: 0, upload_owd: None });
         let way = PerDirection { download: 10_000, upload: 10_000 };
         let truth = Truth { capacity: PerDirection::default(), one_way: &[way] };
         let mut asks = Asks::default();
@@ -106,16 +107,55 @@ fn autorate_keeps_the_queue_that_was_measured_behind_a_real_cake() {
 
 /// rig.md, part B: loaded both ways the download is pushed far below its capacity, 30.2 of 50,
 /// 5.4 of 15 and 14.2 of 40 Mbit/s; alone it keeps 42.9, 13.8 and 35.9. The model is kinder to it
-/// after the drop: about half instead of 36 %.
+/// after the drop: half instead of 36 to 42 %.
 #[test]
 fn autorate_starves_the_download_when_the_upload_is_loaded_too() {
     for (from, to, dual, alone) in
-        [(2, 20, 55..=75, 82..=97), (22, 40, 30..=60, 85..=98), (42, 60, 30..=50, 85..=100)]
+        [(2, 20, 55..=75, 82..=97), (22, 40, 36..=56, 85..=98), (42, 60, 30..=50, 85..=100)]
     {
         let both = shares("rig-dual", Law::Autorate, from, to).download;
         let one = shares("rig-download", Law::Autorate, from, to).download;
         assert!(dual.contains(&both), "{from} s: {both} % with both loaded");
         assert!(alone.contains(&one), "{from} s: {one} % alone");
+    }
+}
+
+/// rig.md, part B: what the model says of every program in every phase, but for what is known to differ.
+#[test]
+fn the_model_agrees_with_the_bench_within_a_quarter_and_ranks_the_programs_alike() {
+    let laws = [Law::Base, Law::Autorate, Law::Sqm];
+    let plan = Plan {
+        scenarios: suite::rig_suite().into_iter().map(|scenario| (scenario, 3)).collect(),
+        first_seed: 1,
+        entries: laws.map(|law| Entry::new(law, Setup::of(Backend::Linux))).to_vec(),
+        threads: 2,
+    };
+    let rows = fidelity::rows(&plan, &board::play(&plan, &|_, _| {}).unwrap());
+    assert_eq!(rows.len(), fidelity::MEASURED.len());
+    for row in &rows {
+        assert!(row.is_delay_near(), "{row:?}");
+        // Both keep too much, or too little, of 15 Mbit/s: docs/scoring.md says why.
+        let is_known = row.real.scenario == "rig-dual" && row.real.phase == "15/6";
+        assert!(row.are_rates_near() || (is_known && row.real.law != Law::Sqm), "{row:?}");
+    }
+    let order = |phase: &str, get: fn(&Measured) -> f64, of: fn(&Row) -> &Measured| {
+        let mut sorted: Vec<&Row> = rows
+            .iter()
+            .filter(|row| row.real.scenario == "rig-dual" && row.real.phase == phase)
+            .collect();
+        sorted.sort_by(|a, b| get(of(a)).total_cmp(&get(of(b))));
+        sorted.iter().map(|row| row.real.law).collect::<Vec<_>>()
+    };
+    let gets: [(&str, fn(&Measured) -> f64); 4] = [
+        ("15/6", |measured| measured.p95),
+        ("40/16", |measured| measured.p95),
+        ("40/16", |measured| measured.down),
+        ("40/16", |measured| measured.up),
+    ];
+    for (phase, get) in gets {
+        let (real, model) = (order(phase, get, |r| &r.real), order(phase, get, |r| &r.model));
+        assert_eq!(real, model, "{phase}");
+        assert_eq!(real.len(), 3);
     }
 }
 

@@ -61,6 +61,9 @@ fn the_schema_and_the_program_agree_about_lines_in() {
     let config = wanctl_core::example::two_wans();
     let good = [
         r#""samples":[{"wan":0,"reflector":2,"rtt":20000000,"age_us":1}]"#,
+        r#""samples":[{"wan":0,"reflector":2,"rtt":2,"age_us":1,"upload_owd":0}]"#,
+        r#""samples":[{"wan":0,"reflector":2,"rtt":2,"age_us":1,"upload_owd":null}]"#,
+        r#""replaced":[{"wan":0,"reflector":2}]"#,
         r#""losses":[{"wan":1,"reflector":0}],"inputs_dropped":3"#,
         r#""connectivity":[{"wan":0,"kind":"Tcp","connected":true}]"#,
         r#""links":[{"wan":0,"oper_state":"Down","address_changed":false}]"#,
@@ -73,6 +76,7 @@ fn the_schema_and_the_program_agree_about_lines_in() {
         r#""samples":[{"wan":256,"reflector":2,"rtt":1,"age_us":1}]"#,
         r#""samples":[{"wan":0,"reflector":2,"rtt":-1,"age_us":1}]"#,
         r#""samples":null"#,
+        r#""samples":[{"wan":0,"reflector":2,"rtt":2,"age_us":1,"upload_owd":32768}]"#,
         r#""losses":[{"wan":1}]"#,
         r#""links":[{"wan":0,"oper_state":"Sideways","address_changed":false}]"#,
         r#""replies":[{"wan":0,"direction":"Upload","id":1,"outcome":"Applied","took_us":1}]"#,

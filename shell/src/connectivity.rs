@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use wanctl_core::tick::{CheckKind, ConnectivityReport, MAX_WANS, Tick};
 use wanctl_core::units::WanId;
 
-use crate::probe::{ProbeWan, ping_once};
+use crate::probe::{Family, ProbeWan, ping_once};
 
 /// How long a gateway may take for its answer.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -92,7 +92,7 @@ fn run(check: Check, targets: &[CheckTargets]) -> ConnectivityReport {
         Check::Gateway(_) => {
             let answers = target.and_then(|target| {
                 let gateway = target.gateway?;
-                ping_once(&target.path, gateway, GATEWAY_TIMEOUT).ok()
+                ping_once(&target.path, gateway.into(), GATEWAY_TIMEOUT).ok()
             });
             (CheckKind::Gateway, answers.unwrap_or(false))
         }
@@ -109,7 +109,7 @@ fn run(check: Check, targets: &[CheckTargets]) -> ConnectivityReport {
 /// Makes a TCP connection that leaves by the WAN, and closes it.
 fn connect(path: &ProbeWan, address: SocketAddrV4) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    path.bind(&socket).map_err(|(_, error)| error)?;
+    path.bind(&socket, Family::V4).map_err(|(_, error)| error)?;
     socket.connect_timeout(&address.into(), TCP_TIMEOUT)
 }
 
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn path() -> ProbeWan {
-        ProbeWan { reflectors: Vec::new(), source: None, interface: None, fwmark: None }
+        ProbeWan::default()
     }
 
     /// Waits for the next report without a limit of its own: every check ends by itself.

@@ -247,6 +247,8 @@ fn start_links(config: &DaemonConfig) -> Option<LinkWatcher> {
         name: wan.name.clone(),
         interface: wan.interface.clone(),
         source: wan.source_address,
+        source_v6: wan.source_address_v6,
+        reflectors: wan.reflectors.clone(),
     };
     let links: Vec<WatchedLink> = config.wans.iter().map(link).collect();
     if links.iter().all(|link| link.interface.is_none() && link.source.is_none()) {

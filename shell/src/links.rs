@@ -5,13 +5,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use nix::ifaddrs::getifaddrs;
-use nix::libc::{RTMGRP_IPV4_IFADDR, RTMGRP_LINK};
+use nix::libc::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
@@ -32,8 +32,23 @@ pub struct WatchedLink {
     pub name: String,
     /// The interface, if one is configured.
     pub interface: Option<String>,
-    /// The source address, if one is configured.
+    /// The source address of IPv4, if one is configured.
     pub source: Option<Ipv4Addr>,
+    /// The source address of IPv6, if one is configured.
+    pub source_v6: Option<Ipv6Addr>,
+    /// Who is pinged: their IP versions are needed.
+    pub reflectors: Vec<IpAddr>,
+}
+
+impl WatchedLink {
+    fn has_source(&self) -> bool {
+        self.source.is_some() || self.source_v6.is_some()
+    }
+
+    /// Returns the source addresses that an interface must have.
+    fn sources(&self) -> impl Iterator<Item = IpAddr> {
+        self.source.map(IpAddr::V4).into_iter().chain(self.source_v6.map(IpAddr::V6))
+    }
 }
 
 /// An interface as it is now.
@@ -43,8 +58,20 @@ struct Interface {
     /// Another one when the interface is made again.
     index: u32,
     is_running: bool,
-    /// IPv4 addresses, the primary one first.
-    addresses: Vec<Ipv4Addr>,
+    /// Addresses, the primary one of each IP version first; none of a link alone.
+    addresses: Vec<IpAddr>,
+}
+
+impl Interface {
+    /// Returns the address that packets leave with when nothing else is configured. Of an IPv6 address
+    /// only the network counts: privacy extensions make up the rest anew every day.
+    fn primary(&self, is_meant: fn(&IpAddr) -> bool) -> Option<IpAddr> {
+        let address = self.addresses.iter().find(|address| is_meant(address));
+        address.map(|address| match address {
+            IpAddr::V4(_) => *address,
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        })
+    }
 }
 
 /// What a WAN's link is now.
@@ -52,31 +79,38 @@ struct Interface {
 struct LinkView {
     is_up: bool,
     index: Option<u32>,
-    /// The address packets leave with.
-    address: Option<Ipv4Addr>,
+    /// The addresses packets leave with, IPv4 first, as far as they are needed and there.
+    addresses: [Option<IpAddr>; 2],
 }
 
 impl LinkView {
     /// Looks for a WAN's link. `None` if the configuration names neither interface nor address:
     /// then the routes decide, and nothing can be said.
     fn of(link: &WatchedLink, interfaces: &[Interface]) -> Option<Self> {
-        let is_meant = |interface: &&Interface| match (&link.interface, link.source) {
-            (Some(name), _) => interface.name == *name,
-            (None, Some(source)) => interface.addresses.contains(&source),
-            (None, None) => false,
+        let is_meant = |interface: &&Interface| match &link.interface {
+            Some(name) => interface.name == *name,
+            None => link.sources().any(|source| interface.addresses.contains(&source)),
         };
-        if link.interface.is_none() && link.source.is_none() {
+        if link.interface.is_none() && !link.has_source() {
             return None;
         }
         let Some(interface) = interfaces.iter().find(is_meant) else {
             return Some(Self::default());
         };
-        let has_source = link.source.is_none_or(|source| interface.addresses.contains(&source));
-        let address = link.source.or_else(|| interface.addresses.first().copied());
-        let address = address.filter(|_| has_source);
+        let has = |source: &IpAddr| interface.addresses.contains(source);
+        let has_sources = link.sources().all(|source| has(&source));
+        let needs = |is_meant: fn(&IpAddr) -> bool| link.reflectors.iter().any(is_meant);
+        let address = |source: Option<IpAddr>, is_meant: fn(&IpAddr) -> bool| {
+            let primary = || needs(is_meant).then(|| interface.primary(is_meant)).flatten();
+            source.filter(has).or_else(primary).filter(|_| has_sources)
+        };
+        let addresses = [
+            address(link.source.map(IpAddr::V4), IpAddr::is_ipv4),
+            address(link.source_v6.map(IpAddr::V6), IpAddr::is_ipv6),
+        ];
         // Without an address nothing can be sent, as during the dial-up of PPPoE.
-        let is_up = interface.is_running && address.is_some();
-        Some(Self { is_up, index: Some(interface.index), address })
+        let is_up = interface.is_running && addresses.iter().any(Option::is_some);
+        Some(Self { is_up, index: Some(interface.index), addresses })
     }
 }
 
@@ -84,8 +118,8 @@ impl LinkView {
 #[derive(Debug, Default)]
 struct Told {
     view: Option<LinkView>,
-    /// The last address it had.
-    address: Option<Ipv4Addr>,
+    /// The last addresses it had.
+    addresses: [Option<IpAddr>; 2],
 }
 
 impl Told {
@@ -94,10 +128,12 @@ impl Told {
         if self.view == Some(view) {
             return None;
         }
-        let address_changed =
-            view.address.is_some() && self.address.is_some() && view.address != self.address;
+        let mut address_changed = false;
+        for (known, new) in self.addresses.iter_mut().zip(view.addresses) {
+            address_changed |= new.is_some() && known.is_some() && new != *known;
+            *known = new.or(*known);
+        }
         self.view = Some(view);
-        self.address = view.address.or(self.address);
         let oper_state = if view.is_up { OperState::Up } else { OperState::Down };
         Some(LinkFact { wan, oper_state, address_changed })
     }
@@ -211,13 +247,14 @@ impl Looker {
 fn tell(link: &WatchedLink, view: &LinkView, fact: &LinkFact) {
     let wan = &link.name;
     let interface = link.interface.as_deref().unwrap_or("of its source address");
-    match (view.is_up, view.address) {
+    let mut addresses = view.addresses.iter().flatten();
+    match (view.is_up, addresses.next()) {
         (true, Some(address)) => {
             let changed = fact.address_changed;
             tracing::info!(wan, interface, %address, changed, "the interface is up");
         }
         _ if view.index.is_none() => tracing::warn!(wan, interface, "there is no such interface"),
-        _ if view.address.is_none() => {
+        (_, None) => {
             tracing::warn!(wan, interface, "the interface has no address to send from");
         }
         _ => tracing::warn!(wan, interface, "the interface is down"),
@@ -227,7 +264,7 @@ fn tell(link: &WatchedLink, view: &LinkView, fact: &LinkFact) {
 fn open_netlink() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let netlink = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-    let groups = (RTMGRP_LINK | RTMGRP_IPV4_IFADDR).cast_unsigned();
+    let groups = (RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR).cast_unsigned();
     bind(netlink.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(netlink)
 }
@@ -244,7 +281,7 @@ fn drain_messages(netlink: &OwnedFd) {
     }
 }
 
-/// Lists the interfaces with their IPv4 addresses.
+/// Lists the interfaces with their addresses.
 fn interfaces() -> io::Result<Vec<Interface>> {
     let mut all: Vec<Interface> = Vec::new();
     for entry in getifaddrs()? {
@@ -258,9 +295,13 @@ fn interfaces() -> io::Result<Vec<Interface>> {
             all.push(Interface { name, index, is_running, addresses: Vec::new() });
             all.len() - 1
         });
-        let address = entry.address.as_ref().and_then(|address| address.as_sockaddr_in());
+        let v4 = entry.address.as_ref().and_then(|address| address.as_sockaddr_in());
+        let v6 = entry.address.as_ref().and_then(|address| address.as_sockaddr_in6());
+        // An address of the link alone reaches no reflector.
+        let v6 = v6.map(nix::sys::socket::SockaddrIn6::ip).filter(|v6| !v6.is_unicast_link_local());
+        let address = v4.map(|v4| IpAddr::V4(v4.ip())).or(v6.map(IpAddr::V6));
         if let (Some(address), Some(interface)) = (address, all.get_mut(position)) {
-            interface.addresses.push(address.ip());
+            interface.addresses.push(address);
         }
     }
     Ok(all)
@@ -277,11 +318,19 @@ mod tests {
 
     fn link(interface: Option<&str>, source: Option<Ipv4Addr>) -> WatchedLink {
         let interface = interface.map(str::to_owned);
-        WatchedLink { name: "cable".to_owned(), interface, source }
+        let reflectors = vec![Ipv4Addr::new(198, 51, 100, 7).into()];
+        WatchedLink { name: "cable".to_owned(), interface, source, source_v6: None, reflectors }
     }
 
     fn interface(index: u32, is_running: bool, addresses: &[Ipv4Addr]) -> Interface {
-        Interface { name: "ppp0".to_owned(), index, is_running, addresses: addresses.to_vec() }
+        let addresses = addresses.iter().copied().map(IpAddr::V4).collect();
+        Interface { name: "ppp0".to_owned(), index, is_running, addresses }
+    }
+
+    /// The same with IPv6 addresses.
+    fn interface_v6(addresses: &[&str]) -> Interface {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        Interface { name: "ppp0".to_owned(), index: 4, is_running: true, addresses }
     }
 
     /// Returns what is told about one state after the other, as (is up, address changed).
@@ -349,6 +398,29 @@ mod tests {
             let expected = [Some((true, false)), Some((false, false))];
             assert_eq!(told(&link(interface, Some(FIRST)), &states), expected);
         }
+    }
+
+    #[test]
+    fn another_ipv6_network_is_told_and_another_privacy_address_is_not() {
+        let mut link = link(Some("ppp0"), None);
+        link.reflectors = vec!["2001:db8:9::9".parse().unwrap()];
+        let states: [&[Interface]; 4] = [
+            &[interface_v6(&["192.0.2.1"])],
+            &[interface_v6(&["2001:db8:0:1::5"])],
+            &[interface_v6(&["2001:db8:0:1:abcd::6", "2001:db8:0:1::5"])],
+            &[interface_v6(&["2001:db8:0:2::5"])],
+        ];
+        let expected = [Some((false, false)), Some((true, false)), None, Some((true, true))];
+        assert_eq!(told(&link, &states), expected);
+    }
+
+    #[test]
+    fn a_link_of_both_ip_versions_needs_both_of_its_source_addresses() {
+        let mut link = link(None, Some(FIRST));
+        link.source_v6 = Some("2001:db8::5".parse().unwrap());
+        let states: [&[Interface]; 2] =
+            [&[interface_v6(&["192.0.2.1", "2001:db8::5"])], &[interface_v6(&["192.0.2.1"])]];
+        assert_eq!(told(&link, &states), [Some((true, false)), Some((false, false))]);
     }
 
     #[test]

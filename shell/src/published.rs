@@ -39,7 +39,7 @@ impl Published {
     #[must_use]
     pub const fn new() -> Self {
         let pacing = Pacing { ticks: 0, late: 0, missed: 0, worst_us: 0 };
-        let probes = [ProbeCounters { late: 0, duplicates: 0, errors: 0 }; MAX_WANS];
+        let probes = [ProbeCounters::NONE; MAX_WANS];
         Self {
             about: OnceLock::new(),
             snapshot: SharedSnapshot::new(),

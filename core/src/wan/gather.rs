@@ -7,6 +7,7 @@ use super::Wan;
 use crate::fixed::MicrosQ32;
 use crate::outputs::{Event, Outputs, SampleRejection};
 use crate::tick::{MAX_REFLECTORS, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
+use crate::units::ReflectorId;
 
 /// What one tick says about the line.
 pub(super) enum Evidence {
@@ -19,7 +20,21 @@ pub(super) enum Evidence {
 }
 
 impl Wan {
+    /// Forgets what was learned about reflectors that were replaced. The classic filters follow the
+    /// middle of all reflectors: only a single one is their whole path.
+    fn replace_reflectors(&mut self, tick: &Tick) {
+        for replaced in tick.replaced.iter().filter(|replaced| replaced.wan == self.id) {
+            if let Some(law) = &mut self.adaptive {
+                law.replace(replaced.reflector);
+            }
+            if self.reflectors == 1 && replaced.reflector == ReflectorId(0) {
+                self.estimate.forget();
+            }
+        }
+    }
+
     pub(super) fn gather(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) -> Evidence {
+        self.replace_reflectors(tick);
         let mut latest: [Option<MicrosQ32>; MAX_REFLECTORS] = [None; MAX_REFLECTORS];
         let (mut has_rejected, mut accepted) = (false, 0_usize);
         for sample in tick.samples.iter().filter(|sample| sample.wan == self.id) {

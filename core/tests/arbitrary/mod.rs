@@ -10,11 +10,11 @@ use wanctl_core::persist::StateRefusal;
 use wanctl_core::quality::LinkQuality;
 use wanctl_core::steering::{SteeringDecision, SteeringEvidence, SteeringReason, SteeringRefusal};
 use wanctl_core::tick::{
-    CheckKind, ConnectivityReport, CounterReading, LinkFact, OperState, Outcome, ProbeLoss, Reply,
-    RttSample, SteeringReply, Tick,
+    CheckKind, ConnectivityReport, CounterReading, LinkFact, OperState, Outcome, ProbeLoss,
+    ReplacedReflector, Reply, RttSample, SteeringReply, Tick,
 };
 use wanctl_core::units::{
-    BitsPerSecond, CommandId, Direction, Packets, ReflectorId, RttNanos, WanId,
+    BitsPerSecond, CommandId, Direction, Packets, ReflectorId, RelativeOwd, RttNanos, WanId,
 };
 use wanctl_core::zone::Zone;
 
@@ -31,9 +31,12 @@ fn direction() -> impl Strategy<Value = Direction> {
 }
 
 fn sample() -> impl Strategy<Value = RttSample> {
-    (wan(), reflector(), any::<u64>(), any::<u32>()).prop_map(|(wan, reflector, rtt, age_us)| {
-        RttSample { wan, reflector, rtt: RttNanos::new(rtt), age_us }
-    })
+    (wan(), reflector(), any::<u64>(), any::<u32>(), any::<Option<i16>>()).prop_map(
+        |(wan, reflector, rtt, age_us, owd)| {
+            let upload_owd = owd.map(RelativeOwd::from);
+            RttSample { wan, reflector, rtt: RttNanos::new(rtt), age_us, upload_owd }
+        },
+    )
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
@@ -86,6 +89,8 @@ fn counters() -> impl Strategy<Value = CounterReading> {
 
 pub(crate) fn tick() -> impl Strategy<Value = Tick> {
     let loss = (wan(), reflector()).prop_map(|(wan, reflector)| ProbeLoss { wan, reflector });
+    let replaced =
+        (wan(), reflector()).prop_map(|(wan, reflector)| ReplacedReflector { wan, reflector });
     let report = (wan(), any::<[bool; 2]>()).prop_map(|(wan, [is_tcp, connected])| {
         let kind = CHECKS[usize::from(is_tcp)];
         ConnectivityReport { wan, kind, connected }
@@ -98,6 +103,7 @@ pub(crate) fn tick() -> impl Strategy<Value = Tick> {
         vec(link_fact(), 0..6),
         vec(counters(), 0..10),
         vec(steering_reply(), 0..4),
+        vec(replaced, 0..14),
     );
     (any::<u64>(), lists, any::<u16>()).prop_map(|(now, lists, dropped)| {
         let mut tick = Tick::new(Instant::from_micros(now));
@@ -109,6 +115,7 @@ pub(crate) fn tick() -> impl Strategy<Value = Tick> {
         lists.4.into_iter().for_each(|fact| tick.push_link(fact));
         lists.5.into_iter().for_each(|reading| tick.push_counters(reading));
         lists.6.into_iter().for_each(|reply| tick.push_steering_reply(reply));
+        lists.7.into_iter().for_each(|replaced| tick.push_replaced(replaced));
         tick
     })
 }

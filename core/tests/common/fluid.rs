@@ -8,7 +8,7 @@ use wanctl_core::controller::Controller;
 use wanctl_core::outputs::{Action, Outputs};
 use wanctl_core::tick::{CounterReading, Outcome, ProbeLoss, Reply, RttSample, Tick};
 use wanctl_core::units::{
-    BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, RttNanos, WanId,
+    BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, RelativeOwd, RttNanos, WanId,
 };
 
 /// Time of one step.
@@ -32,6 +32,8 @@ pub(crate) struct Scene {
     pub(crate) write_ms: f64,
     /// Without any load at first.
     pub(crate) quiet_s: f64,
+    /// Whether reflectors tell when probes reach them.
+    pub(crate) tells_one_way: bool,
 }
 
 impl Default for Scene {
@@ -48,6 +50,7 @@ impl Default for Scene {
             counters_ms: Some(50),
             write_ms: 2.0,
             quiet_s: 2.0,
+            tells_one_way: false,
         }
     }
 }
@@ -56,6 +59,7 @@ struct Probe {
     reflector: usize,
     sent_us: i64,
     arrives_us: i64,
+    upload_us: i64,
     lost: bool,
 }
 
@@ -212,7 +216,15 @@ impl Line {
         let lost = self.random() < self.scene.loss;
         let sent_us = self.now_us;
         let arrives_us = sent_us + (rtt_ms * 1e3) as i64;
-        self.probes.push(Probe { reflector, sent_us, arrives_us, lost });
+        let upload_us = ((self.scene.base_ms[reflector] / 2.0 + self.queue_ms(1)) * 1e3) as i64;
+        self.probes.push(Probe { reflector, sent_us, arrives_us, upload_us, lost });
+    }
+
+    /// A clock that is more than a second ahead, and counts whole milliseconds.
+    fn upload_owd(&self, probe: &Probe) -> Option<RelativeOwd> {
+        let reached_us = probe.sent_us + probe.upload_us + 1_234_567;
+        let owd = RelativeOwd::from_micros(reached_us / 1000 * 1000 - probe.sent_us);
+        owd.filter(|_| self.scene.tells_one_way)
     }
 
     /// Runs one tick.
@@ -241,7 +253,13 @@ impl Line {
             } else if !probe.lost && !self.is_deaf && probe.arrives_us <= now {
                 let rtt = RttNanos::from_micros((probe.arrives_us - probe.sent_us) as u64);
                 let age_us = (now - probe.arrives_us) as u32;
-                tick.push_sample(RttSample { wan: WanId(0), reflector, rtt, age_us });
+                tick.push_sample(RttSample {
+                    wan: WanId(0),
+                    reflector,
+                    rtt,
+                    age_us,
+                    upload_owd: self.upload_owd(probe),
+                });
             }
         }
         self.probes.retain(|probe| {

@@ -6,9 +6,12 @@ use embassy_time::{Duration, Instant};
 use wanctl_core::outputs::Outputs;
 use wanctl_core::tick::{
     CheckKind, ConnectivityReport, CounterReading, LinkFact, MAX_COUNTERS, MAX_LOSSES, MAX_REPLIES,
-    MAX_SAMPLES, MAX_WANS, OperState, Outcome, ProbeLoss, Reply, RttSample, SteeringReply, Tick,
+    MAX_SAMPLES, MAX_WANS, OperState, Outcome, ProbeLoss, ReplacedReflector, Reply, RttSample,
+    SteeringReply, Tick,
 };
-use wanctl_core::units::{BitsPerSecond, CommandId, Direction, ReflectorId, RttNanos, WanId};
+use wanctl_core::units::{
+    BitsPerSecond, CommandId, Direction, ReflectorId, RelativeOwd, RttNanos, WanId,
+};
 
 use super::random::Random;
 use super::{SetRate, set_rates, steering_watch};
@@ -159,7 +162,13 @@ impl HostileShell {
                 1 => 500_001,
                 _ => 500_000,
             };
-            tick.push_sample(RttSample { wan, reflector, rtt: RttNanos::new(nanos), age_us });
+            let [low, high, ..] = self.random.bits().to_le_bytes();
+            let owd = RelativeOwd::from(i16::from_le_bytes([low, high]));
+            let (rtt, upload_owd) = (RttNanos::new(nanos), self.random.once_in(2).then_some(owd));
+            tick.push_sample(RttSample { wan, reflector, rtt, age_us, upload_owd });
+            if self.random.once_in(200) {
+                tick.push_replaced(ReplacedReflector { wan, reflector });
+            }
         }
     }
 

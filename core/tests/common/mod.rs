@@ -166,7 +166,7 @@ impl Rig {
     /// Adds an answered probe to the next tick.
     pub(crate) fn push(&mut self, reflector: u8, rtt: RttNanos, age_us: u32) {
         let reflector = ReflectorId(reflector);
-        self.tick.push_sample(RttSample { wan: WAN, reflector, rtt, age_us });
+        self.tick.push_sample(RttSample { wan: WAN, reflector, rtt, age_us, upload_owd: None });
     }
 
     /// Adds the answer to a command to the next tick.

@@ -133,7 +133,13 @@ impl Prober for LineProber {
         for Answer { request, rtt, received_at } in lock(&self.shared.answers).drain(..) {
             let Request { wan, reflector } = request;
             let age_us = u32::try_from(now.saturating_sub(received_at / 1000)).unwrap_or(u32::MAX);
-            tick.push_sample(RttSample { wan, reflector, rtt: RttNanos::new(rtt), age_us });
+            tick.push_sample(RttSample {
+                wan,
+                reflector,
+                rtt: RttNanos::new(rtt),
+                age_us,
+                upload_owd: None,
+            });
         }
     }
 }

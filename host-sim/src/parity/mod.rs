@@ -127,7 +127,7 @@ impl Run {
         self.tick.reset(self.tick.now + self.interval);
         self.answer_commands();
         if let Some(rtt) = row.rtt {
-            self.tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0 });
+            self.tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0, upload_owd: None });
         } else {
             self.tick.push_loss(ProbeLoss { wan, reflector });
             let connected = row.connected && self.fallback_enabled;

@@ -44,7 +44,7 @@ impl Entry {
     /// Makes an entry named after its law.
     #[must_use]
     pub fn new(law: Law, setup: Setup) -> Self {
-        let idles = !matches!(law, Law::Static | Law::Oracle | Law::None);
+        let idles = !matches!(law, Law::Static | Law::Oracle | Law::None | Law::Base);
         Self { name: law.name().to_owned(), law, setup, overrides: Vec::new(), idles }
     }
 }

@@ -36,6 +36,8 @@ pub enum Law {
     Adaptive,
     /// The shaper stands at its ceiling.
     None,
+    /// The shaper stands at the base rate.
+    Base,
 }
 
 /// Quantiles of the capacity, in per cent, that `static` tries.
@@ -43,7 +45,7 @@ const STATIC_QUANTILES: [usize; 8] = [2, 10, 20, 30, 40, 50, 65, 85];
 
 impl Law {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Classic,
         Self::ClassicTuned,
         Self::Autorate,
@@ -53,6 +55,7 @@ impl Law {
         Self::Oracle,
         Self::Adaptive,
         Self::None,
+        Self::Base,
     ];
 
     /// Returns its name.
@@ -68,6 +71,7 @@ impl Law {
             Self::Oracle => "oracle",
             Self::Adaptive => "adaptive",
             Self::None => "none",
+            Self::Base => "base",
         }
     }
 
@@ -121,6 +125,10 @@ impl Law {
             Self::Sqm => budgeted(Sqm::new(scenario), budget),
             Self::Oracle => Box::new(Oracle::new(scenario)),
             Self::Static | Self::None => Box::new(Fixed::new(ceilings)),
+            Self::Base => Box::new(Fixed::new(PerDirection {
+                download: scenario.lines.download.limits.base(),
+                upload: scenario.lines.upload.limits.base(),
+            })),
         })
     }
 }

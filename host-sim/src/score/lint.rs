@@ -83,7 +83,7 @@ fn seconds(us: Option<u64>) -> String {
 impl<W: Write> Linter<'_, W> {
     fn limits(&self, direction: Direction) -> Limits {
         let shaper = self.wan.shapers.get(direction);
-        Limits { floor: shaper.floors.red.get(), ceiling: shaper.ceiling.get() }
+        Limits::new(shaper.floors.red.get(), shaper.ceiling.get())
     }
 
     fn say(&mut self, is_warning: bool, text: &str) -> Result<()> {
@@ -111,7 +111,7 @@ impl<W: Write> Linter<'_, W> {
     }
 
     fn floor(&mut self, direction: Direction) -> Result<()> {
-        let Limits { floor, ceiling } = self.limits(direction);
+        let Limits { floor, ceiling, .. } = self.limits(direction);
         let share = floor * 100 / ceiling.max(1);
         let text = format!(
             "{}: below {} Mbit/s ({share} % of the ceiling) a queue stays, for no cut goes there",
@@ -122,7 +122,7 @@ impl<W: Write> Linter<'_, W> {
     }
 
     fn recovery(&mut self, direction: Direction) -> Result<()> {
-        let Limits { floor, ceiling } = self.limits(direction);
+        let Limits { floor, ceiling, .. } = self.limits(direction);
         let from = (floor + floor / 20).min(ceiling);
         let scores = self.step(direction, from, ceiling)?;
         let steps = || scores.iter().filter_map(|score| score.step.as_ref());
@@ -208,6 +208,7 @@ impl<W: Write> Linter<'_, W> {
                 upload: line(Direction::Upload),
             },
             path,
+            phases: Vec::new(),
         }
     }
 

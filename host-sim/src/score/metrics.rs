@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use wanctl_core::units::{Direction, PerDirection};
 
 use super::histogram::Histogram;
+use super::model::line::Mix;
+use super::phases::{PhaseScore, Phases};
 use super::scenario::{Purpose, Scenario, StepSpec};
 
 /// A direction is congested while its queue delays by this much or more.
@@ -71,6 +73,9 @@ pub struct Score {
     pub scored_us: u64,
     /// Of that, time in which a loaded direction could carry less than its floor.
     pub outage_us: u64,
+    /// The phases of a scenario that has some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseScore>,
 }
 
 /// The response to a capacity step; nothing where it did not happen in the time looked at.
@@ -119,6 +124,7 @@ pub struct Recorder {
     writes_max_second: u64,
     outage_us: u64,
     step: Option<Step>,
+    phases: Phases,
 }
 
 #[derive(Debug)]
@@ -153,6 +159,7 @@ impl Recorder {
             writes_max_second: 0,
             outage_us: 0,
             step,
+            phases: Phases::new(&scenario.phases),
         }
     }
 
@@ -209,16 +216,18 @@ impl Recorder {
     }
 
     /// Notes what was delivered in a step or more, and what could have been.
-    pub fn deliver(&mut self, direction: Direction, now_us: u64, delivered: u64, possible: u64) {
+    pub fn deliver(&mut self, direction: Direction, now_us: u64, delivered: Mix, possible: u64) {
+        self.phases.deliver(direction, now_us, delivered.bulk);
         if now_us >= self.from_us {
             let counts = self.counts.get_mut(direction);
-            counts.delivered += delivered;
+            counts.delivered += delivered.total();
             counts.possible += possible;
         }
     }
 
     /// Notes how long a ping of the scorer has queued, there and back.
     pub fn delay(&mut self, now_us: u64, queued_us: u64) {
+        self.phases.delay(now_us, queued_us);
         if now_us >= self.from_us {
             self.delays.add(queued_us);
         }
@@ -276,6 +285,7 @@ impl Recorder {
             writes_max_second: self.writes_max_second,
             scored_us: self.end_us - self.from_us,
             outage_us: self.outage_us,
+            phases: self.phases.scores(),
         }
     }
 }

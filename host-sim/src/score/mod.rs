@@ -6,6 +6,7 @@ pub mod board;
 pub mod capacity;
 pub mod contender;
 pub mod dump;
+pub mod fidelity;
 pub mod goals;
 pub mod histogram;
 pub mod input;
@@ -15,6 +16,7 @@ pub mod lint;
 pub mod metrics;
 pub mod model;
 pub mod overrides;
+pub mod phases;
 pub mod plots;
 pub mod recording;
 pub mod rng;
@@ -45,7 +47,8 @@ use self::scenario::{Purpose, Scenario};
 #[derive(Debug, clap::Args)]
 pub struct ScoreArgs {
     /// The suite to run: `default`, `long` (a day of each idle line), `rig` (the bench the rivals
-    /// were measured on), `none` (with --traces), or a file
+    /// were measured on, with the measured rows beside the model's), `blind` (pings overtake the
+    /// queues), `none` (with --traces), or a file
     #[arg(long, default_value = "default")]
     suite: String,
     /// Add every capacity trace in this folder to the suite
@@ -135,6 +138,7 @@ pub fn run(args: &ScoreArgs, out: &mut impl Write) -> Result<()> {
         }
     })?;
     table::print(&plan, &board, out)?;
+    fidelity::print(&fidelity::rows(&plan, &board), out)?;
     let goals = goals::rows(&plan, &board);
     goals::print(&goals, out)?;
     if let Some(path) = &args.json {

@@ -102,7 +102,7 @@ pub fn read(path: &Path) -> Result<Vec<Scenario>> {
     for (wan, settings) in wans.iter().zip(&config.wans) {
         let limits = |direction| {
             let shaper = settings.shapers.get(direction);
-            Limits { floor: shaper.floors.red.get(), ceiling: shaper.ceiling.get() }
+            Limits::new(shaper.floors.red.get(), shaper.ceiling.get())
         };
         let limits = PerDirection {
             download: limits(Direction::Download),
@@ -228,6 +228,7 @@ impl Wan {
                 loss_ppm: u32::try_from(loss_ppm.min(200_000)).unwrap_or_default(),
                 ..PathSpec::default()
             },
+            phases: Vec::new(),
         })
     }
 

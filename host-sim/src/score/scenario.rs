@@ -21,6 +21,19 @@ pub struct Scenario {
     pub lines: PerDirection<LineSpec>,
     /// What a probe meets besides queues.
     pub path: PathSpec,
+    /// Parts that are measured by themselves as well.
+    pub phases: Vec<Phase>,
+}
+
+/// A part of a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Phase {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// When it begins, in ms.
+    pub from_ms: u64,
+    /// When it ends, in ms.
+    pub to_ms: u64,
 }
 
 /// What a scenario is scored for.
@@ -68,13 +81,23 @@ pub struct Limits {
     pub floor: u64,
     /// The rate is never above this.
     pub ceiling: u64,
+    /// Where laws begin that have a base rate; nothing for the geometric mean of both.
+    pub base: Option<u64>,
 }
 
 impl Limits {
-    /// The geometric mean of floor and ceiling: cake-autorate's defaults, 5/20/80 Mbit/s, scaled.
+    /// Makes limits without a base rate.
+    #[must_use]
+    pub const fn new(floor: u64, ceiling: u64) -> Self {
+        Self { floor, ceiling, base: None }
+    }
+
+    /// The base rate; by default the geometric mean of floor and ceiling, which cake-autorate's
+    /// defaults are, 5/20/80 Mbit/s.
     #[must_use]
     pub fn base(&self) -> u64 {
-        (self.floor.saturating_mul(self.ceiling)).isqrt().clamp(self.floor, self.ceiling)
+        let mean = (self.floor.saturating_mul(self.ceiling)).isqrt();
+        self.base.unwrap_or(mean).clamp(self.floor, self.ceiling)
     }
 }
 
@@ -151,8 +174,11 @@ pub struct TrafficSpec {
     pub constant_bps: u64,
 }
 
+/// Full packets per acknowledgement, as offloads and ack filters leave them.
+pub const PACKETS_PER_ACK: u8 = 4;
+
 /// Everything on the way that is not a queue.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct PathSpec {
     /// Round trip of the empty line to the nearest reflector, in µs; also of the TCP flows.
     pub base_rtt_us: u64,
@@ -176,4 +202,28 @@ pub struct PathSpec {
     pub hop_us: u64,
     /// Lasting changes of the route: from this ms on so many µs more (or less).
     pub route_changes: Vec<(u64, i64)>,
+    /// Full packets of a download per acknowledgement.
+    pub packets_per_ack: u64,
+    /// Whether probes overtake the queues, as pings do on some cellular and satellite lines.
+    pub is_blind: bool,
+}
+
+impl Default for PathSpec {
+    fn default() -> Self {
+        Self {
+            base_rtt_us: 0,
+            extra_us: [0; 3],
+            jitter_us: 0,
+            common_jitter_us: 0,
+            spike_ppm: 0,
+            common_spike_ppm: 0,
+            spike_us: 0,
+            loss_ppm: 0,
+            hop_every_ms: 0,
+            hop_us: 0,
+            route_changes: Vec::new(),
+            packets_per_ack: PACKETS_PER_ACK.into(),
+            is_blind: false,
+        }
+    }
 }

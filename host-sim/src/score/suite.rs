@@ -3,7 +3,8 @@
 use wanctl_core::units::PerDirection;
 
 use super::scenario::{
-    CapacitySpec, Limits, LineSpec, PathSpec, Purpose, Scenario, StepSpec, TrafficSpec, WanderSpec,
+    CapacitySpec, Limits, LineSpec, PathSpec, Phase, Purpose, Scenario, StepSpec, TrafficSpec,
+    WanderSpec,
 };
 
 const MBPS: u64 = 1_000_000;
@@ -52,27 +53,67 @@ pub fn long_suite() -> Vec<Scenario> {
 /// each way, the bottleneck at 50/20, then 15/6, then 40/16 Mbit/s for 20 s each.
 #[must_use]
 pub fn rig_suite() -> Vec<Scenario> {
-    let way = |floor, ceiling, rates: [u64; 3]| LineSpec {
+    let way = |floor, base, ceiling, rates: [u64; 3]| LineSpec {
         capacity: CapacitySpec::Steps(
             [0, 20_000, 40_000].into_iter().zip(rates.map(|rate| rate * MBPS)).collect(),
         ),
         fifo_bytes: 1_000_000,
-        limits: Limits { floor: floor * MBPS, ceiling: ceiling * MBPS },
+        limits: Limits { base: Some(base * MBPS), ..Limits::new(floor * MBPS, ceiling * MBPS) },
         traffic: TrafficSpec { flows: 2, ..TrafficSpec::default() },
         active: None,
     };
-    let path = PathSpec { base_rtt_us: 20_000, jitter_us: 50, ..PathSpec::default() };
+    // Offloads are off there: every second packet is acknowledged.
+    let path =
+        PathSpec { base_rtt_us: 20_000, jitter_us: 50, packets_per_ack: 2, ..PathSpec::default() };
+    // The first two seconds of a phase are left out, but not of the whole.
+    let phase = |name, from_ms, to_ms| Phase { name, from_ms, to_ms };
+    let phases = vec![
+        phase("50/20", 2_000, 20_000),
+        phase("15/6", 22_000, 40_000),
+        phase("40/16", 42_000, 60_000),
+        phase("ALL", 0, 60_000),
+    ];
     let dual = Scenario {
         name: "rig-dual".to_owned(),
         purpose: Purpose::Load,
         seconds: 60,
         warm_up_s: 2,
-        lines: PerDirection { download: way(5, 60, [50, 15, 40]), upload: way(2, 25, [20, 6, 16]) },
+        lines: PerDirection {
+            download: way(5, 20, 60, [50, 15, 40]),
+            upload: way(2, 8, 25, [20, 6, 16]),
+        },
         path,
+        phases,
     };
     let mut down = Scenario { name: "rig-download".to_owned(), ..dual.clone() };
     down.lines.upload.traffic = TrafficSpec::default();
     vec![dual, down]
+}
+
+/// Returns lines on which pings overtake the queues: nothing but counters tells that TCP waits.
+#[must_use]
+pub fn blind_suite() -> Vec<Scenario> {
+    let blind = |path| PathSpec { is_blind: true, ..path };
+    vec![
+        load(
+            "blind-lte",
+            wander(60, 28, 450, 1_500).flows(4).buffer(600).floor(10),
+            wander(20, 10, 350, 2_500).buffer(1000).floor(10),
+            blind(lte_path()),
+        ),
+        load(
+            "blind-lte-upload",
+            wander(60, 28, 450, 1_500).buffer(600).floor(10),
+            wander(20, 10, 450, 1_500).flows(3).buffer(1000).floor(10),
+            blind(lte_path()),
+        ),
+        load(
+            "blind-starlink",
+            wander(220, 130, 280, 2_500).flows(8).buffer(250).floor(10),
+            wander(25, 15, 280, 2_500).flows(2).buffer(400).floor(10),
+            blind(starlink_path()),
+        ),
+    ]
 }
 
 /// A direction with a plan's rate and what it can really carry.
@@ -153,7 +194,7 @@ impl Way {
         LineSpec {
             capacity: self.capacity,
             fifo_bytes: self.plan / 8 * self.buffer_ms / 1000,
-            limits: Limits { floor: self.plan * self.floor_per_cent / 100, ceiling: self.plan },
+            limits: Limits::new(self.plan * self.floor_per_cent / 100, self.plan),
             traffic: self.traffic,
             active: None,
         }
@@ -172,6 +213,7 @@ fn load(name: &str, download: Way, upload: Way, path: PathSpec) -> Scenario {
         warm_up_s: WARM_UP_S,
         lines: PerDirection { download: download.spec(), upload: upload.spec() },
         path,
+        phases: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Suites of the user's own, as TOML.
 
+use std::num::NonZeroU8;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use wanctl_core::units::{Direction, PerDirection};
 use super::input::{self, InputError};
 use super::run;
 use super::scenario::{
-    CapacitySpec, Limits, LineSpec, PathSpec, Purpose, Scenario, StepSpec, TrafficSpec, WanderSpec,
+    CapacitySpec, Limits, LineSpec, PACKETS_PER_ACK, PathSpec, Purpose, Scenario, StepSpec,
+    TrafficSpec, WanderSpec,
 };
 use super::traces;
 
@@ -143,6 +145,8 @@ struct PathEntry {
     hop_every_ms: u64,
     hop_ms: f64,
     route_changes: Vec<(f64, f64)>,
+    packets_per_ack: NonZeroU8,
+    blind: bool,
 }
 
 impl Default for PathEntry {
@@ -159,6 +163,8 @@ impl Default for PathEntry {
             hop_every_ms: 0,
             hop_ms: 0.0,
             route_changes: Vec::new(),
+            packets_per_ack: NonZeroU8::new(PACKETS_PER_ACK).unwrap_or(NonZeroU8::MIN),
+            blind: false,
         }
     }
 }
@@ -239,7 +245,7 @@ fn way(path: &Path, line: usize, way: &Way) -> Result<LineSpec, InputError> {
     Ok(LineSpec {
         capacity,
         fifo_bytes: ceiling / 8 * way.buffer_ms / 1000,
-        limits: Limits { floor, ceiling },
+        limits: Limits::new(floor, ceiling),
         traffic: TrafficSpec {
             flows: way.flows,
             from_ms: way.from_ms,
@@ -367,7 +373,10 @@ impl Entry {
                     .iter()
                     .map(|&(s, ms)| (micros(s * 1e3) / 1000, (ms * 1e3) as i64))
                     .collect(),
+                packets_per_ack: path.packets_per_ack.get().into(),
+                is_blind: path.blind,
             },
+            phases: Vec::new(),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::scenario::Scenario;
 use super::{suite, suite_file};
 
 /// The names of the suites that are built in.
-pub const NAMES: &str = "default, long, rig, none";
+pub const NAMES: &str = "default, long, rig, blind, none";
 
 /// Finds a suite by its name, or else reads the file of that name, and keeps the scenarios whose
 /// names contain one of `only`.
@@ -35,6 +35,7 @@ fn built_in(name: &str) -> Option<Vec<Scenario>> {
         "default" => Some(suite::default_suite()),
         "long" => Some(suite::long_suite()),
         "rig" => Some(suite::rig_suite()),
+        "blind" => Some(suite::blind_suite()),
         "none" => Some(Vec::new()),
         _ => None,
     }

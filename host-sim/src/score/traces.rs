@@ -229,6 +229,7 @@ pub fn scenario(
         warm_up_s: 10,
         lines: PerDirection { download, upload },
         path,
+        phases: Vec::new(),
     }
 }
 
@@ -240,7 +241,7 @@ fn line(trace: &Arc<Capacity>, flows: u32) -> LineSpec {
     LineSpec {
         capacity: CapacitySpec::Trace(Arc::clone(trace)),
         fifo_bytes: (ceiling / 8 / 2).max(64_000),
-        limits: Limits { floor: ceiling / 10, ceiling },
+        limits: Limits::new(ceiling / 10, ceiling),
         traffic: TrafficSpec { flows, from_ms: 2_000, ..TrafficSpec::default() },
         active: None,
     }

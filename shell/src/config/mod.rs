@@ -8,12 +8,13 @@ mod link;
 mod load;
 mod quantity;
 mod reader;
+mod reflectors;
 mod steering;
 #[cfg(test)]
 mod tests;
 mod wan;
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,12 +84,16 @@ pub struct WanConfig {
     pub name: String,
     /// The network interface probes leave by, if not the route's choice.
     pub interface: Option<String>,
-    /// The source address of probes, if not the route's choice.
+    /// The source address of IPv4 probes, if not the route's choice.
     pub source_address: Option<Ipv4Addr>,
+    /// The source address of IPv6 probes, if not the route's choice.
+    pub source_address_v6: Option<Ipv6Addr>,
     /// The firewall mark of probes, if routing rules choose the WAN by one.
     pub fwmark: Option<u32>,
-    /// Who is pinged.
-    pub reflectors: Vec<Ipv4Addr>,
+    /// Who may be pinged.
+    pub reflectors: Vec<IpAddr>,
+    /// How many of them are pinged at a time; `None` as many as the core can use.
+    pub active_reflectors: Option<u8>,
     /// The router's queue tree entries.
     pub queues: PerDirection<String>,
     /// What is tried when no reflector answers.
@@ -103,7 +108,9 @@ impl WanConfig {
     pub fn probe_path(&self) -> ProbeWan {
         ProbeWan {
             reflectors: self.reflectors.clone(),
+            active: self.active_reflectors,
             source: self.source_address,
+            source_v6: self.source_address_v6,
             interface: self.interface.clone(),
             fwmark: self.fwmark,
         }

@@ -128,6 +128,35 @@ fn a_firewall_mark_is_a_positive_number_of_32_bits() {
 }
 
 #[test]
+fn reflectors_may_be_of_both_ip_versions_and_more_than_are_pinged() {
+    let line = "reflectors = [\"192.0.2.7\", \"192.0.2.8\"]";
+    let with = |text: &str| parse_text(&GOOD.replacen(line, text, 1));
+    let four = "reflectors = [\"192.0.2.7\", \"2001:db8::7\", \"192.0.2.8\", \"192.0.2.9\"]";
+    let config = with(four).unwrap();
+    assert_eq!(config.core.wans[0].reflectors, 3);
+    assert!(config.wans[0].probe_path().reflectors[1].is_ipv6());
+    let config = with(&format!("{four}\nactive-reflectors = 2")).unwrap();
+    assert_eq!(config.core.wans[0].reflectors, 2);
+    let source = "source-address = \"192.0.2.1\"";
+    let both = format!("{four}\n{source}\nsource-address-v6 = \"2001:db8::1\"");
+    let path = with(&both).unwrap().wans[0].probe_path();
+    assert_eq!(path.source_v6, Some("2001:db8::1".parse().unwrap()));
+    for (text, expected) in [
+        (format!("{four}\nactive-reflectors = 4"), "expected 1 to 3"),
+        (format!("{four}\nactive-reflectors = 0"), "expected 1 to 3"),
+        (format!("{line}\nactive-reflectors = 3"), "only 2 reflectors are configured"),
+        ("reflectors = [\"::ffff:192.0.2.7\", \"192.0.2.7\"]".to_owned(), "different IP addresses"),
+        ("reflectors = [\"one.one.one.one\"]".to_owned(), "expected an IP address such as"),
+        (format!("{four}\n{source}"), "2001:db8::7 would be pinged by whatever line"),
+        (format!("{line}\nsource-address-v6 = \"2001:db8::1\""), "192.0.2.7 would be pinged"),
+        (format!("{line}\nsource-address-v6 = \"192.0.2.1\""), "expected an IPv6 address"),
+    ] {
+        let told = with(&text).unwrap_err().to_string();
+        assert!(told.contains(expected), "{text}: {told}");
+    }
+}
+
+#[test]
 fn a_floor_above_the_ceiling_shows_both() {
     let (reason, told) = told_after("floor = \"20M\"", "floor = \"200M\"");
     assert_eq!(reason, ExitReason::ConfigValue);
@@ -154,7 +183,7 @@ fn each_kind_of_mistake_is_told_where_it_is() {
         ("user = \"wanctl\"", "user = \"wan:ctl\"", "6:8", "nor contain a colon"),
         ("user = \"wanctl\"", "", "4:1", "required and missing"),
         ("on-exit = \"fail-safe\"", "on-exit = \"reset\"", "2:11", "expected \"keep\""),
-        ("reflectors = [\"192.0.2.7\", \"192.0.2.8\"]", "reflectors = []", "11:14", "1 to 3"),
+        ("reflectors = [\"192.0.2.7\", \"192.0.2.8\"]", "reflectors = []", "11:14", "1 to 16"),
         ("fail-safe = \"10M\"", "", "21:9", "required because of"),
         ("fail-safe = \"10M\"", "fail-safe = \"1M\"", "24:13", "floor to ceiling"),
     ] {

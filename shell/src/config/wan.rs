@@ -6,12 +6,11 @@ use std::time::Duration;
 use toml::de::DeValue;
 use wanctl_core::config::{LawConfig, ShaperConfig, ZoneFloors};
 use wanctl_core::fixed::Ratio;
-use wanctl_core::tick::MAX_REFLECTORS;
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection};
 
 use super::load::string;
 use super::reader::{Placed, Problems, Refusal, Section};
-use super::{OnExit, WanConfig, adaptive, classic, link, quantity, show_rate};
+use super::{OnExit, WanConfig, adaptive, classic, link, quantity, reflectors, show_rate};
 use crate::exit::ExitReason;
 
 /// The lowest and the highest rate that make sense for a line.
@@ -43,7 +42,13 @@ pub(super) fn read(
     let interface = section.optional(problems, "interface", string);
     let source = section.optional(problems, "source-address", address);
     let fwmark = section.optional(problems, "fwmark", fwmark);
-    let reflectors = section.required(problems, "reflectors", reflectors);
+    let source_v6 = section.optional(problems, "source-address-v6", reflectors::source_v6);
+    let list = section.required(problems, "reflectors", reflectors::list);
+    let active = section.optional(problems, "active-reflectors", reflectors::active);
+    reflectors::check_active(list.as_ref(), active.as_ref(), problems);
+    let has_way = interface.is_some() || fwmark.is_some();
+    let has_source = [source.is_some(), source_v6.is_some()];
+    reflectors::check_sources(list.as_ref(), has_source, has_way, problems);
     let mut direction = |direction: Direction| match section.table(problems, direction.name()) {
         Some(table) => shaper(table, direction, on_exit, problems),
         None => {
@@ -66,15 +71,16 @@ pub(super) fn read(
     let adaptive = adaptive::read(adaptive_table, problems);
     let link = Some(link::read(link_table, problems));
     let (check_config, checks) = link::checks(checks_table, problems);
-    let (download, upload, name, reflectors) = (download?, upload?, name?, reflectors?.value);
+    let (download, upload, name, reflectors) = (download?, upload?, name?, list?.value);
     let shapers = PerDirection { download: download.core, upload: upload.core };
-    let count = u8::try_from(reflectors.len()).unwrap_or(u8::MAX);
     let shell = WanConfig {
         name: name.value.clone(),
         interface: interface.map(|interface| interface.value),
         source_address: source.map(|source| source.value),
+        source_address_v6: source_v6.map(|source| source.value),
         fwmark: fwmark.map(|fwmark| fwmark.value),
         reflectors,
+        active_reflectors: active.map(|active| active.value),
         queues: PerDirection {
             download: download.queue.value.clone(),
             upload: upload.queue.value.clone(),
@@ -82,6 +88,7 @@ pub(super) fn read(
         checks: check_config,
         fail_safe: PerDirection { download: download.fail_safe, upload: upload.fail_safe },
     };
+    let count = u8::try_from(shell.probe_path().active()).unwrap_or(u8::MAX);
     let mut classic = classic?;
     classic.blind.checks = checks;
     let law = match law {
@@ -276,24 +283,6 @@ fn fwmark(value: &DeValue<'_>) -> Result<u32, Refusal> {
     match u32::from_str_radix(integer.as_str(), integer.radix()) {
         Ok(0) | Err(_) => Err(Refusal::out_of_range(expected())),
         Ok(mark) => Ok(mark),
-    }
-}
-
-fn reflectors(value: &DeValue<'_>) -> Result<Vec<Ipv4Addr>, Refusal> {
-    let expected = || format!("expected a list of 1 to {MAX_REFLECTORS} different IPv4 addresses");
-    let list = value.as_array().ok_or_else(expected)?;
-    let mut addresses = Vec::new();
-    for item in list.iter() {
-        let address = address(item.get_ref())?;
-        if addresses.contains(&address) {
-            return Err(Refusal::out_of_range(expected()));
-        }
-        addresses.push(address);
-    }
-    if (1..=MAX_REFLECTORS).contains(&addresses.len()) {
-        Ok(addresses)
-    } else {
-        Err(Refusal::out_of_range(expected()))
     }
 }
 

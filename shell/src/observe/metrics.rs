@@ -8,7 +8,7 @@ use wanctl_core::zone::Zone;
 
 use super::health::{self, HealthState};
 use super::report::{micros, uptime};
-use super::steering;
+use super::{reflectors, steering};
 use crate::clock;
 use crate::probe::ProbeCounters;
 use crate::published::Published;
@@ -17,7 +17,7 @@ use crate::published::Published;
 pub(super) struct Wan<'a> {
     pub(super) name: &'a str,
     pub(super) snapshot: &'a WanSnapshot,
-    probes: ProbeCounters,
+    pub(super) probes: ProbeCounters,
 }
 
 /// Writes metrics one after the other.
@@ -114,6 +114,7 @@ pub(super) fn text(published: &Published) -> String {
     let wan = |((name, snapshot), probes)| Wan { name, snapshot, probes };
     let wans: Vec<Wan<'_>> = named.map(wan).collect();
     lines(&mut page, &wans);
+    reflectors::metrics(&mut page, &wans);
     rates(&mut page, &wans);
     steering::recent_metrics(&mut page, &wans);
     steering::metrics(&mut page, snapshot.steering.as_ref(), &about.names);
@@ -145,12 +146,13 @@ fn lines(page: &mut Page, wans: &[Wan<'_>]) {
         Some(wan.snapshot.quality.loss.as_ppm_rounded() as f64 / 1e6)
     });
     type Counter = (&'static str, &'static str, fn(&Wan<'_>) -> u64);
-    let counters: [Counter; 10] = [
+    let counters: [Counter; 11] = [
         ("samples_total", "Probes answered in time.", |wan| wan.snapshot.counters.samples),
         ("losses_total", "Probes lost.", |wan| wan.snapshot.counters.losses),
         ("late_answers_total", "Answers to probes given up.", |wan| wan.probes.late),
         ("duplicate_answers_total", "Further answers to one probe.", |wan| wan.probes.duplicates),
         ("icmp_errors_total", "Probes ended by an ICMP error.", |wan| wan.probes.errors),
+        ("reflectors_replaced_total", "Reflectors replaced by others.", |wan| wan.probes.replaced),
         ("writes_total", "Shaper rates sent.", |wan| wan.snapshot.counters.writes),
         ("cuts_total", "Shaper rates lowered.", |wan| wan.snapshot.counters.cuts),
         ("raises_total", "Shaper rates raised.", |wan| wan.snapshot.counters.raises),

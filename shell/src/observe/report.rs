@@ -7,7 +7,7 @@ use wanctl_core::fixed::{MicrosQ32, PpmQ32};
 use wanctl_core::snapshot::{DirectionSnapshot, TickResult, WanSnapshot};
 use wanctl_core::units::BitsPerSecond;
 
-use super::{health, steering};
+use super::{health, reflectors, steering};
 use crate::clock;
 use crate::config::show_rate;
 use crate::explain::show_millis;
@@ -33,8 +33,12 @@ pub(super) fn text(published: &Published) -> String {
     let (Some(about), Some(snapshot)) = (published.about(), published.snapshot()) else {
         return text;
     };
-    for (name, wan) in about.names.iter().zip(snapshot.wans()) {
+    let probes = published.probes();
+    for ((name, wan), probes) in about.names.iter().zip(snapshot.wans()).zip(&probes) {
         text.push_str(&wan_text(name, wan));
+        if let Some(reflectors) = reflectors::text(probes) {
+            let _infallible = writeln!(text, "  reflectors {reflectors}");
+        }
     }
     if let Some(steering) = &snapshot.steering {
         let _infallible = writeln!(text, "{}", steering_part(steering, &about.names));
@@ -162,6 +166,8 @@ fn wan_json(name: &str, wan: &WanSnapshot, probes: &ProbeCounters) -> Value {
         "late_answers": probes.late,
         "duplicate_answers": probes.duplicates,
         "icmp_errors": probes.errors,
+        "reflectors": reflectors::list(probes),
+        "reflectors_replaced": probes.replaced,
         "writes": wan.counters.writes,
         "cuts": wan.counters.cuts,
         "raises": wan.counters.raises,

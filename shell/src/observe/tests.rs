@@ -6,13 +6,13 @@ use embassy_time::{Duration, Instant};
 use serde_json::Value;
 use wanctl_core::controller::Controller;
 use wanctl_core::outputs::Outputs;
-use wanctl_core::tick::{MAX_WANS, RttSample, Tick};
+use wanctl_core::tick::{MAX_REFLECTORS, MAX_WANS, RttSample, Tick};
 use wanctl_core::units::{PerDirection, ReflectorId, RttNanos, WanId};
 
 use super::health::{self, HealthState};
 use super::http;
 use crate::pacer::Pacing;
-use crate::probe::ProbeCounters;
+use crate::probe::{ProbeCounters, ReflectorStatus};
 use crate::published::{About, Published};
 use crate::routeros::{Client, RouterTarget, RouterWorker, Secret, SteeringRules, TlsTrust};
 
@@ -65,7 +65,13 @@ fn ticking() -> Published {
         let mut tick = Tick::new(now - Duration::from_millis(50 * ago));
         let rtt = RttNanos::from_micros(20_000);
         for wan in [WanId(0), WanId(1)] {
-            tick.push_sample(RttSample { wan, reflector: ReflectorId(0), rtt, age_us: 0 });
+            tick.push_sample(RttSample {
+                wan,
+                reflector: ReflectorId(0),
+                rtt,
+                age_us: 0,
+                upload_owd: None,
+            });
         }
         controller.step(&tick, &mut outputs);
     }
@@ -94,7 +100,10 @@ fn ticking() -> Published {
     });
     let pacing = Pacing { ticks: 100, late: 2, missed: 1, worst_us: 12_000 };
     let mut probes = [ProbeCounters::default(); MAX_WANS];
-    probes[0] = ProbeCounters { late: 3, duplicates: 4, errors: 5 };
+    let mut reflectors = [None; MAX_REFLECTORS];
+    let address = "2001:db8::9".parse().unwrap();
+    reflectors[1] = Some(ReflectorStatus::new(address, true, (12, 20_150_000, 300_000)));
+    probes[0] = ProbeCounters { late: 3, duplicates: 4, errors: 5, replaced: 6, reflectors };
     let mut snapshot = controller.snapshot();
     snapshot.set_recent(&controller.figures());
     published.publish(snapshot, pacing, probes);
@@ -138,6 +147,16 @@ fn the_state_for_programs_has_every_value_with_its_unit() {
     let wan = &state["wans"][0];
     assert_eq!((&wan["name"], &wan["rtt_us"]), (&"ca\"ble".into(), &20_000.into()));
     assert_eq!((&wan["samples"], &wan["icmp_errors"]), (&100.into(), &5.into()));
+    let reflector = &wan["reflectors"][0];
+    assert_eq!(
+        (&reflector["address"], &reflector["timestamps"]),
+        (&"2001:db8::9".into(), &true.into())
+    );
+    assert_eq!(
+        (&reflector["least_rtt_us"], &reflector["jitter_us"]),
+        (&20_150.into(), &300.into())
+    );
+    assert_eq!((&reflector["loss_permille"], &wan["reflectors_replaced"]), (&12.into(), &6.into()));
     assert_eq!(wan["download"]["zone"], "GREEN");
     assert_eq!(wan["download"]["confirmed_bps"], Value::Null);
     assert!(wan["download"]["wanted_bps"].as_u64().unwrap() > 0);
@@ -180,6 +199,7 @@ fn the_state_for_people_names_lines_rates_and_router() {
         "ca\"ble: ",
         "delay 0.0 over 20.7 ms, loss 0.0 %",
         "  download ? GREEN, wanted ",
+        "  reflectors 2001:db8::9 20.2 ms one-way (6 replaced)",
         "  lately half of the samples up to 0.0 ms, 95 % up to 0.0 ms; GREEN 100 % and 100 % of the time",
         "steering to the primary (not confirmed), ca\"ble GREEN score 0, lte GREEN score 0, 0 changes (0 failed)",
         "router: ",
@@ -211,6 +231,9 @@ fn every_metric_has_help_type_and_readable_samples() {
         "wanctl_ticks_total 100",
         "wanctl_rtt_seconds{wan=\"ca\\\"ble\"} 0.02",
         "wanctl_late_answers_total{wan=\"ca\\\"ble\"} 3",
+        "wanctl_reflectors_replaced_total{wan=\"ca\\\"ble\"} 6",
+        "wanctl_reflector_timestamps{wan=\"ca\\\"ble\",reflector=\"2001:db8::9\"} 1",
+        "wanctl_reflector_loss_ratio{wan=\"ca\\\"ble\",reflector=\"2001:db8::9\"} 0.012",
         "wanctl_zone{wan=\"ca\\\"ble\",direction=\"upload\"} 0",
         "wanctl_recent_delay_seconds{wan=\"lte\",quantile=\"0.95\"} 0",
         "wanctl_recent_zone_ratio{wan=\"lte\",direction=\"download\",zone=\"GREEN\"} 1",

@@ -90,11 +90,12 @@ impl Engine {
         let expiries = self.wans.iter().filter_map(ProbedWan::next_expiry_ns);
         let next_ns = expiries.chain(self.due.iter().map(|due| due.at_ns)).min();
         let timeout = next_ns.map(|at_ns| timespec(at_ns.saturating_sub(clock::now_nanos())));
-        let mut fds: heapless::Vec<PollFd<'_>, { MAX_WANS + 1 }> = heapless::Vec::new();
+        let mut fds: heapless::Vec<PollFd<'_>, { 2 * MAX_WANS + 1 }> = heapless::Vec::new();
         // The capacity is that of all WANs, which `IcmpProber::start` has checked.
         let _ = fds.push(PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN));
-        for wan in self.wans.iter().filter(|wan| wan.is_polled) {
-            let _ = fds.push(PollFd::from_borrowed_fd(wan.socket.as_fd(), PollFlags::IN));
+        let lines = self.wans.iter().flat_map(|wan| &wan.lines);
+        for line in lines.filter(|line| line.is_polled) {
+            let _ = fds.push(PollFd::from_borrowed_fd(line.socket.as_fd(), PollFlags::IN));
         }
         // An interrupted wait is as good as a finished one: the loop looks at everything anyway.
         let _ = poll(&mut fds, timeout.as_ref());

@@ -2,7 +2,9 @@
 
 use std::{fmt, io};
 
-use wanctl_core::tick::{MAX_REFLECTORS, MAX_WANS};
+use wanctl_core::tick::MAX_WANS;
+
+use super::MAX_POOL;
 
 /// Why the prober could not start. WANs are counted from 0 in the order of the configuration.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl fmt::Display for ProbeError {
                 write!(f, "{count} WANs are configured, at most {MAX_WANS} can be served")
             }
             Self::TooManyReflectors { wan, count } => {
-                write!(f, "WAN {wan} has {count} reflectors, at most {MAX_REFLECTORS} can be used")
+                write!(f, "WAN {wan} has {count} reflectors, at most {MAX_POOL} can be used")
             }
             Self::Thread(error) => write!(f, "the probe thread could not start: {error}"),
         }

@@ -1,38 +1,46 @@
-//! The ICMPv4 echo messages (RFC 792) and the errors about them, as pure functions over bytes.
+//! ICMP messages of both IP versions and the errors about them, as pure functions over bytes: echo
+//! (RFC 792, RFC 4443) and timestamp (RFC 792).
 
-use std::net::Ipv4Addr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// ICMP header (8 bytes) and the cookie (8 bytes).
 pub(crate) const ECHO_BYTES: usize = 16;
+/// ICMP header (8 bytes) and three times of 4 bytes.
+pub(crate) const TIMESTAMP_BYTES: usize = 20;
 
 const ECHO_REPLY: u8 = 0;
 const UNREACHABLE: u8 = 3;
 const ECHO_REQUEST: u8 = 8;
 const TIME_EXCEEDED: u8 = 11;
 const PARAMETER_PROBLEM: u8 = 12;
+const TIMESTAMP_REQUEST: u8 = 13;
+const TIMESTAMP_REPLY: u8 = 14;
 const PROTOCOL_ICMP: u8 = 1;
+
+const UNREACHABLE_6: u8 = 1;
+const TOO_BIG_6: u8 = 2;
+const TIME_EXCEEDED_6: u8 = 3;
+const PARAMETER_PROBLEM_6: u8 = 4;
+const ECHO_REQUEST_6: u8 = 128;
+const ECHO_REPLY_6: u8 = 129;
+const PROTOCOL_ICMP_6: u8 = 58;
+const IPV6_HEADER_BYTES: usize = 40;
+
 /// Header of an ICMP message, and as much of ours as every error quotes (RFC 792).
 const HEADER_BYTES: usize = 8;
+/// A time that is not in milliseconds since midnight has this bit set (RFC 792).
+const NOT_STANDARD: u32 = 0x8000_0000;
 
 /// An ICMP error: a router or the host itself says that a probe will not be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fault {
-    kind: u8,
-    code: u8,
-}
+pub(crate) struct Fault(&'static str);
 
 impl Fault {
-    /// Returns the fault that an error of this type and code reports, if it reports one.
-    pub(crate) fn new(kind: u8, code: u8) -> Option<Self> {
-        matches!(kind, UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM)
-            .then_some(Self { kind, code })
-    }
-}
-
-impl std::fmt::Display for Fault {
-    /// Writes the words of RFC 792 and RFC 1812.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match (self.kind, self.code) {
+    /// Returns the fault that an ICMPv4 error of this type and code reports, if it reports one, in the
+    /// words of RFC 792 and RFC 1812.
+    pub(crate) const fn v4(kind: u8, code: u8) -> Option<Self> {
+        Some(Self(match (kind, code) {
             (UNREACHABLE, 0) => "network unreachable",
             (UNREACHABLE, 1) => "host unreachable",
             (UNREACHABLE, 2) => "protocol unreachable",
@@ -40,18 +48,40 @@ impl std::fmt::Display for Fault {
             (UNREACHABLE, 9 | 10 | 13) => "administratively prohibited",
             (UNREACHABLE, _) => "unreachable",
             (TIME_EXCEEDED, _) => "time to live exceeded",
-            _ => "parameter problem",
-        })
+            (PARAMETER_PROBLEM, _) => "parameter problem",
+            _ => return None,
+        }))
+    }
+
+    /// The same for ICMPv6, in the words of RFC 4443.
+    pub(crate) const fn v6(kind: u8, code: u8) -> Option<Self> {
+        Some(Self(match (kind, code) {
+            (UNREACHABLE_6, 0) => "no route to destination",
+            (UNREACHABLE_6, 1 | 5 | 6) => "administratively prohibited",
+            (UNREACHABLE_6, 2) => "beyond scope of source address",
+            (UNREACHABLE_6, 3) => "address unreachable",
+            (UNREACHABLE_6, _) => "unreachable",
+            (TOO_BIG_6, _) => "packet too big",
+            (TIME_EXCEEDED_6, _) => "hop limit exceeded",
+            (PARAMETER_PROBLEM_6, _) => "parameter problem",
+            _ => return None,
+        }))
     }
 }
 
-/// An echo request that an ICMP error quotes.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// A request that an ICMP error quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Quoted {
     /// What the error says.
     pub(crate) fault: Fault,
     /// Whom the request was for.
-    pub(crate) to: Ipv4Addr,
+    pub(crate) to: IpAddr,
     /// The request's identifier.
     pub(crate) identifier: u16,
     /// The request's sequence number.
@@ -69,19 +99,62 @@ pub(crate) struct Echo {
     pub(crate) cookie: u64,
 }
 
-/// Whether a received datagram still has its IPv4 header: raw sockets deliver it, unprivileged
-/// ICMP sockets do not.
+/// When a timestamp request came and its answer left, by the reflector's clock: in ms since midnight
+/// UT, or anything else with the highest bit set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
-    /// The ICMP header comes first.
-    Icmp,
-    /// An IPv4 header comes first.
-    Ipv4,
+pub(crate) struct Stamps {
+    pub(crate) receive_ms: u32,
+    pub(crate) transmit_ms: u32,
 }
 
-/// Writes an echo request with its checksum.
-pub(crate) fn encode_request(echo: Echo) -> [u8; ECHO_BYTES] {
-    encode(ECHO_REQUEST, echo)
+/// An answer to either kind of request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) identifier: u16,
+    pub(crate) sequence: u16,
+    /// What came back of the cookie: all of it, or what fits into a time.
+    token: u64,
+    /// The times, if timestamps were asked for.
+    pub(crate) stamps: Option<Stamps>,
+}
+
+impl Reply {
+    /// Returns whether this answers a request with that cookie.
+    pub(crate) const fn is_of(&self, cookie: u64) -> bool {
+        self.token == if self.stamps.is_some() { originate(cookie) } else { cookie }
+    }
+}
+
+/// Which headers a received datagram has, and of which IP version it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// The ICMPv4 header comes first, as unprivileged sockets deliver it.
+    Icmp,
+    /// An IPv4 header comes first, as raw sockets deliver it.
+    Ipv4,
+    /// The ICMPv6 header comes first; the kernel has checked the checksum.
+    Icmp6,
+}
+
+impl Framing {
+    const fn request(self) -> u8 {
+        match self {
+            Self::Icmp | Self::Ipv4 => ECHO_REQUEST,
+            Self::Icmp6 => ECHO_REQUEST_6,
+        }
+    }
+}
+
+/// Returns what stands for the cookie in a timestamp request. The time of departure is in our own
+/// tables: a reflector only gives back what it is told, and RFC 792 allows any value with the
+/// highest bit set.
+const fn originate(cookie: u64) -> u64 {
+    (cookie & 0xffff_ffff) | NOT_STANDARD as u64
+}
+
+/// Writes an echo request; with its checksum, which the kernel puts into ICMPv6 itself.
+pub(crate) fn encode_request(echo: Echo, framing: Framing) -> [u8; ECHO_BYTES] {
+    encode(framing.request(), echo)
 }
 
 fn encode(kind: u8, echo: Echo) -> [u8; ECHO_BYTES] {
@@ -95,51 +168,106 @@ fn encode(kind: u8, echo: Echo) -> [u8; ECHO_BYTES] {
     packet
 }
 
-/// Reads an echo reply of the shape [`encode_request`] asks for; anything else is `None`.
-pub(crate) fn parse_reply(datagram: &[u8], framing: Framing) -> Option<Echo> {
-    let message = match framing {
-        Framing::Icmp => datagram,
-        Framing::Ipv4 => strip_ipv4_header(datagram)?,
+/// Writes a timestamp request (type 13) with its checksum.
+pub(crate) fn encode_timestamp_request(echo: Echo) -> [u8; TIMESTAMP_BYTES] {
+    let [_, _, _, _, originate @ ..] = originate(echo.cookie).to_be_bytes();
+    let mut packet = [0; TIMESTAMP_BYTES];
+    packet[0] = TIMESTAMP_REQUEST;
+    packet[4..6].copy_from_slice(&echo.identifier.to_be_bytes());
+    packet[6..8].copy_from_slice(&echo.sequence.to_be_bytes());
+    packet[8..12].copy_from_slice(&originate);
+    let sum = checksum(&packet);
+    packet[2..4].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// Reads an answer of the shape our requests ask for; anything else is `None`.
+pub(crate) fn parse_reply(datagram: &[u8], framing: Framing) -> Option<Reply> {
+    let (message, kind) = match framing {
+        Framing::Icmp => (datagram, ECHO_REPLY),
+        Framing::Ipv4 => (strip_ipv4_header(datagram)?, ECHO_REPLY),
+        Framing::Icmp6 => (datagram, ECHO_REPLY_6),
     };
+    if framing != Framing::Icmp6 && checksum(message) != 0 {
+        return None;
+    }
+    if let Ok(message) = <&[u8; TIMESTAMP_BYTES]>::try_from(message) {
+        return parse_timestamp_reply(message).filter(|_| framing != Framing::Icmp6);
+    }
     let message: &[u8; ECHO_BYTES] = message.try_into().ok()?;
-    let [kind, code, _, _, id_high, id_low, seq_high, seq_low, cookie @ ..] = *message;
-    let is_reply = kind == ECHO_REPLY && code == 0 && checksum(message) == 0;
-    is_reply.then_some(Echo {
+    let [found, code, _, _, id_high, id_low, seq_high, seq_low, cookie @ ..] = *message;
+    (found == kind && code == 0).then_some(Reply {
         identifier: u16::from_be_bytes([id_high, id_low]),
         sequence: u16::from_be_bytes([seq_high, seq_low]),
-        cookie: u64::from_be_bytes(cookie),
+        token: u64::from_be_bytes(cookie),
+        stamps: None,
     })
 }
 
-/// Reads an ICMP error about an echo request, as a raw socket delivers it.
-pub(crate) fn parse_error(datagram: &[u8]) -> Option<Quoted> {
-    let message = strip_ipv4_header(datagram)?;
-    let [kind, code, ..] = *message.first_chunk::<HEADER_BYTES>()?;
-    let fault = Fault::new(kind, code).filter(|_| checksum(message) == 0)?;
-    let quoted = message.get(HEADER_BYTES..)?;
-    let to: [u8; 4] = quoted.get(16..20)?.try_into().ok()?;
-    let [kind, _, _, _, id_high, id_low, seq_high, seq_low] =
-        *strip_ipv4_header(quoted)?.first_chunk::<HEADER_BYTES>()?;
-    (kind == ECHO_REQUEST).then_some(Quoted {
-        fault,
-        to: to.into(),
-        identifier: u16::from_be_bytes([id_high, id_low]),
-        sequence: u16::from_be_bytes([seq_high, seq_low]),
-    })
-}
-
-/// Reads one of our own requests, which the kernel gives back with an error.
-pub(crate) fn parse_request(message: &[u8]) -> Option<Echo> {
-    let [ECHO_REQUEST, _, _, _, id_high, id_low, seq_high, seq_low, cookie @ ..] =
-        *message.first_chunk::<ECHO_BYTES>()?
+fn parse_timestamp_reply(message: &[u8; TIMESTAMP_BYTES]) -> Option<Reply> {
+    let [TIMESTAMP_REPLY, 0, _, _, id_high, id_low, seq_high, seq_low, times @ ..] = *message
     else {
         return None;
     };
-    Some(Echo {
+    let [o0, o1, o2, o3, r0, r1, r2, r3, t0, t1, t2, t3] = times;
+    Some(Reply {
         identifier: u16::from_be_bytes([id_high, id_low]),
         sequence: u16::from_be_bytes([seq_high, seq_low]),
-        cookie: u64::from_be_bytes(cookie),
+        token: u32::from_be_bytes([o0, o1, o2, o3]).into(),
+        stamps: Some(Stamps {
+            receive_ms: u32::from_be_bytes([r0, r1, r2, r3]),
+            transmit_ms: u32::from_be_bytes([t0, t1, t2, t3]),
+        }),
     })
+}
+
+/// Reads an ICMP error about a request of ours, as a raw socket delivers it.
+pub(crate) fn parse_error(datagram: &[u8], framing: Framing) -> Option<Quoted> {
+    match framing {
+        Framing::Icmp => None,
+        Framing::Ipv4 => parse_error_v4(datagram),
+        Framing::Icmp6 => parse_error_v6(datagram),
+    }
+}
+
+fn parse_error_v4(datagram: &[u8]) -> Option<Quoted> {
+    let message = strip_ipv4_header(datagram)?;
+    let [kind, code, ..] = *message.first_chunk::<HEADER_BYTES>()?;
+    let fault = Fault::v4(kind, code).filter(|_| checksum(message) == 0)?;
+    let quoted = message.get(HEADER_BYTES..)?;
+    let to: [u8; 4] = quoted.get(16..20)?.try_into().ok()?;
+    let (kind, identifier, sequence) = names(strip_ipv4_header(quoted)?)?;
+    let is_request = matches!(kind, ECHO_REQUEST | TIMESTAMP_REQUEST);
+    let to = Ipv4Addr::from(to).into();
+    is_request.then_some(Quoted { fault, to, identifier, sequence })
+}
+
+fn parse_error_v6(message: &[u8]) -> Option<Quoted> {
+    let [kind, code, ..] = *message.first_chunk::<HEADER_BYTES>()?;
+    let fault = Fault::v6(kind, code)?;
+    let quoted = message.get(HEADER_BYTES..)?;
+    let header = quoted.first_chunk::<IPV6_HEADER_BYTES>()?;
+    let to: [u8; 16] = header.get(24..40)?.try_into().ok()?;
+    let is_ours = header[0] >> 4 == 6 && header[6] == PROTOCOL_ICMP_6;
+    let (kind, identifier, sequence) = names(quoted.get(IPV6_HEADER_BYTES..)?)?;
+    let to = Ipv6Addr::from(to).into();
+    (is_ours && kind == ECHO_REQUEST_6).then_some(Quoted { fault, to, identifier, sequence })
+}
+
+/// Returns type, identifier and sequence number of a message.
+fn names(message: &[u8]) -> Option<(u8, u16, u16)> {
+    let [kind, _, _, _, id_high, id_low, seq_high, seq_low] =
+        *message.first_chunk::<HEADER_BYTES>()?;
+    let word = |high, low| u16::from_be_bytes([high, low]);
+    Some((kind, word(id_high, id_low), word(seq_high, seq_low)))
+}
+
+/// Reads one of our own echo requests, which the kernel gives back with an error.
+pub(crate) fn parse_request(message: &[u8], framing: Framing) -> Option<Echo> {
+    let (kind, identifier, sequence) = names(message)?;
+    let cookie = message.get(HEADER_BYTES..)?.first_chunk()?;
+    let cookie = u64::from_be_bytes(*cookie);
+    (kind == framing.request()).then_some(Echo { identifier, sequence, cookie })
 }
 
 fn strip_ipv4_header(datagram: &[u8]) -> Option<&[u8]> {
@@ -168,135 +296,4 @@ pub(crate) fn checksum(data: &[u8]) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ECHO: Echo = Echo { identifier: 0xbeef, sequence: 513, cookie: 0x0123_4567_89ab_cdef };
-
-    fn reply() -> [u8; ECHO_BYTES] {
-        encode(ECHO_REPLY, ECHO)
-    }
-
-    fn with_ipv4_header(options: usize, message: &[u8]) -> Vec<u8> {
-        let mut datagram = vec![0_u8; 20 + 4 * options];
-        datagram[0] = 0x40 | u8::try_from(5 + options).unwrap();
-        datagram[9] = PROTOCOL_ICMP;
-        datagram.extend_from_slice(message);
-        datagram
-    }
-
-    #[test]
-    fn checksum_matches_the_example_of_rfc_1071() {
-        let data = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
-        assert_eq!(checksum(&data), !0xddf2);
-    }
-
-    #[test]
-    fn checksum_pads_an_odd_byte_with_zero() {
-        assert_eq!(checksum(&[0xab]), checksum(&[0xab, 0x00]));
-        assert_eq!(checksum(&[]), 0xffff);
-    }
-
-    #[test]
-    fn checksum_folds_every_carry() {
-        assert_eq!(checksum(&[0xff; 64]), 0);
-    }
-
-    #[test]
-    fn request_has_the_layout_of_rfc_792() {
-        let packet = encode_request(ECHO);
-        assert_eq!(packet[..2], [8, 0]);
-        assert_eq!(packet[4..8], [0xbe, 0xef, 0x02, 0x01]);
-        assert_eq!(checksum(&packet), 0);
-    }
-
-    #[test]
-    fn reply_is_read_without_an_ipv4_header() {
-        assert_eq!(parse_reply(&reply(), Framing::Icmp), Some(ECHO));
-    }
-
-    #[test]
-    fn reply_is_read_behind_an_ipv4_header_with_and_without_options() {
-        for options in [0, 10] {
-            let datagram = with_ipv4_header(options, &reply());
-            assert_eq!(parse_reply(&datagram, Framing::Ipv4), Some(ECHO), "{options}");
-        }
-    }
-
-    /// An error as a router sends it: IPv4 header, ICMP header, our IPv4 header, our request.
-    fn error(kind: u8, code: u8, quoted_bytes: usize) -> Vec<u8> {
-        let mut quoted = with_ipv4_header(0, &encode_request(ECHO));
-        quoted[16..20].copy_from_slice(&[192, 0, 2, 9]);
-        let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
-        message.extend_from_slice(&quoted[..20 + quoted_bytes]);
-        let sum = checksum(&message);
-        message[2..4].copy_from_slice(&sum.to_be_bytes());
-        with_ipv4_header(1, &message)
-    }
-
-    #[test]
-    fn an_error_names_the_probe_it_is_about() {
-        // Routers quote eight bytes at least.
-        for quoted_bytes in [8, 16] {
-            let quoted = parse_error(&error(3, 1, quoted_bytes)).unwrap();
-            assert_eq!((quoted.identifier, quoted.sequence), (ECHO.identifier, ECHO.sequence));
-            assert_eq!(quoted.to, Ipv4Addr::new(192, 0, 2, 9));
-            assert_eq!(quoted.fault.to_string(), "host unreachable");
-        }
-    }
-
-    #[test]
-    fn damaged_and_foreign_errors_are_refused() {
-        let good = error(11, 0, 16);
-        for length in 0..good.len() {
-            assert_eq!(parse_error(&good[..length]), None, "{length}");
-        }
-        assert_eq!(parse_error(&error(5, 0, 16)), None, "a redirect is no error");
-        let mut damaged = good.clone();
-        damaged[25] ^= 1;
-        assert_eq!(parse_error(&damaged), None);
-        assert_eq!(parse_error(&with_ipv4_header(0, &reply())), None);
-    }
-
-    #[test]
-    fn our_own_request_is_read_back() {
-        assert_eq!(parse_request(&encode_request(ECHO)), Some(ECHO));
-        assert_eq!(parse_request(&reply()), None);
-        assert_eq!(parse_request(&encode_request(ECHO)[..15]), None);
-    }
-
-    #[test]
-    fn every_truncation_is_refused() {
-        let datagram = with_ipv4_header(0, &reply());
-        for length in 0..datagram.len() {
-            assert_eq!(parse_reply(&datagram[..length], Framing::Ipv4), None, "{length}");
-        }
-        for length in 0..ECHO_BYTES {
-            assert_eq!(parse_reply(&reply()[..length], Framing::Icmp), None, "{length}");
-        }
-    }
-
-    #[test]
-    fn request_is_not_a_reply() {
-        assert_eq!(parse_reply(&encode_request(ECHO), Framing::Icmp), None);
-    }
-
-    #[test]
-    fn any_flipped_bit_is_refused() {
-        for bit in 0..ECHO_BYTES * 8 {
-            let mut packet = reply();
-            packet[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(parse_reply(&packet, Framing::Icmp), None, "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn other_ip_versions_and_protocols_are_refused() {
-        let good = with_ipv4_header(0, &reply());
-        for (at, value) in [(0, 0x65), (0, 0x44), (9, 17)] {
-            let mut datagram = good.clone();
-            datagram[at] = value;
-            assert_eq!(parse_reply(&datagram, Framing::Ipv4), None, "{at} {value:#x}");
-        }
-    }
-}
+mod tests;

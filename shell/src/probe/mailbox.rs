@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use wanctl_core::tick::{MAX_LOSSES, MAX_REFLECTORS, MAX_SAMPLES, MAX_WANS};
-use wanctl_core::tick::{ProbeLoss, RttSample, Tick};
-use wanctl_core::units::{ReflectorId, RttNanos, WanId};
+use wanctl_core::tick::{MAX_LOSSES, MAX_REFLECTORS, MAX_REPLACED, MAX_SAMPLES, MAX_WANS};
+use wanctl_core::tick::{ProbeLoss, ReplacedReflector, RttSample, Tick};
+use wanctl_core::units::{ReflectorId, RelativeOwd, RttNanos, WanId};
 
-use super::target::ProbeCounters;
+use super::status::ProbeCounters;
 
 /// The most probes that wait for the probe thread: four ticks with every reflector of every WAN.
 const REQUESTS_MAX: usize = 4 * MAX_WANS * MAX_REFLECTORS;
@@ -19,6 +19,7 @@ pub(crate) struct Arrival {
     pub(crate) reflector: ReflectorId,
     pub(crate) rtt: RttNanos,
     pub(crate) received_ns: u64,
+    pub(crate) upload_owd: Option<RelativeOwd>,
 }
 
 #[derive(Debug)]
@@ -26,6 +27,7 @@ struct Boxes {
     requests: VecDeque<(WanId, ReflectorId)>,
     arrivals: VecDeque<Arrival>,
     losses: VecDeque<ProbeLoss>,
+    replaced: VecDeque<ReplacedReflector>,
     dropped: u16,
     /// WANs whose sockets shall be opened anew.
     renewals: [bool; MAX_WANS],
@@ -43,6 +45,7 @@ impl Mailbox {
             requests: VecDeque::with_capacity(REQUESTS_MAX),
             arrivals: VecDeque::with_capacity(MAX_SAMPLES),
             losses: VecDeque::with_capacity(MAX_LOSSES),
+            replaced: VecDeque::with_capacity(MAX_REPLACED),
             dropped: 0,
             renewals: [false; MAX_WANS],
             counters: [ProbeCounters::default(); MAX_WANS],
@@ -88,8 +91,22 @@ impl Mailbox {
         boxes.losses.push_back(ProbeLoss { wan, reflector });
     }
 
+    /// Tells that another host answers under this number: what the old one has said is void.
+    pub(crate) fn replaced(&self, wan: WanId, reflector: ReflectorId) {
+        let replaced = ReplacedReflector { wan, reflector };
+        let mut boxes = self.lock();
+        boxes.arrivals.retain(|arrival| (arrival.wan, arrival.reflector) != (wan, reflector));
+        boxes.losses.retain(|loss| (loss.wan, loss.reflector) != (wan, reflector));
+        if !boxes.replaced.contains(&replaced) {
+            boxes.replaced.push_back(replaced);
+        }
+    }
+
     pub(crate) fn drain(&self, tick: &mut Tick) {
         let mut boxes = self.lock();
+        while let Some(replaced) = boxes.replaced.pop_front() {
+            tick.push_replaced(replaced);
+        }
         while let Some(arrival) = boxes.arrivals.pop_front() {
             let age_us = tick.now.as_micros().saturating_sub(arrival.received_ns / 1000);
             tick.push_sample(RttSample {
@@ -97,6 +114,7 @@ impl Mailbox {
                 reflector: arrival.reflector,
                 rtt: arrival.rtt,
                 age_us: u32::try_from(age_us).unwrap_or(u32::MAX),
+                upload_owd: arrival.upload_owd,
             });
         }
         while let Some(loss) = boxes.losses.pop_front() {
@@ -152,7 +170,13 @@ mod tests {
     const WAN: WanId = WanId(1);
 
     fn arrival(received_ns: u64) -> Arrival {
-        Arrival { wan: WAN, reflector: ReflectorId(2), rtt: RttNanos::new(7), received_ns }
+        Arrival {
+            wan: WAN,
+            reflector: ReflectorId(2),
+            rtt: RttNanos::new(7),
+            received_ns,
+            upload_owd: None,
+        }
     }
 
     #[test]
@@ -187,6 +211,22 @@ mod tests {
         tick.reset(now);
         mailbox.drain(&mut tick);
         assert_eq!(tick.inputs_dropped, 0);
+    }
+
+    #[test]
+    fn what_a_replaced_reflector_has_said_is_void() {
+        let mailbox = Mailbox::new();
+        mailbox.arrived(arrival(1_000));
+        mailbox.arrived(Arrival { reflector: ReflectorId(1), ..arrival(1_000) });
+        mailbox.lost(WAN, ReflectorId(2));
+        mailbox.replaced(WAN, ReflectorId(2));
+        mailbox.replaced(WAN, ReflectorId(2));
+        let mut tick = Tick::new(Instant::from_micros(5));
+        mailbox.drain(&mut tick);
+        let replaced = ReplacedReflector { wan: WAN, reflector: ReflectorId(2) };
+        assert_eq!(tick.replaced.as_slice(), [replaced]);
+        let from: Vec<u8> = tick.samples.iter().map(|sample| sample.reflector.0).collect();
+        assert_eq!((from, tick.losses.len()), (vec![1], 0));
     }
 
     #[test]

@@ -5,29 +5,37 @@ mod error;
 mod icmp;
 mod mailbox;
 mod outstanding;
+mod pool;
 mod socket;
+mod stamping;
+mod status;
 mod target;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use wanctl_core::tick::{MAX_WANS, Tick};
+use wanctl_core::tick::{MAX_REFLECTORS, MAX_WANS, Tick};
 use wanctl_core::units::{ReflectorId, WanId};
 
 use engine::{Engine, Jitter};
 pub use error::ProbeError;
 use icmp::Echo;
 use mailbox::Mailbox;
+pub(crate) use socket::Family;
 use socket::{IcmpSocket, Received};
-pub use target::ProbeCounters;
+pub use status::{ProbeCounters, ReflectorStatus};
 use target::ProbedWan;
+
+/// The most reflectors that can be configured for a WAN; at most
+/// [`MAX_REFLECTORS`] of them are pinged at a time.
+pub const MAX_POOL: usize = pool::MEMBERS_MAX;
 
 /// Where probes go: real sockets, or (in the simulator) an emulated link.
 pub trait Prober: Send {
@@ -43,24 +51,37 @@ pub trait Prober: Send {
 
     /// Returns what was seen besides answers in time, by WAN.
     fn counters(&self) -> [ProbeCounters; MAX_WANS] {
-        [ProbeCounters::default(); MAX_WANS]
+        [ProbeCounters::NONE; MAX_WANS]
     }
 }
 
 /// What the prober must know about one WAN.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProbeWan {
-    /// Who is pinged, at most [`wanctl_core::tick::MAX_REFLECTORS`]; the position is the [`ReflectorId`].
-    pub reflectors: Vec<Ipv4Addr>,
-    /// The source address of the probes, where routing by source chooses the WAN.
+    /// Who may be pinged, at most [`MAX_POOL`]; the first ones are at the start.
+    pub reflectors: Vec<IpAddr>,
+    /// How many of them are pinged at a time; `None` as many as the core can use.
+    pub active: Option<u8>,
+    /// The source address of IPv4 probes, where routing by source chooses the WAN.
     pub source: Option<Ipv4Addr>,
+    /// The source address of IPv6 probes.
+    pub source_v6: Option<Ipv6Addr>,
     /// The interface the probes must leave by (Linux `SO_BINDTODEVICE`).
     pub interface: Option<String>,
     /// The firewall mark of the probes, where routing rules choose the WAN by it (`SO_MARK`).
     pub fwmark: Option<u32>,
 }
 
-/// Pings through ICMPv4 sockets, one per WAN, all served by one thread.
+impl ProbeWan {
+    /// Returns how many reflectors are pinged at a time; their [`ReflectorId`]s are below that.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        let most = self.reflectors.len().min(MAX_REFLECTORS);
+        self.active.map_or(most, |active| most.min(active.into()))
+    }
+}
+
+/// Pings through ICMP sockets, one per WAN and IP version, all served by one thread.
 ///
 /// Dropping it ends and joins the thread.
 #[derive(Debug)]
@@ -146,7 +167,7 @@ impl Drop for IcmpProber {
 /// When no socket can be opened or the ping cannot be sent.
 pub(crate) fn ping_once(
     path: &ProbeWan,
-    address: Ipv4Addr,
+    address: IpAddr,
     timeout: Duration,
 ) -> Result<bool, ProbeError> {
     let random = unpredictable();
@@ -154,7 +175,7 @@ pub(crate) fn ping_once(
     let identifier = u16::from_be_bytes([id_high, id_low]);
     let sequence = u16::from_be_bytes([seq_high, seq_low]);
     let request = Echo { identifier, sequence, cookie: unpredictable() };
-    let mut socket = IcmpSocket::open(0, path)?;
+    let mut socket = IcmpSocket::open(0, path, Family::of(address))?;
     let fail = |step: &str| {
         let step = step.to_owned();
         move |error| ProbeError::Socket { wan: 0, step, error }
@@ -170,9 +191,8 @@ pub(crate) fn ping_once(
         }
         match socket.receive() {
             // The kernel chooses the identifier of an unprivileged socket.
-            Ok(Received::Reply { echo, from, .. })
-                if from == address
-                    && (echo.cookie, echo.sequence) == (request.cookie, sequence) =>
+            Ok(Received::Reply { reply, from, .. })
+                if from == address && reply.sequence == sequence && reply.is_of(request.cookie) =>
             {
                 return Ok(true);
             }

@@ -1,7 +1,5 @@
 //! Real sockets against the loopback interface, whose every address answers pings.
 
-use wanctl_core::tick::MAX_REFLECTORS;
-
 use super::*;
 use crate::clock;
 
@@ -9,14 +7,14 @@ use crate::clock;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const SPREAD: Duration = Duration::from_millis(2);
 /// No socket may send to it without asking for broadcast, so sending always fails.
-const UNSENDABLE: Ipv4Addr = Ipv4Addr::BROADCAST;
+const UNSENDABLE: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
 
-fn loopback(reflectors: &[Ipv4Addr]) -> ProbeWan {
-    ProbeWan { reflectors: reflectors.to_vec(), source: None, interface: None, fwmark: None }
+fn loopback(reflectors: &[IpAddr]) -> ProbeWan {
+    ProbeWan { reflectors: reflectors.to_vec(), ..ProbeWan::default() }
 }
 
-fn local(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(127, 0, 0, last)
+fn local(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, last).into()
 }
 
 /// WAN and reflector of a probe that ended.
@@ -96,9 +94,9 @@ fn unknown_wan_or_reflector_is_a_loss() {
 fn probes_leave_by_the_configured_source_and_interface() {
     let wan = ProbeWan {
         reflectors: vec![local(1)],
-        source: Some(local(9)),
+        source: Some(Ipv4Addr::new(127, 0, 0, 9)),
         interface: Some("lo".to_owned()),
-        fwmark: None,
+        ..ProbeWan::default()
     };
     let Some(mut prober) = start_or_skip(&[wan]) else { return };
     prober.send(WanId(0), ReflectorId(0));
@@ -122,10 +120,10 @@ fn source_address_of_another_machine_is_refused_at_start() {
 fn too_many_wans_and_reflectors_are_refused() {
     let wans = vec![loopback(&[]); MAX_WANS + 1];
     assert!(matches!(IcmpProber::start(&wans, TIMEOUT, SPREAD), Err(ProbeError::TooManyWans(5))));
-    let crowded = loopback(&[local(1); MAX_REFLECTORS + 1]);
+    let crowded = loopback(&[local(1); MAX_POOL + 1]);
     assert!(matches!(
         IcmpProber::start(&[crowded], TIMEOUT, SPREAD),
-        Err(ProbeError::TooManyReflectors { wan: 0, count: 4 })
+        Err(ProbeError::TooManyReflectors { wan: 0, count: 17 })
     ));
 }
 

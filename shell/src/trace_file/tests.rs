@@ -38,7 +38,7 @@ impl Session {
         let mut tick = Tick::new(Instant::from_millis(50 * number));
         let (wan, reflector) = (WanId(0), ReflectorId(0));
         let rtt = RttNanos::from_micros(25_000 + number % 7);
-        tick.push_sample(RttSample { wan, reflector, rtt, age_us: 9 });
+        tick.push_sample(RttSample { wan, reflector, rtt, age_us: 9, upload_owd: None });
         self.controller.step(&tick, &mut self.outputs);
         self.recorder.step(&tick, &self.outputs, &self.controller);
     }

@@ -2,7 +2,8 @@
 //!
 //! Only a direction that carries something can be blamed. If both do, a first suspect is chosen, and
 //! the trial is the cut itself: a queue must respond to it within a round trip. If it does not, the
-//! other direction is cut and the first one gets its rate back when the delay has gone.
+//! other direction is cut and the first one gets its rate back when the delay has gone. Where
+//! reflectors tell one-way delays, these decide at once.
 
 use super::AdaptiveLaw;
 use super::arith::{ONE_PPM, part};
@@ -16,6 +17,8 @@ use crate::units::Direction;
 const SLOW_PPM: i64 = 80_000;
 /// Least drop expected from a cut before its absence acquits, in µs.
 const TRIAL_US: i64 = 6_000;
+/// A direction that has gone this much farther beyond what it has proven is the first suspect.
+const DARE_PPM: i64 = 100_000;
 /// After so many changes of mind both directions are to blame.
 const FLIPS_MAX: u8 = 3;
 
@@ -49,11 +52,19 @@ impl AdaptiveLaw {
 
     /// Both directions carry something: chooses the likelier one.
     fn suspect(&self, round: &Round, oldest: &Round, now_us: i64) -> Direction {
+        if let Some(culprit) = self.one_way.culprit(now_us) {
+            return culprit;
+        }
         let sent_us = round.sent_us.saturating_sub(oldest.sent_us);
         let grown_us = round.delay_us.saturating_sub(oldest.delay_us);
         let is_slow = grown_us < part(sent_us, SLOW_PPM);
         if self.shapers.download.flow.load() == Load::Unknown {
             return self.culprit.unwrap_or(self.turn);
+        }
+        let dares = |way| self.shapers.get(way).dare_ppm();
+        let more = dares(Direction::Download).saturating_sub(dares(Direction::Upload));
+        if more.abs() > DARE_PPM {
+            return if more > 0 { Direction::Download } else { Direction::Upload };
         }
         let presses = |way| self.shapers.get(way).flow.has_just_pressed(now_us);
         match (presses(Direction::Download), presses(Direction::Upload)) {
@@ -131,7 +142,9 @@ impl AdaptiveLaw {
                 continue;
             }
             let least_us = self.trial_us(other, limit, now_us);
-            if !self.shapers.get_mut(direction).is_unmoved(truth, least_us) {
+            let is_unmoved = self.shapers.get_mut(direction).is_unmoved(truth, least_us);
+            let told = self.one_way.culprit(now_us);
+            if !told.map_or(is_unmoved, |culprit| culprit == other) {
                 continue;
             }
             if matches!(self.shapers.get(other).mode(), Mode::Drain(_)) {
@@ -140,7 +153,9 @@ impl AdaptiveLaw {
             }
             self.flips = self.flips.saturating_add(1);
             let is_open = self.flips < FLIPS_MAX;
-            if is_open {
+            if self.shapers.get(direction).has_helped(truth) {
+                self.shapers.get_mut(direction).resume(&self.config.gains);
+            } else if is_open {
                 self.shapers.get_mut(direction).suspend();
             } else {
                 self.shapers.get_mut(direction).end_trial();

@@ -15,6 +15,9 @@ use crate::units::Direction;
 const WINDOW_LEAST_US: i64 = 75_000;
 /// A delivery below this share of the capacity needs a growing queue to be believed.
 const CREDIBLE_PPM: i64 = 700_000;
+/// While the other direction may have the queue, the capacity is not taken for less than this share of
+/// what was met first.
+const SHARED_PPM: i64 = 750_000;
 /// A queue that is to stand is filled at most at this share of the capacity.
 const REFILL_MAX_PPM: i64 = 1_150_000;
 
@@ -30,6 +33,10 @@ const LONGER_MAX_US: i64 = 100_000;
 pub(super) struct Drain {
     /// When it was noticed.
     pub(super) since_us: i64,
+    /// When it began.
+    queue_us: i64,
+    /// The longest delay since it was noticed.
+    peak_us: i64,
     /// The rate before.
     pub(super) before_bps: u64,
     /// The capacity as it was first estimated.
@@ -54,6 +61,8 @@ pub(super) struct Look {
     pub(super) oldest: Round,
     pub(super) now_us: i64,
     pub(super) dt_us: i64,
+    /// Whether the other direction carries something too, so that some of the delay may be its own.
+    pub(super) is_shared: bool,
 }
 
 impl AdaptiveShaper {
@@ -81,13 +90,17 @@ impl AdaptiveShaper {
             (Direction::Upload, _) | (_, Load::Unknown) => true,
             // Old counters are as good as none.
             (Direction::Download, Load::Share(_)) => {
-                !self.flow.is_recent(now_us) || self.use_of_shaper(now_us) == UseOfShaper::Full
+                self.use_of_shaper(now_us) == UseOfShaper::Full
             }
         }
     }
 
     /// Returns what comes through, if that is clearly less than what is let through: the capacity.
-    fn short(&self, now_us: i64) -> Option<u64> {
+    /// `since_us` is when the queue began.
+    fn short(&self, since_us: i64, now_us: i64) -> Option<u64> {
+        if !self.flow.is_of_full_line(since_us) {
+            return None;
+        }
         let delivered = self.flow.delivered_within(250_000);
         let use_of = self.flow.use_of_shaper(now_us, 150_000);
         delivered.filter(|_| matches!(use_of, UseOfShaper::Short | UseOfShaper::Reduced))
@@ -113,7 +126,8 @@ impl AdaptiveShaper {
         let held_bps =
             self.inflow.between(newest.sent_us.saturating_sub(100_000), newest.sent_us) / 100;
         let carried = self.carried(newest, oldest).unwrap_or(held_bps);
-        let capacity = self.short(now_us).unwrap_or(carried).min(held_bps);
+        let short = self.short(oldest.sent_us, now_us);
+        let capacity = short.unwrap_or(carried).min(held_bps);
         self.capacity_bps = Some(capacity);
         if let Some(typical) = self.typical_bps {
             let change = share_ppm(capacity.abs_diff(typical), capacity.max(typical));
@@ -123,6 +137,8 @@ impl AdaptiveShaper {
             Some(self.typical_bps.map_or(capacity, |old| follow_bps(old, capacity, 1, 3)));
         self.mode = Mode::Drain(Drain {
             since_us: now_us,
+            queue_us: oldest.sent_us,
+            peak_us: newest.delay_us,
             before_bps,
             met_bps: capacity,
             used_ppm: self.share_ppm().unwrap_or(ONE_PPM).min(ONE_PPM),
@@ -136,7 +152,9 @@ impl AdaptiveShaper {
     pub(super) fn drain(&mut self, look: &Look, limit: &Threshold, gains: &AdaptiveGains) -> bool {
         let Look { newest, now_us, dt_us, .. } = *look;
         let newest = &newest;
-        let Mode::Drain(drain) = self.mode else { return true };
+        let Mode::Drain(drain) = &mut self.mode else { return true };
+        drain.peak_us = drain.peak_us.max(newest.delay_us);
+        let drain = *drain;
         let Some(capacity) = self.capacity_bps else { return true };
         let took_effect = newest.sent_us >= drain.since_us.saturating_add(self.lag_us);
         if took_effect && newest.delay_us <= limit.expected_us {
@@ -182,7 +200,20 @@ impl AdaptiveShaper {
             let carried = self.carried(newest, oldest).filter(is_useful);
             carried.filter(|_| is_longer && !newest.is_bound)
         };
-        self.short(*now_us).filter(is_credible).or_else(carried)
+        let seen = self.short(drain.queue_us, *now_us).filter(is_credible).or_else(carried)?;
+        // A delay that does not fall although this direction was cut may be the other one's. That so
+        // little came in says nothing about the line then.
+        let least = if look.is_shared { scale(drain.met_bps, SHARED_PPM) } else { 0 };
+        Some(seen.max(least))
+    }
+
+    /// Returns whether most of the delay has gone since this direction was cut: if the rest does not
+    /// respond, it has another cause, but the cut was no mistake.
+    pub(super) const fn has_helped(&self, truth: &Round) -> bool {
+        match self.mode {
+            Mode::Drain(drain) => truth.delay_us.saturating_mul(2) < drain.peak_us,
+            Mode::Climb | Mode::Acquitted(_) => false,
+        }
     }
 
     /// Returns the delay there will be when a command of now takes effect.

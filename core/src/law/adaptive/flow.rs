@@ -212,6 +212,15 @@ impl Flow {
         now_us.saturating_sub(self.at_us) <= RECENT_US
     }
 
+    /// Returns whether the latest rate is of a time in which the line was full: either a queue stood
+    /// since `since_us`, or the direction pressed against its shaper when that time began. A flow that
+    /// has just started delivers less than the line carries, and says nothing about it.
+    pub(super) fn is_of_full_line(&self, since_us: i64) -> bool {
+        let from_us = self.at_us.saturating_sub(self.span_us);
+        let pressed = self.pressed_us.is_some_and(|then| from_us.saturating_sub(then) <= FALL_US);
+        from_us >= since_us || pressed
+    }
+
     /// Returns how the shaper is used according to a reading not older than `age_us`.
     pub(super) fn use_of_shaper(&self, now_us: i64, age_us: i64) -> UseOfShaper {
         let is_recent = now_us.saturating_sub(self.at_us) <= age_us;

@@ -65,6 +65,11 @@ impl Inflow {
         oldest.sum.wrapping_sub(oldest.rate_kbps.saturating_mul(before))
     }
 
+    /// Returns the rate held now.
+    pub(super) fn newest_bps(&self) -> u64 {
+        self.points.back().map_or(0, |point| point.rate_kbps.saturating_mul(1000))
+    }
+
     /// Returns the lowest and the highest rate held between two points in time, in bit/s.
     pub(super) fn range(&self, from_us: i64, to_us: i64) -> Option<(u64, u64)> {
         let mut range: Option<(u64, u64)> = None;

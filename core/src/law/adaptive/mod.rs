@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `baseline`, `signal` | how long did the probes of one tick wait, or how long have they been waiting? |
 //! | `noise`, `evidence` | is that a queue? |
-//! | `flow`, `inflow`, `blame` | whose queue? |
+//! | `flow`, `inflow`, `one_way`, `blame` | whose queue? |
 //! | `drain` | what does the line carry, and is the queue going? |
 //! | `shaper` | what may this direction send? |
 //!
@@ -23,6 +23,7 @@ mod flow;
 mod gains;
 mod inflow;
 mod noise;
+mod one_way;
 mod shaper;
 mod signal;
 
@@ -35,13 +36,14 @@ use self::evidence::Evidence;
 use self::flow::Load;
 pub use self::gains::AdaptiveGains;
 use self::noise::{Noise, Threshold};
+use self::one_way::OneWay;
 use self::shaper::{AdaptiveShaper, Mode};
 use self::signal::{Round, Signal};
 use crate::config::{AdaptiveConfig, WanConfig};
 use crate::fixed::{MicrosQ32, PpmQ32};
 use crate::governor::Wanted;
 use crate::tick::{CounterReading, RttSample};
-use crate::units::{BitsPerSecond, Direction, PerDirection};
+use crate::units::{BitsPerSecond, Direction, PerDirection, ReflectorId};
 
 /// The delay that zones are made of follows the rounds with this time constant.
 const SHOWN_TAU_US: i64 = 150_000;
@@ -73,6 +75,7 @@ struct Standing {
 pub(crate) struct AdaptiveLaw {
     config: AdaptiveConfig,
     signal: Signal,
+    one_way: OneWay,
     noise: Noise,
     evidence: Evidence,
     shapers: PerDirection<AdaptiveShaper>,
@@ -100,6 +103,7 @@ impl AdaptiveLaw {
         Self {
             config: *config,
             signal: Signal::new(tick),
+            one_way: OneWay::new(),
             noise: Noise::new(),
             evidence: Evidence::default(),
             shapers: PerDirection {
@@ -155,6 +159,7 @@ impl AdaptiveLaw {
     /// Forgets what was learned about a path that is gone.
     pub(crate) fn forget(&mut self) {
         self.signal.forget();
+        self.one_way = OneWay::new();
         self.noise = Noise::new();
         self.evidence.clear();
         self.standing = None;
@@ -164,6 +169,13 @@ impl AdaptiveLaw {
     /// Takes an answered probe.
     pub(crate) fn answer(&mut self, sample: &RttSample, now: Instant) {
         self.signal.answer(sample, micros(now));
+        self.one_way.answer(sample, micros(now));
+    }
+
+    /// Forgets what was learned about a reflector: another host answers in its place.
+    pub(crate) fn replace(&mut self, reflector: ReflectorId) {
+        self.signal.replace(reflector);
+        self.one_way.replace(reflector);
     }
 
     /// Takes a reading of counters.
@@ -262,7 +274,9 @@ impl AdaptiveLaw {
             return;
         }
         self.reconsider(round, &truth, limit, now_us);
-        let look = Look { newest: *round, truth, oldest, now_us, dt_us };
+        let is_shared =
+            Direction::BOTH.iter().all(|&direction| self.shapers.get(direction).flow.carries());
+        let look = Look { newest: *round, truth, oldest, now_us, dt_us, is_shared };
         let gains = self.config.gains;
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
@@ -281,11 +295,17 @@ impl AdaptiveLaw {
 
     /// Re-anchors the baselines when the delay does not respond to cuts at all.
     fn notice_longer_path(&mut self, limit: &Threshold, now_us: i64) -> bool {
-        let is_longer = |way: &Direction| {
-            let shaper = self.shapers.get(*way);
+        let is_longer = |way: Direction| {
+            let shaper = self.shapers.get(way);
             shaper.is_longer_path(self.signal.newest_first(), limit, now_us)
         };
-        if !Direction::BOTH.iter().any(is_longer) {
+        let carries = |way: Direction| self.shapers.get(way).flow.carries();
+        let (down, up) = (Direction::Download, Direction::Upload);
+        // A direction that carries something and was not cut may have the queue.
+        if !(is_longer(down) || is_longer(up))
+            || (carries(down) && !is_longer(down))
+            || (carries(up) && !is_longer(up))
+        {
             return false;
         }
         let least_us = self.signal.least_of(8).unwrap_or(0);
@@ -335,6 +355,12 @@ impl AdaptiveLaw {
         let presses = |law: &Self, direction| law.shapers.get(direction).flow.presses_now(share);
         let (down, up) = (presses(self, Direction::Download), presses(self, Direction::Upload));
         let both = down && up;
+        for (direction, presses) in [(Direction::Download, down), (Direction::Upload, up)] {
+            let held = inputs.held.get(direction).map_or(0, BitsPerSecond::get);
+            if presses {
+                self.shapers.get_mut(direction).prove(held, dt_us);
+            }
+        }
         if both {
             self.turn_us = self.turn_us.saturating_add(dt_us);
             if self.turn_us > TURN_US || self.shapers.get(self.turn).is_at_ceiling() {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::arith::{ONE_PPM, over, part, ratio_ppm, scale};
+use super::arith::{ONE_PPM, follow_bps, over, part, ratio_ppm, scale, share_ppm};
 use super::drain::Drain;
 use super::flow::{Flow, Load};
 use super::gains::AdaptiveGains;
@@ -15,6 +15,13 @@ use crate::units::{BitsPerSecond, Direction};
 
 /// Time constant of what the line usually carries.
 pub(super) const TYPICAL_TAU_US: i64 = 2_000_000;
+/// A rate that has made no queue for about this long is one that the line carries.
+const PROVEN_TAU_US: i64 = 500_000;
+/// A line whose capacity differs by more than this from one queue to the next is unsteady.
+const UNSTEADY_PPM: i64 = 250_000;
+/// Below this share of it, a rate is low.
+const LOW_PPM: i64 = 900_000;
+
 /// What a direction is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Mode {
@@ -39,6 +46,8 @@ pub(super) struct AdaptiveShaper {
     pub(super) capacity_bps: Option<u64>,
     /// The same over some seconds.
     pub(super) typical_bps: Option<u64>,
+    /// What the line has carried without a queue, or when one stood.
+    proven_bps: u64,
     growth_ppm: i64,
     /// How much the capacity differs from one queue to the next.
     pub(super) unsteadiness_ppm: i64,
@@ -60,6 +69,7 @@ impl AdaptiveShaper {
             mode: Mode::Climb,
             capacity_bps: None,
             typical_bps: None,
+            proven_bps: 0,
             growth_ppm: i64::from(gains.growth_start_ppm.1),
             unsteadiness_ppm: i64::from(gains.growth_start_ppm.1),
             inflow: Inflow::new(),
@@ -149,6 +159,7 @@ impl AdaptiveShaper {
     pub(super) fn resume(&mut self, gains: &AdaptiveGains) {
         self.mode = Mode::Climb;
         if let Some(capacity) = self.capacity_bps {
+            self.proven_bps = capacity;
             self.set(scale(capacity, self.run_at(gains)), RateReason::Drained);
         }
         let (least, most) = gains.growth_start_ppm;
@@ -215,7 +226,17 @@ impl AdaptiveShaper {
 
     /// Returns whether the rate is lower than what the line usually carries.
     pub(super) fn is_low(&self) -> bool {
-        self.typical_bps.is_some_and(|typical| self.rate_bps < scale(typical, 900_000))
+        self.typical_bps.is_some_and(|typical| self.rate_bps < scale(typical, LOW_PPM))
+    }
+
+    /// Notes that there is no queue although the direction presses against the rate held.
+    pub(super) fn prove(&mut self, held_bps: u64, dt_us: i64) {
+        self.proven_bps = follow_bps(self.proven_bps, held_bps, dt_us, PROVEN_TAU_US);
+    }
+
+    /// Returns how far the rate held is above what the line has proven to carry.
+    pub(super) fn dare_ppm(&self) -> i64 {
+        share_ppm(self.inflow.newest_bps(), self.proven_bps)
     }
 
     /// Tries more, a little at a time.
@@ -227,7 +248,12 @@ impl AdaptiveShaper {
         };
         let grown = self.rate_bps.saturating_add(scale(self.rate_bps, over(growth, dt_us)));
         // What the router does not hold yet has not been tried.
-        let most = held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps));
+        // After a queue it goes on as it has been decided, and where the line comes and goes, up to
+        // what it usually carries.
+        let is_unsteady = self.unsteadiness_ppm > UNSTEADY_PPM;
+        let typical = self.typical_bps.filter(|_| is_unsteady);
+        let usual = typical.map_or(0, |typical| scale(typical, LOW_PPM));
+        let most = held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps).max(usual));
         self.set(grown.min(most), RateReason::Probe);
         let tau_us = i64::from(gains.growth_tau_us);
         let faster = part(self.growth_ppm, ratio_ppm(dt_us, tau_us));

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
 use crate::tick::{MAX_REFLECTORS, RttSample};
+use crate::units::ReflectorId;
 
 /// A baseline that falls by this much has not been the true one: a queue stood in it.
 const FALL_US: i64 = 500;
@@ -45,6 +46,18 @@ struct Reflector {
     is_fresh: bool,
 }
 
+impl Reflector {
+    const fn new() -> Self {
+        Self {
+            baseline: Baseline::new(),
+            sent_us: i64::MIN,
+            delay_us: 0,
+            answered_us: None,
+            is_fresh: false,
+        }
+    }
+}
+
 /// The probes of one WAN.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Signal {
@@ -57,16 +70,9 @@ pub(super) struct Signal {
 
 impl Signal {
     pub(super) fn new(tick: Duration) -> Self {
-        let none = Reflector {
-            baseline: Baseline::new(),
-            sent_us: i64::MIN,
-            delay_us: 0,
-            answered_us: None,
-            is_fresh: false,
-        };
         Self {
             tick_us: i64::try_from(tick.as_micros()).unwrap_or(i64::MAX),
-            reflectors: [none; MAX_REFLECTORS],
+            reflectors: [Reflector::new(); MAX_REFLECTORS],
             rounds: Deque::new(),
             fell_us: None,
         }
@@ -171,6 +177,13 @@ impl Signal {
         }
         for round in self.rounds.iter_mut() {
             round.delay_us = round.delay_us.saturating_sub(by_us).max(0);
+        }
+    }
+
+    /// Forgets a reflector: another host answers in its place.
+    pub(super) fn replace(&mut self, reflector: ReflectorId) {
+        if let Some(reflector) = self.reflectors.get_mut(usize::from(reflector.0)) {
+            *reflector = Reflector::new();
         }
     }
 

@@ -6,18 +6,13 @@
 //! ```
 //!
 //! Only the FIFO delays everybody. CAKE isolates flows, so its queue delays nobody but the bulk
-//! flows themselves, and marks them when they keep more than a few milliseconds there.
+//! flows themselves ([`super::cake`]).
 
 use std::collections::VecDeque;
 
 use super::STEP_US;
+use super::cake::Cake;
 use super::flows::{ALL_HIT, Back, Flows, PACKET_BITS, WayBack};
-
-/// CAKE's default target and interval (internet keyword): 5 ms and 100 ms.
-const CAKE_TARGET_US: u64 = 5_000;
-const CAKE_INTERVAL_US: u64 = 100_000;
-/// A flow is marked at most this often per interval: CoDel's square-root law after a few marks.
-const MARKS_PER_INTERVAL_MAX: u64 = 3;
 
 /// Bits of two kinds: flows that react, and traffic that does not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,13 +30,13 @@ impl Mix {
         self.bulk + self.constant
     }
 
-    fn add(&mut self, other: Self) {
+    pub(super) const fn add(&mut self, other: Self) {
         self.bulk += other.bulk;
         self.constant += other.constant;
     }
 
     /// Takes `bits` out of a well-stirred mix.
-    fn take(&mut self, bits: u64) -> Self {
+    pub(super) fn take(&mut self, bits: u64) -> Self {
         let total = self.total();
         let taken = if bits >= total {
             *self
@@ -189,63 +184,6 @@ impl Fifo {
     }
 }
 
-/// The router's CAKE.
-#[derive(Debug, Clone, Default)]
-pub struct Cake {
-    queue: Mix,
-    /// Bits it has delivered: the counter the router shows.
-    delivered: u64,
-    marked: u64,
-}
-
-impl Cake {
-    /// Runs one step; returns what leaves. Sparse traffic goes first.
-    fn serve(&mut self, arriving: Mix, rate: u64) -> Mix {
-        self.queue.add(arriving);
-        let constant = self.queue.constant.min(rate);
-        let bulk = self.queue.bulk.min(rate - constant);
-        self.queue.constant -= constant;
-        self.queue.bulk -= bulk;
-        self.delivered += constant + bulk;
-        Mix { bulk, constant }
-    }
-
-    /// Returns which part of the flows is marked in a step, of [`ALL_HIT`]: none up to the target,
-    /// then the more the longer bulk waits.
-    fn mark(&mut self, rate: u64, flows: u64) -> u32 {
-        if self.queue.bulk == 0 {
-            return 0;
-        }
-        let rate = rate.max(1);
-        let waits_us = self.queue.bulk * STEP_US / rate;
-        let target_us = CAKE_TARGET_US.max(PACKET_BITS * 3 / 2 * STEP_US / rate);
-        let excess_us =
-            waits_us.saturating_sub(target_us).min(CAKE_TARGET_US * MARKS_PER_INTERVAL_MAX);
-        let step = u64::from(ALL_HIT) * STEP_US / CAKE_INTERVAL_US;
-        let hit = step * excess_us / CAKE_TARGET_US;
-        self.marked += hit * flows;
-        hit as u32
-    }
-
-    /// Returns the bits delivered so far.
-    #[must_use]
-    pub const fn delivered(&self) -> u64 {
-        self.delivered
-    }
-
-    /// Returns the packets marked or dropped so far.
-    #[must_use]
-    pub const fn marked(&self) -> u64 {
-        self.marked / ALL_HIT as u64
-    }
-
-    /// Returns the bits waiting.
-    #[must_use]
-    pub const fn queued(&self) -> u64 {
-        self.queue.total()
-    }
-}
-
 /// What one step of a line needs to know.
 #[derive(Debug, Clone, Copy)]
 pub struct StepInput {
@@ -289,7 +227,7 @@ impl Line {
         Self {
             is_upload,
             fifo: Fifo::new(fifo_bits),
-            cake: Cake::default(),
+            cake: Cake::new(!is_upload),
             flows: Flows::new(flows),
             way_back: WayBack::new(),
             queue_us: 0,
@@ -304,33 +242,38 @@ impl Line {
 
     /// Runs one step; returns the bits that arrived at their destination. Markers that leave the
     /// FIFO are added to `left`.
-    pub fn step(&mut self, input: &StepInput, left: &mut Vec<Left>) -> u64 {
+    pub fn step(&mut self, input: &StepInput, left: &mut Vec<Left>) -> Mix {
         let mut bulk = 0;
         if self.flows.count() > 0 {
             let back = self.way_back.take(input.step);
-            self.flows.take(back, input.base_us, self.queue_us);
+            self.flows.take(back, input.base_us, self.queue_us + self.cake.waits_us());
             bulk = if input.is_on { self.flows.send() } else { 0 };
         }
         let sent = Mix { bulk, constant: input.constant };
         self.arrived += sent.total();
-        let (leaving, dropped) = if self.is_upload {
-            let shaped = self.cake.serve(sent, input.rate);
-            self.pass_fifo(shaped, input, left)
+        let flows = self.flows.count();
+        let (leaving, lost, mut hit) = if self.is_upload {
+            let shaped = self.cake.serve(sent, input.rate, flows);
+            let (leaving, dropped) = self.pass_fifo(shaped.leaving, input, left);
+            (leaving, dropped.bulk + shaped.lost, self.hits(dropped) + shaped.hit)
         } else {
             let (through, dropped) = self.pass_fifo(sent, input, left);
-            (self.cake.serve(through, input.rate), dropped)
+            let shaped = self.cake.serve(through, input.rate, flows);
+            (shaped.leaving, dropped.bulk + shaped.lost, self.hits(dropped) + shaped.hit)
         };
-        let mut hit = self.cake.mark(input.rate, self.flows.count());
-        if dropped.bulk > 0 {
-            let all = (PACKET_BITS * self.flows.count()).max(1);
-            let share = dropped.bulk.saturating_mul(u64::from(ALL_HIT)) / all;
-            hit = hit.saturating_add(u32::try_from(share).unwrap_or(ALL_HIT)).min(ALL_HIT);
-        }
-        if leaving.bulk > 0 || dropped.bulk > 0 || hit > 0 {
-            let back = Back { acked: leaving.bulk as u32, lost: dropped.bulk as u32, hit };
+        hit = hit.min(ALL_HIT);
+        if leaving.bulk > 0 || lost > 0 || hit > 0 {
+            let back = Back { acked: leaving.bulk as u32, lost: lost as u32, hit };
             self.way_back.put(input.step, input.base_us, back);
         }
-        leaving.total()
+        leaving
+    }
+
+    /// Which part of the flows misses a packet that the FIFO dropped, of [`ALL_HIT`].
+    fn hits(&self, dropped: Mix) -> u32 {
+        let all = (PACKET_BITS * self.flows.count()).max(1);
+        let share = dropped.bulk.saturating_mul(u64::from(ALL_HIT)) / all;
+        share.min(u64::from(ALL_HIT)) as u32
     }
 
     fn pass_fifo(&mut self, arriving: Mix, input: &StepInput, left: &mut Vec<Left>) -> (Mix, Mix) {
@@ -357,9 +300,9 @@ impl Line {
     }
 
     /// Lets constant traffic pass that meets no queue, and all probes with it.
-    pub fn pass_quietly(&mut self, bits: u64, now_us: u64, left: &mut Vec<Left>) {
+    pub fn pass_quietly(&mut self, bits: u64, steps: u64, now_us: u64, left: &mut Vec<Left>) {
         self.arrived += bits;
-        self.cake.delivered += bits;
+        self.cake.pass(bits, steps);
         self.fifo.departed += bits;
         self.queue_us = 0;
         while let Some(marker) = self.fifo.markers.pop_front() {

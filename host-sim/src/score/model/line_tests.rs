@@ -33,14 +33,15 @@ impl Bench {
                 base_us: 20_000,
                 is_up: capacity > 0,
             };
-            self.delivered += self.line.step(&input, &mut self.left);
+            self.delivered += self.line.step(&input, &mut self.left).total();
             self.step += 1;
         }
     }
 
     fn is_conserved(&self) -> bool {
         let waiting = self.line.fifo.queued() + self.line.cake.queued();
-        self.line.arrived() == self.delivered + waiting + self.line.fifo.dropped()
+        let dropped = self.line.fifo.dropped() + self.line.cake.lost();
+        self.line.arrived() == self.delivered + waiting + dropped
     }
 }
 

@@ -1,5 +1,6 @@
 //! The line, its traffic, its probes and its router, in steps of [`STEP_US`].
 
+pub mod cake;
 pub mod flows;
 pub mod line;
 pub mod probes;

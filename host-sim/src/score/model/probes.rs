@@ -161,6 +161,7 @@ impl Probes {
                 reflector: ReflectorId(probe.reflector),
                 rtt: RttNanos::from_micros(at - probe.sent_us),
                 age_us: u32::try_from(now_us - at).unwrap_or(u32::MAX),
+                upload_owd: None,
             });
         }
         while self.probes.front().is_some_and(|probe| probe.is_told) {

@@ -7,7 +7,7 @@ use wanctl_core::tick::{CheckKind, ConnectivityReport, CounterReading, Tick};
 use wanctl_core::units::{CommandId, Direction, PerDirection, WanId};
 
 use super::STEP_US;
-use super::line::{Left, Line, MarkerKind, StepInput};
+use super::line::{Left, Line, MarkerKind, Mix, StepInput};
 use super::probes::Probes;
 use super::router::{Command, Router};
 use crate::score::capacity::Capacity;
@@ -21,9 +21,8 @@ use crate::score::scenario::{Scenario, TrafficSpec};
 pub const TICK_US: u64 = 50_000;
 /// How often the delay is looked at.
 const LOOK_US: u64 = 10_000;
-/// Download bits per bit of acknowledgements in the other direction: one acknowledgement of 52
-/// bytes for every fourth packet of 1500 bytes, as offloads and ack filters leave them.
-const ACK_RATIO: u64 = 115;
+/// Bytes of a full packet and of an acknowledgement.
+const ACK_BYTES: (u64, u64) = (1500, 52);
 
 /// What a tick does not tell.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +80,10 @@ pub struct World<'a> {
     rates: PerDirection<u64>,
     router: Router,
     probes: Probes,
+    packets: Rng,
     tick_us: u64,
+    /// Download bits per bit of acknowledgements in the other direction.
+    ack_ratio: u64,
     step: u64,
     ticks: u64,
     next_id: u32,
@@ -144,7 +146,9 @@ impl<'a> World<'a> {
             },
             router,
             probes: Probes::new(&scenario.path, seed),
+            packets: Rng::new(seed, 0x7061_636b),
             tick_us: (tick_us / STEP_US).max(1) * STEP_US,
+            ack_ratio: ACK_BYTES.0 * scenario.path.packets_per_ack.max(1) / ACK_BYTES.1,
             step: 0,
             ticks: 0,
             next_id: 0,
@@ -227,7 +231,10 @@ impl<'a> World<'a> {
             if asks.probes & (1 << reflector) != 0 {
                 let number = self.probes.send(now_us, self.ticks, reflector);
                 let fifo = &mut self.lines.upload.fifo;
-                if fifo.is_full() || !fifo.enter(now_us, MarkerKind::Probe(number)) {
+                if self.scenario.path.is_blind {
+                    self.probes.pass_upload(number, 0);
+                    self.probes.pass_download(number, 0);
+                } else if fifo.is_full() || !fifo.enter(now_us, MarkerKind::Probe(number)) {
                     self.probes.lose(number);
                 }
             }
@@ -294,9 +301,11 @@ impl<'a> World<'a> {
     }
 
     fn step_lines(&mut self, paces: &mut PerDirection<Pace>, base_us: u64) {
+        // Acknowledgements and probes wait for the packet that CAKE is sending.
+        let held_up_us = |line: &Line| line.queue_us() + line.cake.packet_us() / 2;
         let queues = PerDirection {
-            download: self.lines.download.queue_us(),
-            upload: self.lines.upload.queue_us(),
+            download: held_up_us(&self.lines.download),
+            upload: held_up_us(&self.lines.upload),
         };
         let mut acks = 0;
         for direction in Direction::BOTH {
@@ -325,7 +334,7 @@ impl<'a> World<'a> {
             let possible = offered.min(pace.capacity);
             self.recorder.deliver(direction, self.step * STEP_US, delivered, possible);
             if direction == Direction::Download {
-                acks = delivered / ACK_RATIO;
+                acks = delivered.total() / self.ack_ratio;
             }
             self.pass_markers(direction);
         }
@@ -339,13 +348,15 @@ impl<'a> World<'a> {
             let fifo = &mut self.lines.download.fifo;
             match (left.kind, direction) {
                 (MarkerKind::Probe(number), Direction::Upload) => {
-                    self.probes.pass_upload(number, left.waited_us);
+                    let packet_us = packet_wait_us(&self.lines.upload, &self.packets, number);
+                    self.probes.pass_upload(number, left.waited_us + packet_us);
                     if fifo.is_full() || !fifo.enter(now_us, left.kind) {
                         self.probes.lose(number);
                     }
                 }
                 (MarkerKind::Probe(number), Direction::Download) => {
-                    self.probes.pass_download(number, left.waited_us);
+                    let packet_us = packet_wait_us(&self.lines.download, &self.packets, !number);
+                    self.probes.pass_download(number, left.waited_us + packet_us);
                 }
                 (MarkerKind::Sample(before), Direction::Upload) => {
                     // A full list of markers only makes the sample coarser.
@@ -407,13 +418,13 @@ impl<'a> World<'a> {
         for direction in [Direction::Upload, Direction::Download] {
             self.left.clear();
             let bits = paces.get(direction).constant * steps;
-            self.lines.get_mut(direction).pass_quietly(bits, now_us, &mut self.left);
-            self.recorder.deliver(direction, now_us, bits, bits);
+            self.lines.get_mut(direction).pass_quietly(bits, steps, now_us, &mut self.left);
+            self.recorder.deliver(direction, now_us, Mix { bulk: 0, constant: bits }, bits);
             self.pass_markers(direction);
         }
         // pass_markers puts probes into the download's empty FIFO after it was emptied.
         self.left.clear();
-        self.lines.download.pass_quietly(0, now_us, &mut self.left);
+        self.lines.download.pass_quietly(0, 0, now_us, &mut self.left);
         self.pass_markers(Direction::Download);
         let mut paces = *paces;
         for _ in 0..steps {
@@ -421,6 +432,13 @@ impl<'a> World<'a> {
             self.step += 1;
         }
     }
+}
+
+/// How long a probe waits in CAKE for the packet that is being sent: CAKE lets it go next, but does
+/// not interrupt.
+fn packet_wait_us(line: &Line, packets: &Rng, number: u64) -> u64 {
+    let mut rng = packets.at(number);
+    if rng.chance(line.cake.busy_ppm()) { rng.below(line.cake.packet_us().max(1)) } else { 0 }
 }
 
 /// Reads the counters of a shaper. CAKE's drops are told as Linux tells them.
@@ -431,7 +449,7 @@ fn reading(lines: &PerDirection<Line>, direction: Direction) -> CounterReading {
         wan: WanId(0),
         direction,
         delivered_bytes: cake.delivered() / 8,
-        dropped_packets: cake.marked() as u32,
+        dropped_packets: cake.dropped() as u32,
         backlog_bytes: queued as u32,
         backlog_packets: queued.div_ceil(1500) as u32,
         age_us: 0,
