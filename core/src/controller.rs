@@ -9,6 +9,7 @@ use crate::config::{Config, ConfigError};
 use crate::histories::Histories;
 use crate::outputs::{Event, Outputs, SampleRejection};
 use crate::persist::{PersistedState, Restoration, StateRefusal};
+use crate::places::Places;
 use crate::recent::{Recent, RecentFigures};
 use crate::snapshot::Snapshot;
 use crate::steering::{Steering, WanSignals};
@@ -26,7 +27,7 @@ use crate::wan::Wan;
 pub struct Controller<const WANS: usize = MAX_WANS, const STEERINGS: usize = 1> {
     #[serde(with = "crate::micros")]
     tick: Duration,
-    wans: Vec<Wan, WANS>,
+    wans: Places<Wan, WANS>,
     histories: Histories<WANS>,
     #[serde(with = "crate::micros")]
     last_now: Option<Instant>,
@@ -62,7 +63,7 @@ impl<const WANS: usize, const STEERINGS: usize> Controller<WANS, STEERINGS> {
     pub const fn empty() -> Self {
         Self {
             tick: Duration::from_ticks(0),
-            wans: Vec::new(),
+            wans: Places::new(),
             histories: Histories::empty(),
             last_now: None,
             next_id: CommandId(0),
@@ -94,7 +95,9 @@ impl<const WANS: usize, const STEERINGS: usize> Controller<WANS, STEERINGS> {
         self.config = config.fingerprint();
         for (id, wan) in (0..).map(WanId).zip(&config.wans) {
             // There is room for all of them.
-            let _full = self.wans.push(Wan::new(id, wan, config.tick));
+            if let Some(place) = self.wans.take() {
+                place.begin(id, wan, config.tick);
+            }
         }
         self.histories.begin(config);
         if let Some(steering) = config.steering.as_ref().filter(|_| Self::CAN_STEER) {
@@ -113,6 +116,10 @@ impl<const WANS: usize, const STEERINGS: usize> Controller<WANS, STEERINGS> {
             Restoration::NotDue => {}
             Restoration::Restored => out.tell(Event::StateRestored),
             Restoration::Refused(why) => out.tell(Event::StateRefused { why }),
+            Restoration::Reconfigured => out.tell(Event::Reconfigured),
+        }
+        if let Some(number) = tick.incident {
+            out.tell(Event::IncidentMarked { number });
         }
         if tick.inputs_dropped > 0 {
             out.tell(Event::InputsDropped { count: tick.inputs_dropped });
@@ -204,6 +211,53 @@ impl<const WANS: usize, const STEERINGS: usize> Controller<WANS, STEERINGS> {
         Ok(())
     }
 
+    /// Goes on in the place of another controller, under another configuration: `configs` are its own
+    /// and this one's. Meant for a controller before its first step, which then tells
+    /// [`Event::Reconfigured`].
+    ///
+    /// A WAN whose configuration and path are the same goes on as if nothing had happened. Otherwise it
+    /// keeps its rates, moved into the new bounds, what the router holds, and the state of its link; if
+    /// probes still go the same way (`is_same_path`), also baseline, filters and what its law has
+    /// learned. Steering goes on if its configuration is the same, and else begins with the
+    /// primary. The number of a step is left out, so that a reader of a recording begins again with
+    /// the state behind.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::TooManyWans`] when the number of WANs is not the same; nothing is changed then.
+    pub fn take_over(
+        &mut self,
+        before: &Self,
+        configs: (&Config, &Config),
+        is_same_path: impl Fn(WanId) -> bool,
+    ) -> Result<(), ConfigError> {
+        if before.wans.len() != self.wans.len() {
+            return Err(ConfigError::TooManyWans);
+        }
+        let (old, new) = configs;
+        let is_same_tick = before.tick == self.tick;
+        for (wan, past) in self.wans.iter_mut().zip(before.wans.iter()) {
+            let is_same_path = is_same_tick && is_same_path(wan.id());
+            let id = usize::from(wan.id().0);
+            if is_same_path && old.wans.get(id) == new.wans.get(id) {
+                wan.clone_from(past);
+            } else {
+                wan.take_over(past, is_same_path);
+            }
+        }
+        if is_same_tick {
+            self.histories.take_over(&before.histories, configs);
+        }
+        if is_same_tick && old.steering == new.steering {
+            self.steering.clone_from(&before.steering);
+        }
+        (self.last_now, self.next_id) = (before.last_now, before.next_id);
+        self.ticks = before.ticks.saturating_add(1);
+        self.outputs_dropped = before.outputs_dropped;
+        self.restoration = Restoration::Reconfigured;
+        Ok(())
+    }
+
     /// Notes that a state was there and could not be used, to be told with the next step.
     pub const fn refuse_state(&mut self, why: StateRefusal) {
         self.restoration = Restoration::Refused(why);
@@ -242,7 +296,7 @@ impl<const WANS: usize, const STEERINGS: usize> Controller<WANS, STEERINGS> {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::new(self.last_now, self.ticks, self.outputs_dropped);
-        for wan in &self.wans {
+        for wan in self.wans.iter() {
             snapshot.push(wan.snapshot());
         }
         let steering = self.steering.first().filter(|_| Self::CAN_STEER);

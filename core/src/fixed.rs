@@ -247,6 +247,8 @@ impl From<Duration> for MicrosQ32 {
 pub struct Alpha(u64);
 
 impl Alpha {
+    /// Nothing but the past.
+    pub(crate) const ZERO: Self = Self(0);
     /// No filtering: the output is the input.
     pub const ONE: Self = Self(ONE_ALPHA);
 
@@ -284,6 +286,9 @@ pub struct Ratio(u32);
 const ONE_PPM: u32 = 1_000_000;
 
 impl Ratio {
+    /// Nothing at all.
+    pub(crate) const ZERO: Self = Self(0);
+
     /// The factor 1: nothing changes.
     pub const ONE: Self = Self(ONE_PPM);
 

@@ -15,6 +15,7 @@ use crate::command::{Ended, RateCommand};
 use crate::config::{MAX_WRITES_PER_WINDOW, WriteBudgetConfig, WriteLimit};
 use crate::fixed::MicrosQ32;
 use crate::outputs::{Action, Event, Outputs, RateReason};
+use crate::places::Empty;
 use crate::snapshot::WanCounters;
 use crate::tick::Reply;
 use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
@@ -64,6 +65,18 @@ enum Limiter {
     Hard(Option<HardBudget>),
 }
 
+impl Empty for Governor {
+    const EMPTY: Self = Self {
+        wan: WanId(0),
+        limiter: Limiter::Reference(WriteWindow::new(WriteLimit {
+            writes: 0,
+            window: Duration::MIN,
+        })),
+        commands: PerDirection { download: RateCommand::new(), upload: RateCommand::new() },
+        held: PerDirection { download: false, upload: false },
+    };
+}
+
 impl Governor {
     pub(crate) const fn new(wan: WanId, limit: WriteLimit, is_reference: bool) -> Self {
         let none = RateCommand::new();
@@ -89,6 +102,11 @@ impl Governor {
     /// Returns the commands of one direction.
     pub(crate) const fn command(&self, direction: Direction) -> &RateCommand {
         self.commands.get(direction)
+    }
+
+    /// Takes over what the router was told and what it holds. The write limit begins anew.
+    pub(crate) const fn take_over(&mut self, before: &Self) {
+        self.commands = before.commands;
     }
 
     /// Takes an answer of the router.

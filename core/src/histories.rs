@@ -6,7 +6,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::Config;
+use crate::config::{Config, WanConfig};
 use crate::recent::WanHistory;
 use crate::units::PerDirection;
 
@@ -29,6 +29,19 @@ impl<const WANS: usize> Histories<WANS> {
         for (history, wan) in self.each.iter_mut().zip(&config.wans) {
             let PerDirection { download, upload } = &wan.shapers;
             history.begin(download.ceiling, upload.ceiling);
+        }
+    }
+
+    /// Takes over the past of every WAN whose rates are counted in the same unit.
+    pub(crate) fn take_over(&mut self, before: &Self, (old, new): (&Config, &Config)) {
+        let configs = old.wans.iter().zip(&new.wans);
+        for ((history, past), (old, new)) in self.iter_mut().zip(before.iter()).zip(configs) {
+            let unit = |wan: &WanConfig| {
+                (wan.shapers.download.ceiling, wan.shapers.upload.ceiling, wan.reflectors)
+            };
+            if unit(old) == unit(new) {
+                history.clone_from(past);
+            }
         }
     }
 

@@ -69,6 +69,7 @@ pub mod link;
 mod micros;
 pub mod outputs;
 pub mod persist;
+mod places;
 pub mod quality;
 pub mod recent;
 mod ring;

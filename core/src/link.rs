@@ -229,6 +229,13 @@ impl Link {
         }
     }
 
+    /// Goes on where the link was under another configuration.
+    pub(crate) fn take_over(&mut self, before: &Self) {
+        let (config, pause_max) = (self.config, self.pause_max);
+        self.clone_from(before);
+        (self.config, self.pause_max) = (config, pause_max);
+    }
+
     pub(crate) const fn state(&self) -> LinkState {
         self.state
     }

@@ -337,6 +337,13 @@ pub enum Event {
         /// Where to, and why.
         decision: SteeringDecision,
     },
+    /// Somebody has marked this moment.
+    IncidentMarked {
+        /// Its number, as [`crate::tick::Tick::incident`] has it.
+        number: u32,
+    },
+    /// The configuration was replaced; what was learned is kept where it still holds.
+    Reconfigured,
 }
 
 /// Everything the core wants done and has to say after one tick.

@@ -131,6 +131,8 @@ pub(crate) enum Restoration {
     NotDue,
     Restored,
     Refused(StateRefusal),
+    /// Another configuration was taken over while running.
+    Reconfigured,
 }
 
 impl Config {

@@ -78,6 +78,20 @@ pub struct WanCounters {
 }
 
 impl WanCounters {
+    /// Nothing has happened yet.
+    pub(crate) const ZERO: Self = Self {
+        samples: 0,
+        losses: 0,
+        cuts: 0,
+        raises: 0,
+        writes: 0,
+        writes_failed: 0,
+        blind_raw: 0,
+        blind_effective: 0,
+    };
+}
+
+impl WanCounters {
     pub(crate) fn count_write(&mut self, from: Option<BitsPerSecond>, to: BitsPerSecond) {
         self.writes = self.writes.saturating_add(1);
         match from {

@@ -218,6 +218,10 @@ pub struct Tick {
     /// of the new ones.
     #[serde(default)]
     pub replaced: Vec<ReplacedReflector, MAX_REPLACED>,
+    /// The number of an incident that somebody has marked since the last tick, to find this moment
+    /// in a recording; it changes nothing else.
+    #[serde(default)]
+    pub incident: Option<u32>,
 }
 
 impl Tick {
@@ -235,6 +239,7 @@ impl Tick {
             inputs_dropped: 0,
             steering_replies: Vec::new(),
             replaced: Vec::new(),
+            incident: None,
         }
     }
 
@@ -250,6 +255,7 @@ impl Tick {
         self.inputs_dropped = 0;
         self.steering_replies.clear();
         self.replaced.clear();
+        self.incident = None;
     }
 
     /// Adds an answered probe, or counts it as dropped.

@@ -272,13 +272,7 @@ pub fn decode_config_into(body: &[u8], config: &mut Config) -> Result<(), Damage
     // The fields in their order, as serde would read them.
     let (tick, rest) = take(body)?;
     config.tick = Duration::from_micros(tick);
-    let (count, mut rest) = take::<u16>(rest)?;
-    config.wans.clear();
-    for _ in 0..count {
-        let wan;
-        (wan, rest) = take(rest)?;
-        config.wans.push(wan).map_err(|_| Damage::Content)?;
-    }
+    let rest = refill(&mut config.wans, rest)?;
     match replace(&mut config.steering, rest)? {
         [] => Ok(()),
         _ => Err(Damage::Content),
@@ -306,15 +300,25 @@ pub fn decode_tick_into<'a>(body: &'a [u8], tick: &mut Tick) -> Result<&'a [u8],
     // The fields in their order, as serde would read them.
     let (now, rest) = take(body)?;
     tick.now = Instant::from_micros(now);
-    let rest = replace(&mut tick.samples, rest)?;
-    let rest = replace(&mut tick.losses, rest)?;
-    let rest = replace(&mut tick.connectivity, rest)?;
-    let rest = replace(&mut tick.links, rest)?;
-    let rest = replace(&mut tick.counters, rest)?;
-    let rest = replace(&mut tick.replies, rest)?;
+    let rest = refill(&mut tick.samples, rest)?;
+    let rest = refill(&mut tick.losses, rest)?;
+    let rest = refill(&mut tick.connectivity, rest)?;
+    let rest = refill(&mut tick.links, rest)?;
+    let rest = refill(&mut tick.counters, rest)?;
+    let rest = refill(&mut tick.replies, rest)?;
     let rest = replace(&mut tick.inputs_dropped, rest)?;
-    let rest = replace(&mut tick.steering_replies, rest)?;
-    replace(&mut tick.replaced, rest)
+    let rest = refill(&mut tick.steering_replies, rest)?;
+    let rest = refill(&mut tick.replaced, rest)?;
+    replace(&mut tick.incident, rest)
+}
+
+/// Reads the time of the tick of a step record, and nothing else.
+///
+/// # Errors
+///
+/// When it is nothing this version writes.
+pub fn tick_time(body: &[u8]) -> Result<Instant, Damage> {
+    take(body).map(|(now, _)| Instant::from_micros(now))
 }
 
 /// Reads one field. Not inlined, so that the fields use the same stack one after the other.
@@ -322,6 +326,22 @@ pub fn decode_tick_into<'a>(body: &'a [u8], tick: &mut Tick) -> Result<&'a [u8],
 fn replace<'a, T: Deserialize<'a>>(field: &mut T, bytes: &'a [u8]) -> Result<&'a [u8], Damage> {
     let (value, rest) = take(bytes)?;
     *field = value;
+    Ok(rest)
+}
+
+/// Reads a list, one element after the other: a whole one would stand on the stack twice.
+#[inline(never)]
+fn refill<'a, T: Deserialize<'a>, const N: usize>(
+    list: &mut Vec<T, N>,
+    bytes: &'a [u8],
+) -> Result<&'a [u8], Damage> {
+    let (count, mut rest) = take::<u16>(bytes)?;
+    list.clear();
+    for _ in 0..count {
+        let element;
+        (element, rest) = take(rest)?;
+        list.push(element).map_err(|_| Damage::Content)?;
+    }
     Ok(rest)
 }
 

@@ -2,8 +2,10 @@
 
 mod gather;
 mod mirror;
+mod take_over;
 
 use embassy_time::{Duration, Instant};
+use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use self::gather::Evidence;
@@ -17,6 +19,7 @@ use crate::law::adaptive::{AdaptiveLaw, LawInputs};
 use crate::law::classic::ClassicShaper;
 use crate::link::{Link, LinkChange, LinkInputs, LinkState};
 use crate::outputs::{Action, Event, Outputs};
+use crate::places::{Empty, Places};
 use crate::quality::QualityEstimate;
 use crate::recent::{Recent, WanHistory};
 use crate::snapshot::{TickResult, WanCounters};
@@ -32,7 +35,8 @@ pub(crate) struct Wan {
     #[serde(with = "crate::micros")]
     tick: Duration,
     is_reference: bool,
-    link: Option<Link>,
+    /// None or one, as the law.
+    link: Vec<Link, 1>,
     oper_state: OperState,
     quality: QualityEstimate,
     deliveries: PerDirection<Delivery>,
@@ -44,7 +48,8 @@ pub(crate) struct Wan {
     last_sample: Option<Instant>,
     is_blind_told: bool,
     shapers: PerDirection<ClassicShaper>,
-    adaptive: Option<AdaptiveLaw>,
+    /// None or one. An `Option` of it would not be all zeros when it is empty.
+    adaptive: Places<AdaptiveLaw, 1>,
     /// How many steps a raise may gather before it is written.
     raise_ticks: u32,
     governor: Governor,
@@ -54,45 +59,87 @@ pub(crate) struct Wan {
     sight: Sight,
 }
 
+impl Empty for Wan {
+    const EMPTY: Self = Self {
+        id: WanId(0),
+        reflectors: 0,
+        tick: Duration::MIN,
+        is_reference: false,
+        link: Vec::new(),
+        oper_state: OperState::Unknown,
+        quality: QualityEstimate::EMPTY,
+        deliveries: PerDirection { download: Delivery::EMPTY, upload: Delivery::EMPTY },
+        estimate: DelayEstimate::EMPTY,
+        fallback: Fallback::EMPTY,
+        blind_after: Duration::MIN,
+        last_sample: None,
+        is_blind_told: false,
+        shapers: PerDirection { download: ClassicShaper::EMPTY, upload: ClassicShaper::EMPTY },
+        adaptive: Places::new(),
+        raise_ticks: 0,
+        governor: Governor::EMPTY,
+        has_decided: false,
+        result: TickResult::Waiting,
+        counters: WanCounters::ZERO,
+        sight: Sight::EMPTY,
+    };
+}
+
 impl Wan {
-    pub(crate) fn new(id: WanId, config: &WanConfig, tick: Duration) -> Self {
+    /// Forgets everything and begins with a configuration.
+    #[inline(never)]
+    pub(crate) fn begin(&mut self, id: WanId, config: &WanConfig, tick: Duration) {
         let classic = &config.classic;
-        let (adaptive, governor, is_reference) = match &config.law {
+        (self.id, self.reflectors, self.tick) = (id, config.reflectors, tick);
+        self.begin_law(config);
+        self.begin_shapers(config);
+        self.link.clear();
+        if let Some(link) = config.link {
+            let _full = self.link.push(Link::new(link, tick));
+        }
+        self.oper_state = OperState::Unknown;
+        self.quality = QualityEstimate::new(tick);
+        self.deliveries = PerDirection::default();
+        self.estimate = DelayEstimate::new(classic, tick);
+        self.fallback = Fallback::new(&classic.blind, tick);
+        self.blind_after = classic.blind.after;
+        self.last_sample = None;
+        self.is_blind_told = false;
+        self.raise_ticks = ticks_covering(classic.write_limit.spacing(), tick);
+        self.has_decided = false;
+        self.result = TickResult::Waiting;
+        self.counters = WanCounters::default();
+        self.sight = Sight::new(config.link.map(|link| link.outage_after));
+    }
+
+    #[inline(never)]
+    fn begin_law(&mut self, config: &WanConfig) {
+        self.adaptive.clear();
+        let classic = &config.classic;
+        match &config.law {
             LawConfig::Classic => {
-                let is_reference = classic.quirks.limiter_delays_cuts;
-                (None, Governor::new(id, classic.write_limit, is_reference), is_reference)
+                self.is_reference = classic.quirks.limiter_delays_cuts;
+                self.governor = Governor::new(self.id, classic.write_limit, self.is_reference);
             }
             LawConfig::Adaptive(adaptive) => {
-                let law = AdaptiveLaw::new(adaptive, config, tick);
-                (Some(law), Governor::with_budget(id, adaptive.write_budget), false)
+                if let Some(law) = self.adaptive.take() {
+                    law.begin(adaptive, config, self.tick);
+                }
+                self.is_reference = false;
+                self.governor = Governor::with_budget(self.id, adaptive.write_budget);
             }
-        };
-        Self {
-            id,
-            reflectors: config.reflectors,
-            tick,
-            is_reference,
-            link: config.link.map(|link| Link::new(link, tick)),
-            oper_state: OperState::Unknown,
-            quality: QualityEstimate::new(tick),
-            deliveries: PerDirection::default(),
-            estimate: DelayEstimate::new(classic, tick),
-            fallback: Fallback::new(&classic.blind, tick),
-            blind_after: classic.blind.after,
-            last_sample: None,
-            is_blind_told: false,
-            shapers: PerDirection {
-                download: ClassicShaper::new(Direction::Download, config, tick),
-                upload: ClassicShaper::new(Direction::Upload, config, tick),
-            },
-            adaptive,
-            raise_ticks: ticks_covering(classic.write_limit.spacing(), tick),
-            governor,
-            has_decided: false,
-            result: TickResult::Waiting,
-            counters: WanCounters::default(),
-            sight: Sight::new(config.link.map(|link| link.outage_after)),
         }
+    }
+
+    #[inline(never)]
+    fn begin_shapers(&mut self, config: &WanConfig) {
+        for direction in Direction::BOTH {
+            *self.shapers.get_mut(direction) = ClassicShaper::new(direction, config, self.tick);
+        }
+    }
+
+    pub(crate) const fn id(&self) -> WanId {
+        self.id
     }
 
     /// Runs one tick of this WAN.
@@ -106,7 +153,7 @@ impl Wan {
     ) {
         self.take_replies(tick, now, out);
         let held = self.held();
-        if let Some(law) = &mut self.adaptive {
+        if let Some(law) = self.adaptive.first_mut() {
             law.hold(&held, now);
         }
         self.take_counters(tick, now, history);
@@ -161,7 +208,7 @@ impl Wan {
     fn take_replies(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) {
         for reply in tick.replies.iter().filter(|reply| reply.wan == self.id) {
             self.governor.take(reply, &mut self.counters, out);
-            if let (Some(law), Outcome::Applied(_)) = (&mut self.adaptive, reply.outcome) {
+            if let (Some(law), Outcome::Applied(_)) = (self.adaptive.first_mut(), reply.outcome) {
                 law.write_took(reply.took_us);
             }
         }
@@ -179,7 +226,7 @@ impl Wan {
     fn take_counters(&mut self, tick: &Tick, now: Instant, history: &mut WanHistory) {
         for reading in tick.counters.iter().filter(|reading| reading.wan == self.id) {
             history.read(reading);
-            if let Some(law) = &mut self.adaptive {
+            if let Some(law) = self.adaptive.first_mut() {
                 law.counters(reading, now);
             }
             let age = Duration::from_micros(u64::from(reading.age_us));
@@ -211,7 +258,7 @@ impl Wan {
             address_changed |= fact.address_changed;
         }
         let quality = self.quality.quality(self.delay());
-        let Some(link) = &mut self.link else { return true };
+        let Some(link) = self.link.first_mut() else { return true };
         let oper_state = self.oper_state;
         let connected = self.fallback.is_connected(now);
         let inputs = LinkInputs { oper_state, address_changed, answered, connected, quality };
@@ -233,18 +280,18 @@ impl Wan {
         self.quality = QualityEstimate::new(self.tick);
         self.deliveries = PerDirection::default();
         self.last_sample = None;
-        if let Some(law) = &mut self.adaptive {
+        if let Some(law) = self.adaptive.first_mut() {
             law.forget();
         }
         self.cap_rates(now);
     }
 
     fn cap_rates(&mut self, now: Instant) {
-        if let Some(share) = self.link.as_ref().and_then(|link| link.cap(now)) {
+        if let Some(share) = self.link.first().and_then(|link| link.cap(now)) {
             for direction in Direction::BOTH {
                 self.shapers.get_mut(direction).cap(share);
             }
-            if let Some(law) = &mut self.adaptive {
+            if let Some(law) = self.adaptive.first_mut() {
                 law.cap(share);
             }
         }
@@ -297,7 +344,7 @@ impl Wan {
 
     /// Returns whether a direction has been cut as far as it may be.
     fn is_at_floor(&self) -> bool {
-        Direction::BOTH.iter().any(|&direction| match &self.adaptive {
+        Direction::BOTH.iter().any(|&direction| match self.adaptive.first() {
             Some(law) => law.is_at_floor(direction),
             None => self.shapers.get(direction).is_at_floor(),
         })
@@ -313,24 +360,24 @@ impl Wan {
 
     /// Returns the delay above the baseline that zones are made of.
     fn delay(&self) -> MicrosQ32 {
-        self.adaptive.as_ref().map_or_else(|| self.estimate.delay(), AdaptiveLaw::delay)
+        self.adaptive.first().map_or_else(|| self.estimate.delay(), AdaptiveLaw::delay)
     }
 
     fn baseline(&self) -> MicrosQ32 {
-        let adaptive = self.adaptive.as_ref().and_then(AdaptiveLaw::baseline);
+        let adaptive = self.adaptive.first().and_then(AdaptiveLaw::baseline);
         adaptive.unwrap_or_else(|| self.estimate.baseline())
     }
 
     /// Returns what the law wants for a direction.
     fn wanted(&self, direction: Direction) -> Wanted {
         let classic = || self.shapers.get(direction).wanted();
-        self.adaptive.as_ref().map_or_else(classic, |law| law.wanted(direction))
+        self.adaptive.first().map_or_else(classic, |law| law.wanted(direction))
     }
 
     /// Lets the adaptive law decide. It runs in every tick: answers that are overdue are evidence too.
     fn decide(&mut self, now: Instant, is_usable: bool, out: &mut Outputs) {
         let held = self.held();
-        let Some(law) = &mut self.adaptive else { return };
+        let Some(law) = self.adaptive.first_mut() else { return };
         law.step(&LawInputs { now, held, is_usable });
         let (wan, delay) = (self.id, law.delay());
         for direction in Direction::BOTH {
@@ -361,7 +408,7 @@ impl Wan {
 
     /// Lets the law decide on both directions.
     fn control(&mut self, now: Instant, out: &mut Outputs) {
-        if self.adaptive.is_some() {
+        if !self.adaptive.is_empty() {
             return;
         }
         let wan = self.id;
@@ -394,6 +441,13 @@ impl Wan {
             is_blind: matches!(self.result, TickResult::Frozen | TickResult::Failed),
         };
         self.governor.govern(&wanted, &moment, next_id, &mut self.counters, out);
+    }
+
+    fn wanted_rates(&self) -> PerDirection<BitsPerSecond> {
+        PerDirection {
+            download: self.wanted(Direction::Download).rate,
+            upload: self.wanted(Direction::Upload).rate,
+        }
     }
 
     /// Returns what this tick says to steering.

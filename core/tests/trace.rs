@@ -144,6 +144,7 @@ fn sample_tick() -> Tick {
     let id = CommandId(5);
     tick.push_steering_reply(SteeringReply { id, succeeded: true, took_us: 40_000 });
     tick.push_replaced(ReplacedReflector { wan, reflector: ReflectorId(2) });
+    tick.incident = Some(7);
     tick
 }
 

@@ -64,7 +64,7 @@ fn first_events(config: &str, emulator: &Emulator, folder: &Path) -> Vec<Event> 
     config.state_dir = Some(folder.join("state"));
     let stop = Arc::new(AtomicBool::new(false));
     let prober = EndingProber { ticks_left: 5, stop: Arc::clone(&stop) };
-    wanctl::daemon::run(&config, prober, &stop, &Published::new()).unwrap();
+    wanctl::daemon::run(&config, prober, &stop, &Arc::new(Published::new())).unwrap();
     let mut reader = TraceReader::new(File::open(&record).unwrap());
     let mut events = None;
     while let Some(payload) = reader.next_payload().unwrap() {

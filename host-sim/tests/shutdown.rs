@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Bench, PATIENCE, pings_or_skip};
+use std::process::Command;
+
+use common::{Bench, Daemon, PATIENCE, pings_or_skip};
 use rustix::process::Signal;
 
 /// The rates of the fail-safe configuration, in Mbit/s, and as the router is told them.
@@ -122,4 +124,54 @@ fn a_signal_during_the_first_contact_ends_the_daemon() {
     daemon.terminate().expect(0, &["a request was still unanswered"]);
     drop(held);
     assert_eq!(writes(&bench), []);
+}
+
+#[test]
+fn a_router_that_was_away_for_a_while_gets_the_fail_safe_rates_at_the_end() {
+    if !pings_or_skip("a_router_that_was_away_for_a_while_gets_the_fail_safe_rates_at_the_end") {
+        return;
+    }
+    let bench = Bench::new();
+    bench.fail_safe(FAIL_SAFE.0, FAIL_SAFE.1);
+    let daemon = bench.start_controlling();
+    bench.emulator.power_off();
+    let (from, _) = daemon.wait_for("a warning", 0, |line| line.contains("WARN the router fails"));
+    bench.emulator.power_on().expect("the router starts");
+    daemon.wait_for("the router", from, |line| line.contains("INFO the router works again"));
+    let ended = daemon.terminate();
+    ended.expect(0, &["ended: the router holds download 20 Mbit/s, upload 5 Mbit/s"]);
+    assert!(writes(&bench).ends_with(&owned(&FAIL_SAFE_WRITES)));
+}
+
+#[test]
+fn a_router_that_comes_back_after_the_daemon_has_ended_gets_the_fail_safe_rates() {
+    let test = "a_router_that_comes_back_after_the_daemon_has_ended_gets_the_fail_safe_rates";
+    if !pings_or_skip(test) {
+        return;
+    }
+    let bench = Bench::new();
+    bench.fail_safe(FAIL_SAFE.0, FAIL_SAFE.1);
+    let daemon = bench.start_controlling();
+    let command = || {
+        let mut command = Command::new(common::wanctl_binary());
+        command.args(["fail-safe", "--config"]).arg(bench.files.config());
+        command
+    };
+    // While the daemon controls, nobody else does.
+    Daemon::start(&mut command()).end().expect(22, &["another wanctl is running"]);
+    bench.emulator.power_off();
+    daemon.terminate().expect(0, &["ended: not confirmed by the router"]);
+    let before = writes(&bench);
+    let late = Daemon::start(&mut command());
+    late.wait_for("a warning", 0, |line| line.contains("the final rate is not confirmed"));
+    bench.emulator.power_on().expect("the router starts");
+    late.end().expect(0, &["the router holds ", "download 20 Mbit/s", "upload 5 Mbit/s"]);
+    let mut written = writes(&bench).split_off(before.len());
+    written.sort();
+    assert_eq!(written, owned(&FAIL_SAFE_WRITES));
+    // And one that stays away is given up.
+    bench.emulator.power_off();
+    let mut command = command();
+    command.args(["--for", "300ms"]);
+    Daemon::start(&mut command).end().expect(30, &["not confirmed by the router: download"]);
 }

@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{self, DaemonConfig, ReadFiles, WanConfig};
+use crate::daemon::Requests;
 use crate::exit::{ExitReason, Failure};
 use crate::instance::{self, Instance};
 use crate::notify::Notifier;
 use crate::observe::{self, Listener, Observer};
 use crate::probe::{IcmpProber, ProbeWan};
 use crate::published::Published;
+use crate::record_command::{self, RecordCommand};
+use crate::reload::Reloader;
 use crate::{audit, daemon, logging, router_setup};
 
 /// Keeps a home internet line fast and responsive.
@@ -32,7 +35,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Control the line until SIGTERM, SIGINT or SIGHUP
+    /// Control the line until SIGTERM or SIGINT
+    ///
+    /// SIGHUP reads the configuration again: all of it is used, or none and the log says why. SIGUSR2 marks
+    /// an incident: it appears in log, status and recording, and its part of the recording is kept.
     Run {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
@@ -68,6 +74,23 @@ enum Command {
         /// log, each finding with its remedy; nothing is changed there
         #[arg(long)]
         router: bool,
+    },
+    /// Switch steering off and write the `fail-safe` rates, without a daemon
+    ///
+    /// For a router that could not be reached when the daemon ended, or a daemon that was killed. Tries again
+    /// while the router does not answer.
+    FailSafe {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How long to try
+        #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+        patience: std::time::Duration,
+    },
+    /// Look into the flight recorder and take parts out of it, whether a daemon runs or not
+    Record {
+        #[command(subcommand)]
+        command: RecordCommand,
     },
     /// Print the RouterOS commands that prepare a router for a configuration; nothing is changed
     RouterSetup {
@@ -114,10 +137,10 @@ fn exit_code_help() -> String {
 pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
     match &cli.command {
         Command::Run { config, log_level, record } => {
-            let mut config = config::load(config, ReadFiles::Yes)?;
-            config.record.clone_from(record);
+            let mut loaded = config::load(config, ReadFiles::Yes)?;
+            loaded.record.clone_from(record);
             let _flush_at_end = logging::start((*log_level).into());
-            run(&config)
+            run(&loaded, config)
         }
         Command::Status { config, socket, json } => {
             let socket = match (socket, config) {
@@ -137,6 +160,14 @@ pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
             say(out, &format!("{}: good", config.display()))?;
             if *router { check_router(&loaded, out) } else { Ok(()) }
         }
+        Command::FailSafe { config, patience } => {
+            let loaded = config::load(config, ReadFiles::Yes)?;
+            let _flush_at_end = logging::start(LevelFilter::WARN);
+            // A running daemon would write its own rates again.
+            let _instance = take_run_dir(&loaded)?;
+            say(out, &daemon::leave_fail_safe(&loaded, *patience)?.to_string())
+        }
+        Command::Record { command } => say(out, record_command::run(command)?.trim_end()),
         Command::RouterSetup { config } => {
             let loaded = config::load(config, ReadFiles::No)?;
             say(out, router_setup::script(&loaded).trim_end())
@@ -144,24 +175,36 @@ pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
     }
 }
 
-fn run(config: &DaemonConfig) -> Result<(), Failure> {
+fn run(config: &DaemonConfig, path: &Path) -> Result<(), Failure> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
+    let requests = Requests::default();
+    let flags = [
+        (SIGTERM, &stop),
+        (SIGINT, &stop),
+        (SIGHUP, &requests.reload),
+        (SIGUSR2, &requests.incident),
+    ];
+    for (signal, flag) in flags {
+        signal_hook::flag::register(signal, Arc::clone(flag))
             .map_err(|error| Failure::new(ExitReason::Other, format!("signals: {error}")))?;
     }
     let published = Arc::new(Published::new());
     // First of all: a second daemon must not even ping.
     let (_instance, listener) = take_run_dir(config)?.unzip();
-    let wans: Vec<ProbeWan> = config.wans.iter().map(WanConfig::probe_path).collect();
-    // A quarter of a tick: most answers still come before the next one.
-    let spread = std::time::Duration::from_micros(config.core.tick.as_micros() / 4);
-    let prober = IcmpProber::start(&wans, config.probe_timeout, spread)
-        .map_err(|error| Failure::new(ExitReason::Probing, error.to_string()))?;
+    let prober = start_prober(config)?;
     let _observer = start_observer(config, listener, &published)?;
     let _notifier = Notifier::start(Arc::clone(&published))
         .map_err(|error| Failure::new(ExitReason::Other, format!("notify thread: {error}")))?;
-    daemon::run(config, prober, &stop, &published)
+    let reloader = Reloader { path: path.to_path_buf(), start_prober };
+    daemon::run_with(config, prober, &stop, &published, &requests, Some(reloader))
+}
+
+fn start_prober(config: &DaemonConfig) -> Result<IcmpProber, Failure> {
+    let wans: Vec<ProbeWan> = config.wans.iter().map(WanConfig::probe_path).collect();
+    // A quarter of a tick: most answers still come before the next one.
+    let spread = std::time::Duration::from_micros(config.core.tick.as_micros() / 4);
+    IcmpProber::start(&wans, config.probe_timeout, spread)
+        .map_err(|error| Failure::new(ExitReason::Probing, error.to_string()))
 }
 
 /// Makes sure to be the only daemon. Where nobody has configured a folder and the usual one cannot be

@@ -1,6 +1,7 @@
 //! The daemon: one tick thread that owns the controller and never waits for anybody.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use embassy_time::Instant;
@@ -19,7 +20,8 @@ use crate::links::{LinkWatcher, WatchedLink};
 use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::{About, Published};
-use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
+use crate::reload::{Parts, ReloadThread, Reloader};
+use crate::routeros::{Client, FinishReport, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
 use crate::state_file::{self, StateFile, StateSaver};
 use crate::status;
 use crate::trace_file::Recorder;
@@ -30,30 +32,62 @@ const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the end of the daemon may take: it must be over within a second of the signal.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(800);
 
+/// What signals ask of a running daemon.
+#[derive(Debug, Default)]
+pub struct Requests {
+    /// Read the configuration again.
+    pub reload: Arc<AtomicBool>,
+    /// Mark an incident.
+    pub incident: Arc<AtomicBool>,
+}
+
 /// Runs until `stop` is set, or until something is wrong that waiting cannot mend.
 ///
 /// # Errors
 ///
 /// What was wrong. Nothing has been written to the router in that case.
-pub fn run<P: Prober>(
+pub fn run<P: Prober + 'static>(
     config: &DaemonConfig,
     prober: P,
     stop: &AtomicBool,
-    published: &Published,
+    published: &Arc<Published>,
+) -> Result<(), Failure> {
+    run_with(config, prober, stop, published, &Requests::default(), None)
+}
+
+/// Runs as [`run`] does, and does what it is asked; `reloader` knows how to read the configuration again.
+///
+/// # Errors
+///
+/// What was wrong. Nothing has been written to the router in that case.
+pub fn run_with<P: Prober + 'static>(
+    config: &DaemonConfig,
+    prober: P,
+    stop: &AtomicBool,
+    published: &Arc<Published>,
+    requests: &Requests,
+    reloader: Option<Reloader<P>>,
 ) -> Result<(), Failure> {
     let mut controller: Box<Controller> = Controller::new(&config.core)
         .map(Box::new)
         .map_err(|error| Failure::new(ExitReason::ConfigValue, error.to_string()))?;
     let saver = start_saver(config, &mut controller)?;
     let recorder = start_recorder(config, &controller)?;
+    let flight = start_flight(config, &controller)?;
+    published.notice(|notices| notices.recorder = flight.as_ref().map(Recorder::view));
     let worker = start_worker(config)?;
     let names: Vec<String> = config.wans.iter().map(|wan| wan.name.clone()).collect();
     tracing::info!("{} started for {}", crate::VERSION, names.join(", "));
     let (interval, started) = (config.core.tick, crate::clock::now());
     let (about_names, router) = (names.clone(), worker.view());
-    published.begin(About { names: about_names, interval, started, router });
+    published.begin(About { names: about_names, interval, started, router: router.clone() });
+    let reload = reloader
+        .map(|reloader| reloader.start(config.clone(), &requests.reload, router, published))
+        .transpose()
+        .map_err(|error| Failure::new(ExitReason::Other, format!("reload thread: {error}")))?;
     let status_due = after(started, config.status_interval);
     let mut daemon = Daemon {
+        config: Box::new(config.clone()),
         controller,
         prober,
         worker,
@@ -68,13 +102,17 @@ pub fn run<P: Prober>(
         figures_due: Instant::MIN,
         saver,
         recorder,
+        flight,
+        reload,
+        incidents: 0,
     };
-    let outcome = daemon.tick_until(stop, config, published);
-    daemon.end(config, outcome.is_ok());
+    let outcome = daemon.tick_until(stop, requests, published);
+    daemon.end(outcome.is_ok());
     outcome
 }
 
 struct Daemon<P> {
+    config: Box<DaemonConfig>,
     controller: Box<Controller>,
     prober: P,
     worker: RouterWorker,
@@ -89,17 +127,29 @@ struct Daemon<P> {
     figures_due: Instant,
     saver: Option<StateSaver>,
     recorder: Option<Recorder>,
+    flight: Option<Recorder>,
+    reload: Option<ReloadThread<P>>,
+    /// How many were marked so far.
+    incidents: u32,
 }
 
 impl<P: Prober> Daemon<P> {
     fn tick_until(
         &mut self,
         stop: &AtomicBool,
-        config: &DaemonConfig,
+        requests: &Requests,
         published: &Published,
     ) -> Result<(), Failure> {
         while let Some(now) = self.pacer.wait(stop) {
-            self.step(now);
+            self.take_parts(now, published);
+            let is_marked = requests.incident.swap(false, Ordering::Relaxed);
+            self.step(now, is_marked);
+            if is_marked {
+                let count = self.incidents;
+                published.notice(|notices| {
+                    (notices.incidents, notices.last_incident) = (count, Some(now));
+                });
+            }
             if now >= self.figures_due {
                 self.figures_due = after(now, FIGURES_INTERVAL);
                 self.figures = self.controller.figures();
@@ -107,7 +157,7 @@ impl<P: Prober> Daemon<P> {
             let probes = self.prober.counters();
             published.publish(self.snapshot(), self.pacer.pacing(), probes);
             if now >= self.status_due {
-                self.status_due = after(now, config.status_interval);
+                self.status_due = after(now, self.config.status_interval);
                 tracing::info!("{}", self.status());
             }
             if let Some(error) = self.worker.fatal() {
@@ -117,8 +167,43 @@ impl<P: Prober> Daemon<P> {
         Ok(())
     }
 
-    fn step(&mut self, now: Instant) {
+    /// Goes on with what a reload has prepared, if it has. The old parts go back to its thread: it
+    /// has the time to end them.
+    fn take_parts(&mut self, now: Instant, published: &Published) {
+        let Some(reload) = &self.reload else { return };
+        let Some(mut parts) = reload.take() else { return };
+        let Parts { config, controller, prober, checker, links, flight, same_paths } = &mut *parts;
+        std::mem::swap(&mut self.config, config);
+        if let Some(controller) = controller {
+            let configs = (&config.core, &self.config.core);
+            let is_same_path = |wan: WanId| same_paths.get(usize::from(wan.0)) == Some(&true);
+            // Another number of WANs was refused before.
+            let _same = controller.take_over(&self.controller, configs, is_same_path);
+            std::mem::swap(&mut self.controller, controller);
+        }
+        swap_some(&mut self.prober, prober);
+        swap_some(&mut self.checker, checker);
+        swap_some(&mut self.links, links);
+        let is_new_flight = flight.is_some();
+        swap_some(&mut self.flight, flight);
+        if is_new_flight {
+            published.notice(|notices| notices.recorder = self.flight.as_ref().map(Recorder::view));
+        }
+        let is_new_controller = controller.is_some();
+        for recorder in [&mut self.recorder, &mut self.flight].into_iter().flatten() {
+            if is_new_controller || is_new_flight {
+                recorder.reconfigure(&self.config.core, &self.controller, now);
+            }
+        }
+        reload.give_back(parts);
+    }
+
+    fn step(&mut self, now: Instant, is_marked: bool) {
         self.tick.reset(now);
+        if is_marked {
+            self.incidents = self.incidents.saturating_add(1);
+            self.tick.incident = Some(self.incidents);
+        }
         self.prober.drain(&mut self.tick);
         self.worker.drain(&mut self.tick);
         self.checker.drain(&mut self.tick);
@@ -145,7 +230,10 @@ impl<P: Prober> Daemon<P> {
         for event in self.outputs.events.iter().filter(|event| explain::is_logged(event)) {
             explain::log(event, &self.names);
         }
-        if let Some(recorder) = &mut self.recorder {
+        for recorder in [&mut self.recorder, &mut self.flight].into_iter().flatten() {
+            if is_marked {
+                recorder.mark(now);
+            }
             recorder.step(&self.tick, &self.outputs, &self.controller);
         }
         if let Some(saver) = &mut self.saver {
@@ -165,10 +253,10 @@ impl<P: Prober> Daemon<P> {
     }
 
     /// Leaves the router as configured and says how the run went.
-    fn end(self, config: &DaemonConfig, is_orderly: bool) {
+    fn end(self, is_orderly: bool) {
         tracing::info!("{}", self.status());
-        let rates = match config.on_exit {
-            OnExit::FailSafe if is_orderly => fail_safe_rates(config),
+        let rates = match self.config.on_exit {
+            OnExit::FailSafe if is_orderly => fail_safe_rates(&self.config),
             OnExit::FailSafe | OnExit::Keep => Vec::new(),
         };
         let report = self.worker.finish(rates, std::time::Instant::now() + FINISH_TIMEOUT);
@@ -180,7 +268,7 @@ impl<P: Prober> Daemon<P> {
         if let Some(saver) = self.saver {
             saver.finish(&self.controller);
         }
-        if let Some(recorder) = self.recorder {
+        for recorder in [self.recorder, self.flight].into_iter().flatten() {
             let report = recorder.finish();
             tracing::info!("recording: {report}");
         }
@@ -218,6 +306,27 @@ fn start_recorder(
     })
 }
 
+fn start_flight(
+    config: &DaemonConfig,
+    controller: &Controller,
+) -> Result<Option<Recorder>, Failure> {
+    let recorder = open_flight(config)?;
+    Ok(recorder.map(|mut recorder| {
+        recorder.begin(controller, crate::clock::now());
+        recorder
+    }))
+}
+
+/// Opens the ring of the flight recorder, if there is to be one.
+pub(crate) fn open_flight(config: &DaemonConfig) -> Result<Option<Recorder>, Failure> {
+    let Some(flight) = &config.flight else { return Ok(None) };
+    let storage = |error: std::io::Error| {
+        let folder = flight.folder.display();
+        Failure::new(ExitReason::Storage, format!("record directory {folder}: {error}"))
+    };
+    Recorder::start_ring(flight, &config.core).map(Some).map_err(storage)
+}
+
 fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
     let client = connect(config)?;
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
@@ -226,7 +335,7 @@ fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
         .map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
 }
 
-fn start_checker(config: &DaemonConfig) -> Result<Checker, Failure> {
+pub(crate) fn start_checker(config: &DaemonConfig) -> Result<Checker, Failure> {
     let targets = config
         .wans
         .iter()
@@ -242,7 +351,7 @@ fn start_checker(config: &DaemonConfig) -> Result<Checker, Failure> {
 
 /// Watches the links, if the configuration says which. Without it the daemon works as well, only
 /// less promptly.
-fn start_links(config: &DaemonConfig) -> Option<LinkWatcher> {
+pub(crate) fn start_links(config: &DaemonConfig) -> Option<LinkWatcher> {
     let link = |wan: &WanConfig| WatchedLink {
         name: wan.name.clone(),
         interface: wan.interface.clone(),
@@ -275,6 +384,26 @@ pub fn connect(config: &DaemonConfig) -> Result<Client, Failure> {
     Ok(Client::new(target)?)
 }
 
+/// Does at the router what the orderly end of a daemon with `on-exit = "fail-safe"` does, and tries for a
+/// while.
+///
+/// # Errors
+///
+/// When no fail-safe rate is configured, or the router has not confirmed everything.
+pub fn leave_fail_safe(config: &DaemonConfig, patience: Duration) -> Result<FinishReport, Failure> {
+    let rates = fail_safe_rates(config);
+    if rates.is_empty() {
+        let message = "no fail-safe rate is configured";
+        return Err(Failure::new(ExitReason::ConfigValue, message));
+    }
+    let report = start_worker(config)?.finish(rates, std::time::Instant::now() + patience);
+    if report.is_confirmed() {
+        Ok(report)
+    } else {
+        Err(Failure::new(ExitReason::RouterUnreachable, report.to_string()))
+    }
+}
+
 fn fail_safe_rates(config: &DaemonConfig) -> Vec<(WanId, Direction, BitsPerSecond)> {
     let mut rates = Vec::new();
     for (id, wan) in (0..).map(WanId).zip(&config.wans) {
@@ -288,4 +417,11 @@ fn fail_safe_rates(config: &DaemonConfig) -> Vec<(WanId, Direction, BitsPerSecon
 fn after(now: Instant, interval: Duration) -> Instant {
     let interval = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
     now.checked_add(embassy_time::Duration::from_micros(interval)).unwrap_or(Instant::MAX)
+}
+
+/// Exchanges a value for another one, if there is another one.
+const fn swap_some<T>(value: &mut T, other: &mut Option<T>) {
+    if let Some(other) = other {
+        std::mem::swap(value, other);
+    }
 }

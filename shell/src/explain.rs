@@ -50,7 +50,8 @@ fn level(event: &Event) -> Level {
         | Event::SteeringCommanded { .. }
         | Event::SteeringConfirmed { .. }
         | Event::SteeringWouldChange { .. }
-        | Event::StateRestored => Level::INFO,
+        | Event::StateRestored
+        | Event::Reconfigured => Level::INFO,
         Event::LinkChanged { to, .. } => match to {
             LinkState::Degrade | LinkState::Reset => Level::WARN,
             LinkState::Init
@@ -77,6 +78,7 @@ fn level(event: &Event) -> Level {
         | Event::SteeringRefused { .. }
         | Event::SteeringFlapping { .. }
         | Event::SteeringDropsUseless { .. }
+        | Event::IncidentMarked { .. }
         | Event::StateRefused { .. } => Level::WARN,
     }
 }
@@ -150,6 +152,8 @@ fn text(event: &Event, names: &[String]) -> String {
         Event::InputsDropped { count } => format!("{count} inputs did not fit into one tick"),
         Event::StateRestored => "going on from the state before the restart".to_owned(),
         Event::StateRefused { why } => refusal_text(why),
+        Event::IncidentMarked { number } => format!("incident {number} was marked"),
+        Event::Reconfigured => "going on under another configuration".to_owned(),
         Event::SteeringCommanded { .. }
         | Event::SteeringConfirmed { .. }
         | Event::SteeringFailed { .. }

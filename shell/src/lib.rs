@@ -4,8 +4,8 @@
 //! the tick thread ([`daemon`]) owns the controller and never waits for anything but its deadline;
 //! one thread probes ([`probe`]); one talks to the router ([`routeros`]); one watches the interfaces
 //! ([`links`]); one checks gateways and TCP targets when the core asks ([`connectivity`]); one answers
-//! questions ([`observe`]); one talks to systemd ([`notify`]); on request
-//! one records ([`trace_file`]) and one keeps the state for the next start ([`state_file`]).
+//! questions ([`observe`]); one talks to systemd ([`notify`]); one records ([`trace_file`]); one keeps
+//! the state for the next start ([`state_file`]); one prepares another configuration ([`reload`]).
 
 pub mod audit;
 pub mod cli;
@@ -23,6 +23,8 @@ pub mod observe;
 pub mod pacer;
 pub mod probe;
 pub mod published;
+pub mod record_command;
+pub mod reload;
 pub mod router_setup;
 pub mod routeros;
 pub mod state_file;

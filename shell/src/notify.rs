@@ -29,7 +29,7 @@ impl Notifier {
     ///
     /// The system's error if it allows no further thread.
     pub fn start(published: Arc<Published>) -> std::io::Result<Option<Self>> {
-        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        if !is_listening() {
             return Ok(None);
         }
         let watchdog = sd_notify::watchdog_enabled();
@@ -71,6 +71,27 @@ fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "systemd was not told");
     }
+}
+
+/// Tells systemd that a reload begins.
+pub(crate) fn reloading() {
+    if is_listening() {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::debug!(%error, "systemd was not told"),
+        }
+    }
+}
+
+/// Tells systemd that a reload is over, and how it went.
+pub(crate) fn reloaded(outcome: &str) {
+    if is_listening() {
+        tell(&[NotifyState::Ready, NotifyState::Status(outcome)]);
+    }
+}
+
+fn is_listening() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
 fn status_line(published: &Published) -> String {

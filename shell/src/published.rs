@@ -1,7 +1,7 @@
 //! What the tick thread leaves for everybody who watches: copies, never references.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
+use std::sync::{MutexGuard, OnceLock, PoisonError};
 
 use critical_section::Mutex;
 use embassy_time::{Duration, Instant};
@@ -11,6 +11,7 @@ use wanctl_core::tick::MAX_WANS;
 use crate::pacer::Pacing;
 use crate::probe::ProbeCounters;
 use crate::routeros::RouterView;
+use crate::trace_file::RecorderView;
 
 /// What does not change while a daemon runs.
 #[derive(Debug, Clone)]
@@ -25,6 +26,23 @@ pub struct About {
     pub router: RouterView,
 }
 
+/// What happens now and then.
+#[derive(Debug, Clone, Default)]
+pub struct Notices {
+    /// Incidents that were marked since the start.
+    pub incidents: u32,
+    /// When the latest one was marked.
+    pub last_incident: Option<Instant>,
+    /// Reloads that were carried out since the start.
+    pub reloads: u32,
+    /// Reloads that were refused since the start.
+    pub reloads_refused: u32,
+    /// Why the latest reload was refused, if it was.
+    pub refusal: Option<String>,
+    /// The flight recorder, if there is one.
+    pub recorder: Option<RecorderView>,
+}
+
 /// The latest state of a running daemon.
 #[derive(Debug)]
 pub struct Published {
@@ -32,6 +50,7 @@ pub struct Published {
     snapshot: SharedSnapshot,
     pacing: Mutex<Cell<Pacing>>,
     probes: Mutex<Cell<[ProbeCounters; MAX_WANS]>>,
+    notices: std::sync::Mutex<Notices>,
 }
 
 impl Published {
@@ -45,6 +64,14 @@ impl Published {
             snapshot: SharedSnapshot::new(),
             pacing: Mutex::new(Cell::new(pacing)),
             probes: Mutex::new(Cell::new(probes)),
+            notices: std::sync::Mutex::new(Notices {
+                incidents: 0,
+                last_incident: None,
+                reloads: 0,
+                reloads_refused: 0,
+                refusal: None,
+                recorder: None,
+            }),
         }
     }
 
@@ -65,6 +92,22 @@ impl Published {
             self.pacing.borrow(section).set(pacing);
             self.probes.borrow(section).set(probes);
         });
+    }
+
+    /// Changes what happens now and then. Nobody holds it for longer than a copy takes.
+    pub(crate) fn notice(&self, change: impl FnOnce(&mut Notices)) {
+        change(&mut self.lock_notices());
+    }
+
+    fn lock_notices(&self) -> MutexGuard<'_, Notices> {
+        // Every change leaves it whole.
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what has happened now and then.
+    #[must_use]
+    pub fn notices(&self) -> Notices {
+        self.lock_notices().clone()
     }
 
     /// Returns what does not change, once the daemon has begun.

@@ -6,6 +6,8 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
 
@@ -133,6 +135,8 @@ pub struct StateSaver {
     ended: Receiver<()>,
     saved: Option<PersistedState>,
     due: Instant,
+    /// The disk has refused a state since the last one was handed over.
+    has_failed: Arc<AtomicBool>,
 }
 
 impl StateSaver {
@@ -145,12 +149,14 @@ impl StateSaver {
         // One is being written, one waits for the end.
         let (states, incoming) = sync_channel(2);
         let (ending, ended) = sync_channel(1);
+        let has_failed = Arc::new(AtomicBool::new(false));
+        let has_failed2 = Arc::clone(&has_failed);
         std::thread::Builder::new().name("state".to_owned()).spawn(move || {
-            write_all(&file, next_generation, &incoming);
+            write_all(&file, next_generation, &incoming, &has_failed2);
             // Nobody waits any more when the daemon was in a hurry.
             let _late = ending.send(());
         })?;
-        Ok(Self { states, ended, saved: None, due: Instant::MIN })
+        Ok(Self { states, ended, saved: None, due: Instant::MIN, has_failed })
     }
 
     /// Saves the state if it has changed and the last time was [`SAVE_INTERVAL`] ago. Never waits.
@@ -160,7 +166,9 @@ impl StateSaver {
         }
         self.due = now.checked_add(SAVE_INTERVAL).unwrap_or(Instant::MAX);
         let state = controller.persist();
-        if self.saved.as_ref() != Some(&state) && self.states.try_send(state.clone()).is_ok() {
+        let is_new =
+            self.has_failed.swap(false, Ordering::Relaxed) || self.saved.as_ref() != Some(&state);
+        if is_new && self.states.try_send(state.clone()).is_ok() {
             self.saved = Some(state);
         }
     }
@@ -176,17 +184,23 @@ impl StateSaver {
     }
 }
 
-fn write_all(file: &StateFile, next_generation: u64, states: &Receiver<PersistedState>) {
+fn write_all(
+    file: &StateFile,
+    next_generation: u64,
+    states: &Receiver<PersistedState>,
+    failure: &AtomicBool,
+) {
     let mut has_failed = false;
     for (state, generation) in states.iter().zip(next_generation..) {
         match file.write(state, generation, unix_seconds()) {
             Ok(()) => has_failed = false,
-            Err(error) if !has_failed => {
-                has_failed = true;
-                let folder = file.folder.display();
-                tracing::warn!("the state cannot be saved in {folder}: {error}");
+            Err(error) => {
+                failure.store(true, Ordering::Relaxed);
+                if !std::mem::replace(&mut has_failed, true) {
+                    let folder = file.folder.display();
+                    tracing::warn!("the state cannot be saved in {folder}: {error}");
+                }
             }
-            Err(_) => {}
         }
     }
 }

@@ -20,11 +20,12 @@
 use embassy_time::Duration;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ShaperConfig, WanConfig};
+use crate::config::{ShaperConfig, WanConfig, ZoneFloors};
 use crate::divide::divide;
-use crate::fixed::{MicrosQ32, PpmQ32, ticks_covering};
+use crate::fixed::{MicrosQ32, PpmQ32, Ratio, ticks_covering};
 use crate::governor::{Wanted, smallest_raise};
 use crate::outputs::RateReason;
+use crate::places::Empty;
 use crate::units::{BitsPerSecond, Direction};
 use crate::zone::{Thresholds, Zone};
 
@@ -71,6 +72,31 @@ pub(crate) struct ClassicShaper {
     zone: Zone,
     rate: BitsPerSecond,
     reason: RateReason,
+}
+
+impl Empty for ClassicShaper {
+    const EMPTY: Self = {
+        let (none, zero) = (BitsPerSecond::new(0), MicrosQ32::ZERO);
+        Self {
+            direction: Direction::Download,
+            config: ShaperConfig {
+                floors: ZoneFloors { green: none, yellow: none, soft_red: none, red: none },
+                ceiling: none,
+                step_up: none,
+                factor_down: Ratio::ZERO,
+                factor_down_yellow: Ratio::ZERO,
+            },
+            thresholds: Thresholds { target: zero, warn: zero, hard_red: zero },
+            green_ticks: 0,
+            soft_red_ticks: 0,
+            floors_lift_rate: false,
+            soft_red_holds: false,
+            streaks: Streaks { green: 0, soft_red: 0, red: 0 },
+            zone: Zone::Green,
+            rate: none,
+            reason: RateReason::Start,
+        }
+    };
 }
 
 impl ClassicShaper {
@@ -139,6 +165,11 @@ impl ClassicShaper {
     /// Starts at a rate from before a restart.
     pub(crate) const fn restore(&mut self, rate: BitsPerSecond) {
         self.rate = rate;
+    }
+
+    /// Starts at a rate from under another configuration, within the bounds of this one.
+    pub(crate) fn take_over(&mut self, rate: BitsPerSecond) {
+        self.rate = rate.min(self.config.ceiling).max(self.config.floors.red);
     }
 
     /// Decides zone and wanted rate from the delay above the baseline.

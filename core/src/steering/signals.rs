@@ -4,6 +4,7 @@ use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::fixed::MicrosQ32;
+use crate::places::Empty;
 use crate::steering::assess::QUEUE_AGE_MAX;
 use crate::tick::{CounterReading, Tick};
 use crate::units::{Direction, Packets, WanId};
@@ -52,10 +53,21 @@ pub(crate) struct Sight {
     outage: bool,
 }
 
+impl Empty for Sight {
+    const EMPTY: Self =
+        Self { outage_after: Duration::MIN, heard_at: None, delay: None, outage: false };
+}
+
 impl Sight {
     pub(crate) fn new(outage_after: Option<Duration>) -> Self {
         let outage_after = outage_after.unwrap_or(OUTAGE_AFTER);
         Self { outage_after, heard_at: None, delay: None, outage: false }
+    }
+
+    /// Goes on where another configuration was.
+    pub(crate) const fn take_over(&mut self, before: &Self) {
+        self.heard_at = before.heard_at;
+        self.outage = before.outage;
     }
 
     /// Begins a tick. `works` tells that a probe was answered or another check succeeded, `is_down`

@@ -24,7 +24,7 @@ impl Wan {
     /// middle of all reflectors: only a single one is their whole path.
     fn replace_reflectors(&mut self, tick: &Tick) {
         for replaced in tick.replaced.iter().filter(|replaced| replaced.wan == self.id) {
-            if let Some(law) = &mut self.adaptive {
+            if let Some(law) = self.adaptive.first_mut() {
                 law.replace(replaced.reflector);
             }
             if self.reflectors == 1 && replaced.reflector == ReflectorId(0) {
@@ -40,7 +40,7 @@ impl Wan {
         for sample in tick.samples.iter().filter(|sample| sample.wan == self.id) {
             match self.accept(sample) {
                 Ok(()) => {
-                    if let Some(law) = &mut self.adaptive {
+                    if let Some(law) = self.adaptive.first_mut() {
                         law.answer(sample, now);
                     }
                     accepted = accepted.saturating_add(1);

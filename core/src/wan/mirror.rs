@@ -19,10 +19,10 @@ impl Wan {
         };
         WanSnapshot {
             result: self.result,
-            link: self.link.as_ref().map_or(LinkState::Live, Link::state),
+            link: self.link.first().map_or(LinkState::Live, Link::state),
             quality: self.quality.quality(self.delay()),
             latest_rtt_us: self.estimate.latest_sample_us(),
-            load: match self.adaptive {
+            load: match self.adaptive.first() {
                 Some(_) => self.baseline().saturating_add(self.delay()),
                 None => self.estimate.load(),
             },
@@ -40,10 +40,7 @@ impl Wan {
 
     /// Returns what is worth keeping over a restart, if anything was measured yet.
     pub(crate) fn persist(&self) -> Option<PersistedWan> {
-        let wanted = PerDirection {
-            download: self.wanted(Direction::Download).rate,
-            upload: self.wanted(Direction::Upload).rate,
-        };
+        let wanted = self.wanted_rates();
         let (baseline, load) = (self.estimate.baseline(), self.estimate.load());
         self.estimate.is_seeded().then_some(PersistedWan { baseline, load, wanted })
     }
@@ -53,7 +50,7 @@ impl Wan {
         let mut directions = Direction::BOTH.into_iter();
         let accepts = |way| {
             let rate = *kept.wanted.get(way);
-            let adaptive = self.adaptive.as_ref();
+            let adaptive = self.adaptive.first();
             adaptive
                 .map_or_else(|| self.shapers.get(way).accepts(rate), |law| law.accepts(way, rate))
         };
@@ -66,7 +63,7 @@ impl Wan {
         for direction in Direction::BOTH {
             let rate = *kept.wanted.get(direction);
             self.shapers.get_mut(direction).restore(rate);
-            if let Some(law) = &mut self.adaptive {
+            if let Some(law) = self.adaptive.first_mut() {
                 law.restore(direction, rate);
             }
         }

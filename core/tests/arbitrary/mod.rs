@@ -105,9 +105,11 @@ pub(crate) fn tick() -> impl Strategy<Value = Tick> {
         vec(steering_reply(), 0..4),
         vec(replaced, 0..14),
     );
-    (any::<u64>(), lists, any::<u16>()).prop_map(|(now, lists, dropped)| {
+    let incident = proptest::option::of(any::<u32>());
+    (any::<u64>(), lists, any::<u16>(), incident).prop_map(|(now, lists, dropped, incident)| {
         let mut tick = Tick::new(Instant::from_micros(now));
         tick.inputs_dropped = dropped;
+        tick.incident = incident;
         lists.0.into_iter().for_each(|sample| tick.push_sample(sample));
         lists.1.into_iter().for_each(|loss| tick.push_loss(loss));
         lists.2.into_iter().for_each(|report| tick.push_connectivity(report));
@@ -190,7 +192,7 @@ const REFUSALS: [StateRefusal; 5] = [
 pub(crate) type EventValues = (u64, i64, i64, u32, u8);
 
 /// Kinds of events that [`event_of`] makes.
-pub(crate) const EVENT_KINDS: u8 = 28;
+pub(crate) const EVENT_KINDS: u8 = 30;
 
 /// Returns the number of an event's kind, in the order of [`Event`]. A new variant does not compile
 /// here until it has a number and a line in [`event_of`].
@@ -224,6 +226,8 @@ pub(crate) fn kind_of(event: &Event) -> u8 {
         Event::SteeringFlapping { .. } => 25,
         Event::SteeringDropsUseless { .. } => 26,
         Event::SteeringWouldChange { .. } => 27,
+        Event::IncidentMarked { .. } => 28,
+        Event::Reconfigured => 29,
     }
 }
 
@@ -272,6 +276,8 @@ pub(crate) fn event_of(
             Event::LinkChanged { wan, from, to, edge: EDGES[pick(11)], quality }
         }
         19 => Event::ConnectivityChecked { wan, kind: CHECKS[pick(2)], connected },
+        28 => Event::IncidentMarked { number: small },
+        29 => Event::Reconfigured,
         _ => steering_event_of(kind, wan, (large, delay, small, tiny)),
     }
 }

@@ -160,7 +160,7 @@ pub(crate) const ROWS: [Row; 27] = [
         happens: "The password was changed or the user disabled: 401.",
         does: "Ends at the start. While it runs it tries again with pauses: each attempt leaves a \
                line in the router's log.",
-        recovers: "When the login is right again. A new password takes a restart.",
+        recovers: "When the login is right again. A new password is read on SIGHUP.",
         steps: &[
             ends("login-refused", ExitReason::RouterLogin, &["refused user wanctl (401)"]),
             running("login-refused", &[FAILS, "refused user wanctl (401)"], &[WORKS]),

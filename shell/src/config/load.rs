@@ -11,7 +11,7 @@ use wanctl_core::steering::SteeringConfig;
 use wanctl_core::tick::MAX_WANS;
 
 use super::reader::{Placed, Problems, Refusal, Section};
-use super::{DaemonConfig, OnExit, ReadFiles, RouterConfig, quantity, steering, wan};
+use super::{DaemonConfig, Keys, OnExit, ReadFiles, RouterConfig, quantity, record, steering, wan};
 use crate::exit::ExitReason;
 use crate::routeros::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
 use crate::routeros::{Secret, SteeringRules, TlsTrust, check_url, check_user};
@@ -36,7 +36,9 @@ pub(super) fn parse(path: &Path, source: &str, files: ReadFiles) -> Result<Daemo
     let config = root_section(root, folder, files, &mut problems);
     problems.sort();
     match config {
-        Some(config) if problems.is_empty() => Ok(config),
+        Some(config) if problems.is_empty() => {
+            Ok(DaemonConfig { keys: Keys::of(document.get_ref()), ..config })
+        }
         _ => Err(problems),
     }
 }
@@ -74,6 +76,7 @@ fn root_section(
         .map(|placed| Section::new(placed.value, placed.at, placed.key))
         .and_then(|section| router_section(section, folder, files, problems));
     let (wans, steering) = lines(&mut root, tick, on_exit, problems);
+    let record_table = root.table(problems, "record");
     root.finish(problems);
     let (steering, steering_rules) = steering.unzip();
     let steering_rules = steering_rules.unwrap_or_default();
@@ -91,7 +94,7 @@ fn root_section(
     }
     let state_dir = state_dir.map(|placed| folder.join(placed.value));
     let run_dir = run_dir.map(|placed| folder.join(placed.value));
-    let record = None;
+    let flight = record::read(record_table, folder, state_dir.as_deref(), problems);
     Some(DaemonConfig {
         on_exit,
         status_interval,
@@ -99,7 +102,9 @@ fn root_section(
         state_dir,
         run_dir,
         listen,
-        record,
+        record: None,
+        flight,
+        keys: Keys::default(),
         router,
         wans,
         steering_rules,
@@ -209,9 +214,21 @@ fn check_text<T>(
 ) {
     let Some(placed) = placed else { return };
     if let Err(message) = check(&placed.value) {
-        let subject = format!("{} = \"{}\"", placed.key, placed.value);
+        let subject = format!("{} = \"{}\"", placed.key, without_login(&placed.value));
         let (reason, hint) = (ExitReason::ConfigValue, Some(hint.to_owned()));
         problems.add(reason, placed.at.clone(), subject, message, hint);
+    }
+}
+
+/// Returns a URL or a user name without what may be a password in it: both are refused with one.
+fn without_login(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(_, rest)| {
+        (text.get(..text.len() - rest.len()).unwrap_or_default(), rest)
+    });
+    match (rest.rsplit_once('@'), rest.split_once(':')) {
+        (Some((_, host)), _) => format!("{scheme}***@{host}"),
+        (None, Some((user, _))) if scheme.is_empty() => format!("{user}:***"),
+        (None, _) => text.to_owned(),
     }
 }
 

@@ -4,10 +4,12 @@
 
 mod adaptive;
 mod classic;
+mod keys;
 mod link;
 mod load;
 mod quantity;
 mod reader;
+mod record;
 mod reflectors;
 mod steering;
 #[cfg(test)]
@@ -20,11 +22,13 @@ use std::time::Duration;
 
 use wanctl_core::units::{BitsPerSecond, PerDirection};
 
+pub use self::keys::{KeyChange, Keys};
 pub use self::quantity::show_rate;
 pub use self::reader::{Problem, Problems};
 use crate::exit::{ExitReason, Failure};
 use crate::probe::ProbeWan;
 use crate::routeros::{Secret, SteeringRules, TlsTrust};
+use crate::trace_file::ring::FlightConfig;
 
 /// Everything `wanctl run` needs to know.
 #[derive(Debug, Clone)]
@@ -43,6 +47,10 @@ pub struct DaemonConfig {
     pub listen: Option<SocketAddr>,
     /// Where every tick is recorded; from the command line, never from a file.
     pub record: Option<PathBuf>,
+    /// The ring that the latest past is recorded to, unless it is switched off or has no folder.
+    pub flight: Option<FlightConfig>,
+    /// What the file says, key by key, to tell what a reload changes.
+    pub keys: Keys,
     /// The router.
     pub router: RouterConfig,
     /// The WANs, in the order of [`Self::core`].

@@ -24,6 +24,24 @@ pub(super) fn rate(text: &str) -> Result<BitsPerSecond, String> {
     decimal(number, decimals).map(BitsPerSecond::new).ok_or_else(expected)
 }
 
+/// Parses a size on disk such as `256MB` or `1.5 GB`. Factors are decimal.
+///
+/// # Errors
+///
+/// What was expected, in words.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let expected = || "expected a size such as \"256MB\" or \"1GB\"".to_owned();
+    let text = text.trim();
+    let number_ends = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(expected)?;
+    let (number, unit) = text.split_at(number_ends);
+    let decimals = match unit.trim_start() {
+        "MB" => 6,
+        "GB" => 9,
+        _ => return Err(expected()),
+    };
+    decimal(number, decimals).ok_or_else(expected)
+}
+
 /// Parses a duration such as `15ms` or `2m`.
 ///
 /// # Errors
@@ -85,6 +103,15 @@ mod tests {
         }
         for text in ["940", "", "M", "-5M", "1.2.3M", "9T", "0.0000001M", "99999999999999G"] {
             assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_exact_and_need_a_unit() {
+        assert_eq!(size("256MB"), Ok(256_000_000));
+        assert_eq!(size("1.5 GB"), Ok(1_500_000_000));
+        for text in ["256", "256M", "MB", "1 TB", "-1MB"] {
+            assert!(size(text).is_err(), "{text}");
         }
     }
 

@@ -71,6 +71,13 @@ pub(super) fn judge(published: &Published, now: Instant) -> Health {
     };
     judge_ticks(&mut health, about.interval, &snapshot, now);
     judge_router(&mut health, about, now);
+    let notices = published.notices();
+    if notices.recorder.is_some_and(|recorder| recorder.is_losing()) {
+        health.add(HealthState::Degraded, "the recording has gaps: the disk is full or too slow");
+    }
+    if let Some(why) = &notices.refusal {
+        health.add(HealthState::Degraded, format!("the latest reload was refused: {why}"));
+    }
     for (name, wan) in about.names.iter().zip(snapshot.wans()) {
         judge_wan(&mut health, name, wan);
     }

@@ -8,7 +8,7 @@ use wanctl_core::zone::Zone;
 
 use super::health::{self, HealthState};
 use super::report::{micros, uptime};
-use super::{reflectors, steering};
+use super::{notices, reflectors, steering};
 use crate::clock;
 use crate::probe::ProbeCounters;
 use crate::published::Published;
@@ -109,6 +109,7 @@ pub(super) fn text(published: &Published) -> String {
     let disputed = about.router.disputed().len() as u64;
     let help = "Queues and steering rules that somebody else keeps changing.";
     page.single("router_disputed_queues", "gauge", help, count(disputed));
+    notices::metrics(&mut page, &published.notices());
     let probes = published.probes();
     let named = about.names.iter().map(String::as_str).zip(snapshot.wans()).zip(probes);
     let wan = |((name, snapshot), probes)| Wan { name, snapshot, probes };
@@ -187,7 +188,7 @@ pub(super) fn zone_number(zone: Zone) -> f64 {
 }
 
 /// Returns a count as Prometheus has it: exact up to 2^53.
-fn count(value: u64) -> f64 {
+pub(super) fn count(value: u64) -> f64 {
     value as f64
 }
 

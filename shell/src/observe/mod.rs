@@ -5,6 +5,7 @@ pub mod client;
 mod health;
 mod http;
 mod metrics;
+mod notices;
 mod reflectors;
 mod report;
 mod steering;

@@ -7,7 +7,7 @@ use wanctl_core::fixed::{MicrosQ32, PpmQ32};
 use wanctl_core::snapshot::{DirectionSnapshot, TickResult, WanSnapshot};
 use wanctl_core::units::BitsPerSecond;
 
-use super::{health, reflectors, steering};
+use super::{health, notices, reflectors, steering};
 use crate::clock;
 use crate::config::show_rate;
 use crate::explain::show_millis;
@@ -54,6 +54,7 @@ pub(super) fn text(published: &Published) -> String {
         requests.worst_us / 1000
     );
     let _infallible = writeln!(text, "ticks: {}", pacing_part(&published.pacing()));
+    text.push_str(&notices::text(&published.notices()));
     text
 }
 
@@ -115,6 +116,10 @@ pub(super) fn json(published: &Published) -> Value {
         );
         fields.insert("router".to_owned(), router_json(about));
         fields.insert("wans".to_owned(), Value::Array(wans));
+        let notices = published.notices();
+        fields.insert("recording".to_owned(), notices::recording_json(&notices));
+        fields.insert("incidents".to_owned(), notices::incidents_json(&notices));
+        fields.insert("reloads".to_owned(), notices::reloads_json(&notices));
         let steering = steering::json(snapshot.steering.as_ref(), &about.names);
         fields.insert("steering".to_owned(), steering);
     }

@@ -13,7 +13,7 @@ use wanctl_core::units::BitsPerSecond;
 
 use super::error::{RouterError, is_closed};
 use super::model::{self, MangleRule, Queue, QueueCounters, Record, RouterIdentity, Written};
-use super::secret::Secret;
+use super::secret::{Redactor, Secret};
 use super::target::{TlsTrust, check_url, check_user, tls_config};
 use crate::config::show_rate;
 
@@ -55,6 +55,8 @@ pub struct Client {
     base: String,
     user: String,
     authorization: HeaderValue,
+    /// Takes the login out of the router's words.
+    redactor: Redactor,
     /// Whether the latest request was answered, so that its connection may be used again.
     is_kept: AtomicBool,
 }
@@ -108,8 +110,9 @@ impl Client {
         let mut authorization = HeaderValue::try_from(basic)
             .map_err(|_| RouterError::BadTarget("the login is not a header value".to_owned()))?;
         authorization.set_sensitive(true);
+        let redactor = Redactor::new(&user, &target.password);
         let is_kept = AtomicBool::new(false);
-        Ok(Self { agent: config.new_agent(), base, user, authorization, is_kept })
+        Ok(Self { agent: config.new_agent(), base, user, authorization, redactor, is_kept })
     }
 
     /// Asks the router who it is.
@@ -150,7 +153,7 @@ impl Client {
                 name: name.to_owned(),
                 existing: queues.iter().filter_map(|queue| model::text(queue, "name")).collect(),
             }),
-            [only] => Queue::from_record(only).map_err(|detail| bad_reply(request, detail)),
+            [only] => Queue::from_record(only).map_err(|detail| self.bad_reply(request, detail)),
             several => Err(RouterError::AmbiguousQueue {
                 name: name.to_owned(),
                 ids: several.iter().filter_map(|queue| model::text(queue, ".id")).collect(),
@@ -190,7 +193,7 @@ impl Client {
         let body = serde_json::json!({ "max-limit": rate.get().to_string() }).to_string();
         let record = self.one("PATCH", &path, Some(&body))?;
         let found = model::text(&record, "name")
-            .ok_or_else(|| bad_reply(&request, "a queue without name".to_owned()))?;
+            .ok_or_else(|| self.bad_reply(&request, "a queue without name".to_owned()))?;
         if found != name {
             return Err(RouterError::OtherQueue { expected: name.to_owned(), found });
         }
@@ -201,8 +204,8 @@ impl Client {
                 detail: format!("it holds {} instead of {}", show_rate(held), show_rate(rate)),
             }),
             Ok(Some(held)) => Ok(Written { held, counters: QueueCounters::from_record(&record) }),
-            Ok(None) => Err(bad_reply(&request, "a queue without max-limit".to_owned())),
-            Err(detail) => Err(bad_reply(&request, detail)),
+            Ok(None) => Err(self.bad_reply(&request, "a queue without max-limit".to_owned())),
+            Err(detail) => Err(self.bad_reply(&request, detail)),
         }
     }
 
@@ -224,7 +227,7 @@ impl Client {
             .filter(has_comment)
             .map(MangleRule::from_record)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|detail| bad_reply(request, detail))?;
+            .map_err(|detail| self.bad_reply(request, detail))?;
         let comment = comment.to_owned();
         match <[MangleRule; 1]>::try_from(matching) {
             Ok([only]) => Ok(only),
@@ -279,7 +282,7 @@ impl Client {
         let path = format!("/ip/firewall/mangle/{id}");
         let record = self.get_one(&path)?;
         let rule = MangleRule::from_record(&record)
-            .map_err(|detail| bad_reply(&format!("GET {path}"), detail))?;
+            .map_err(|detail| self.bad_reply(&format!("GET {path}"), detail))?;
         if rule.comment != comment {
             let expected = comment.to_owned();
             return Err(RouterError::OtherRule { expected, found: rule.comment });
@@ -305,7 +308,7 @@ impl Client {
         let mut records = self.records(method, path, body, &request)?;
         match (records.pop(), records.is_empty()) {
             (Some(record), true) => Ok(record),
-            _ => Err(bad_reply(&request, "not exactly one record".to_owned())),
+            _ => Err(self.bad_reply(&request, "not exactly one record".to_owned())),
         }
     }
 
@@ -316,7 +319,7 @@ impl Client {
         if records.is_empty() || records.iter().any(|record| record.contains_key(".id")) {
             Ok(records)
         } else {
-            Err(bad_reply(request, "not the rows of this menu".to_owned()))
+            Err(self.bad_reply(request, "not the rows of this menu".to_owned()))
         }
     }
 
@@ -333,10 +336,13 @@ impl Client {
             return Err(self.refusal(request, status, json.ok().as_ref()));
         }
         let json = json.map_err(|error| {
+            // First taken out, then cut: half a password would not be found.
+            let text = self.redactor.redact(text);
             let excerpt: String = text.chars().take(EXCERPT_CHARS).collect();
-            bad_reply(request, format!("not JSON ({error}): {excerpt:?}"))
+            self.bad_reply(request, format!("not JSON ({error}): {excerpt:?}"))
         })?;
-        model::records(json).ok_or_else(|| bad_reply(request, "not made of records".to_owned()))
+        model::records(json)
+            .ok_or_else(|| self.bad_reply(request, "not made of records".to_owned()))
     }
 
     /// Sends one request and reads the whole answer.
@@ -357,7 +363,7 @@ impl Client {
             }
             other => other,
         };
-        let mut response = sent.map_err(|error| RouterError::from_transport(&self.base, &error))?;
+        let mut response = sent.map_err(|error| self.transport_error(&error))?;
         let mut bytes = response
             .body_mut()
             .with_config()
@@ -387,17 +393,33 @@ impl Client {
         }
     }
 
+    fn transport_error(&self, error: &ureq::Error) -> RouterError {
+        match RouterError::from_transport(&self.base, error) {
+            RouterError::BadReply { request, detail } => {
+                RouterError::BadReply { request, detail: self.redactor.redact(detail) }
+            }
+            RouterError::Unreachable { url, detail } => {
+                RouterError::Unreachable { url, detail: self.redactor.redact(detail) }
+            }
+            other => other,
+        }
+    }
+
     fn broken_body(&self, request: &str, error: &ureq::Error) -> RouterError {
         match error {
-            ureq::Error::Timeout(_) => RouterError::from_transport(&self.base, error),
-            other => bad_reply(request, format!("cut short: {other}")),
+            ureq::Error::Timeout(_) => self.transport_error(error),
+            other => self.bad_reply(request, format!("cut short: {other}")),
         }
+    }
+
+    fn bad_reply(&self, request: &str, detail: String) -> RouterError {
+        RouterError::BadReply { request: request.to_owned(), detail: self.redactor.redact(detail) }
     }
 
     fn refusal(&self, request: &str, status: StatusCode, body: Option<&Value>) -> RouterError {
         let word = |key| body.and_then(|body| body.get(key)).and_then(Value::as_str);
         let detail = word("detail").or_else(|| word("message")).unwrap_or("(no reason given)");
-        let (request, detail) = (request.to_owned(), detail.to_owned());
+        let (request, detail) = (request.to_owned(), self.redactor.redact(detail.to_owned()));
         let lacks_permission =
             detail.contains("not enough permissions") || detail.contains("not allowed");
         match status.as_u16() {
@@ -412,8 +434,4 @@ impl Client {
 /// Returns whether the router holds another rate than it was told, rounding aside.
 fn is_far(held: BitsPerSecond, told: BitsPerSecond) -> bool {
     held.get().abs_diff(told.get()) > told.get() / ROUNDING_PART
-}
-
-fn bad_reply(request: &str, detail: String) -> RouterError {
-    RouterError::BadReply { request: request.to_owned(), detail }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use wanctl_core::tick::{CounterReading, MAX_WANS, Outcome, Reply, SteeringReply, Tick};
 use wanctl_core::units::{Direction, PerDirection, WanId};
 
+use super::client::Client;
 use super::error::RouterError;
 use super::model::QueueCounters;
 use super::steer::{SteeringOrder, WaitingSteering};
@@ -38,6 +39,15 @@ pub(crate) enum Work {
     Steer(WaitingSteering),
     /// Nothing has to be written, and it is time to look at the queues.
     Look,
+    /// Go on with another login.
+    Renew(Box<Renewal>),
+}
+
+/// Another way to log in to the same router, and another time between two looks at the queues.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    pub(crate) client: Client,
+    pub(crate) counter_interval: Duration,
 }
 
 /// Counters with the moment they are of, in ns of [`clock::now_nanos`].
@@ -69,6 +79,7 @@ struct State {
     fatal: Option<RouterError>,
     counters: RequestCounters,
     disputed: Vec<String>,
+    renewal: Option<Box<Renewal>>,
     stop: Option<Stop>,
     confirmed: Vec<FinalRate>,
     is_ended: bool,
@@ -95,6 +106,7 @@ impl Desk {
             fatal: None,
             counters: RequestCounters::default(),
             disputed: Vec::new(),
+            renewal: None,
             stop: None,
             confirmed: Vec::new(),
             is_ended: false,
@@ -208,6 +220,9 @@ impl Desk {
             if state.stop.is_some() {
                 return None;
             }
+            if let Some(renewal) = state.renewal.take() {
+                return Some(Work::Renew(renewal));
+            }
             if let Some(work) = state.take_work() {
                 return Some(work);
             }
@@ -233,11 +248,25 @@ impl Desk {
         }
     }
 
-    /// Waits for the duration or, sooner, until the worker shall end. Returns whether it shall.
+    /// Leaves another login for the worker, which takes it after the request under way.
+    pub(crate) fn renew(&self, renewal: Renewal) {
+        self.lock().renewal = Some(Box::new(renewal));
+        self.changed.notify_all();
+    }
+
+    /// Returns another login, if one was left.
+    pub(crate) fn take_renewal(&self) -> Option<Box<Renewal>> {
+        self.lock().renewal.take()
+    }
+
+    /// Waits for the duration or, sooner, until the worker shall end or there is another login. Returns
+    /// whether it shall end.
     pub(crate) fn pause(&self, duration: Duration) -> bool {
         let (state, _) = self
             .changed
-            .wait_timeout_while(self.lock(), duration, |state| state.stop.is_none())
+            .wait_timeout_while(self.lock(), duration, |state| {
+                state.stop.is_none() && state.renewal.is_none()
+            })
             .unwrap_or_else(PoisonError::into_inner);
         state.stop.is_some()
     }

@@ -9,7 +9,7 @@ use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, WanId};
 
 use super::accord::Accord;
 use super::client::Client;
-use super::desk::{Desk, Waiting, Work};
+use super::desk::{Desk, Renewal, Waiting, Work};
 use super::error::RouterError;
 use super::model::{Queue, RouterIdentity, Written};
 use super::steer::{Steerer, SteeringRules};
@@ -138,8 +138,20 @@ impl Server {
             if self.desk.pause(self.back_off.next()) {
                 return Ok(());
             }
+            if let Some(renewal) = self.desk.take_renewal() {
+                self.renew(*renewal);
+            }
         }
         Ok(())
+    }
+
+    /// Goes on with another login.
+    fn renew(&mut self, renewal: Renewal) {
+        self.client = renewal.client;
+        (self.back_off, self.refusals) = (BackOff::new(), 0);
+        self.watch.renew(renewal.counter_interval);
+        self.steerer.look_now();
+        tracing::info!("the router's login is renewed");
     }
 
     /// Returns whether an error ends the worker. The router's own word is believed when it has been
@@ -159,6 +171,7 @@ impl Server {
             match work {
                 Work::Write(waiting) => self.carry_out(&waiting)?,
                 Work::Steer(waiting) => self.carry_out_steering(&waiting)?,
+                Work::Renew(renewal) => self.renew(*renewal),
                 Work::Look if self.steerer.is_due() => self.look_at_rules(),
                 Work::Look => self.look(),
             }

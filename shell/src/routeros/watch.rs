@@ -48,6 +48,12 @@ impl Watch {
         self.due
     }
 
+    /// Looks at once, and then at another interval.
+    pub(crate) fn renew(&mut self, interval: Duration) {
+        (self.interval, self.back_off) = (interval, BackOff::new());
+        self.look_now();
+    }
+
     /// Makes the next look due at once.
     pub(crate) fn look_now(&mut self) {
         self.due = Instant::now();

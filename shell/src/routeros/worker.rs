@@ -9,7 +9,7 @@ use wanctl_core::tick::Tick;
 use wanctl_core::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
 
 use super::client::Client;
-use super::desk::Desk;
+use super::desk::{Desk, Renewal};
 use super::error::RouterError;
 use super::model::RouterIdentity;
 use super::serve::Server;
@@ -155,6 +155,12 @@ impl RouterView {
     #[must_use]
     pub fn counters(&self) -> RequestCounters {
         self.0.counters()
+    }
+
+    /// Makes the worker go on with another login to the same router, after the request under way, and
+    /// with another time between two looks at the queues.
+    pub fn renew(&self, client: Client, counter_interval: Duration) {
+        self.0.renew(Renewal { client, counter_interval });
     }
 
     /// Returns the queues and mangle rules that somebody else keeps changing and which are therefore

@@ -2,6 +2,9 @@
 
 use wanctl_core::controller::Controller;
 use wanctl_core::example;
+use wanctl_core::outputs::Outputs;
+use wanctl_core::tick::{RttSample, Tick};
+use wanctl_core::units::{ReflectorId, RttNanos, WanId};
 
 use super::*;
 
@@ -70,6 +73,48 @@ fn the_saver_writes_what_has_changed_and_the_end() {
     drop(saver.states);
     saver.ended.recv().unwrap();
     assert_eq!(file.read(unix_seconds()).next_generation, 7);
+}
+
+/// A saver whose states arrive here.
+fn saver() -> (StateSaver, Receiver<PersistedState>) {
+    let (states, incoming) = sync_channel(1000);
+    let (_ending, ended) = sync_channel(1);
+    let has_failed = Arc::new(AtomicBool::new(false));
+    (StateSaver { states, ended, saved: None, due: Instant::MIN, has_failed }, incoming)
+}
+
+#[test]
+fn a_state_that_changes_all_the_time_is_saved_every_five_seconds() {
+    let (mut saver, incoming) = saver();
+    let mut controller = Controller::<4>::new(&example::config()).unwrap();
+    let mut outputs = Outputs::new();
+    let mut saved_at = Vec::new();
+    for number in 0..1200 {
+        let mut tick = Tick::new(Instant::from_millis(50 * number));
+        let rtt = RttNanos::from_micros(25_000 + number);
+        let (wan, reflector) = (WanId(0), ReflectorId(0));
+        tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0 });
+        controller.step(&tick, &mut outputs);
+        saver.offer(tick.now, &controller);
+        if let Ok(state) = incoming.try_recv() {
+            assert_eq!(state, controller.persist());
+            saved_at.push(tick.now.as_millis());
+        }
+    }
+    assert_eq!(saved_at, (0..12).map(|number| number * 5_000).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_state_that_the_disk_has_refused_is_saved_again() {
+    let (mut saver, incoming) = saver();
+    let controller = Controller::new(&example::config()).unwrap();
+    saver.offer(Instant::from_secs(0), &controller);
+    saver.offer(Instant::from_secs(5), &controller);
+    assert_eq!(incoming.try_iter().count(), 1, "it has not changed");
+    saver.has_failed.store(true, Ordering::Relaxed);
+    saver.offer(Instant::from_secs(10), &controller);
+    saver.offer(Instant::from_secs(15), &controller);
+    assert_eq!(incoming.try_iter().count(), 1);
 }
 
 #[test]

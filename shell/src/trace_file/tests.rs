@@ -13,6 +13,7 @@ use wanctl_core::tick::{RttSample, Tick};
 use wanctl_core::trace::{self, Record};
 use wanctl_core::units::{ReflectorId, RttNanos, WanId};
 
+use super::target::Plain;
 use super::*;
 
 /// Far more than any of these tests needs.
@@ -29,7 +30,8 @@ impl Session {
     fn start(target: impl Write + Send + 'static) -> Self {
         let config = example::config();
         let controller = Controller::new(&config).unwrap();
-        let recorder = Recorder::start_on(target, &config, &controller).unwrap();
+        let mut recorder = Recorder::start_on(Plain(target), Arc::default(), &config).unwrap();
+        recorder.begin(&controller, Instant::MIN);
         Self { controller, outputs: Outputs::new(), recorder }
     }
 
