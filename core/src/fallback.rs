@@ -74,7 +74,7 @@ pub(crate) struct Fallback {
 impl Empty for Fallback {
     const EMPTY: Self = Self {
         mode: BlindMode::Graceful,
-        checks: Checks::Asked { gateway: false, tcp_targets: 0, every: Duration::MIN },
+        checks: Checks::Given,
         limit_ticks: 0,
         ticks: 0,
         asked: Some(Asked { ask: Ask::Gateway, at: Instant::MIN }),

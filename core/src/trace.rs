@@ -18,7 +18,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crc::{CRC_32_ISO_HDLC, Crc, Table};
+use crc::{CRC_32_ISO_HDLC, Crc};
 use embassy_time::{Duration, Instant};
 use heapless::Vec;
 use postcard::ser_flavors::crc::CrcModifier;
@@ -173,20 +173,49 @@ impl core::error::Error for Damage {}
 ///
 /// When the frame is damaged; the bytes are of no use then.
 pub fn open(frame: &mut [u8]) -> Result<&[u8], Damage> {
-    // 16 KiB of tables make a replay faster on a host and are a quarter of a board's flash.
-    #[cfg(not(target_os = "none"))]
-    type Tables = Table<16>;
-    #[cfg(target_os = "none")]
-    type Tables = Table<1>;
-    const CHECKSUM: Crc<u32, Tables> = Crc::<u32, Tables>::new(&CRC_32_ISO_HDLC);
     let length = unstuff(frame).ok_or(Damage::Stuffing)?;
     let record = frame.get(..length).ok_or(Damage::Stuffing)?;
     let (payload, sum) = record.split_last_chunk().ok_or(Damage::Checksum)?;
-    if CHECKSUM.checksum(payload) == u32::from_le_bytes(*sum) {
-        Ok(payload)
-    } else {
-        Err(Damage::Checksum)
-    }
+    if checksum(payload) == u32::from_le_bytes(*sum) { Ok(payload) } else { Err(Damage::Checksum) }
+}
+
+/// 16 KiB of tables make a replay faster on a host.
+#[cfg(not(target_os = "none"))]
+fn checksum(bytes: &[u8]) -> u32 {
+    const CHECKSUM: Crc<u32, crc::Table<16>> = Crc::<u32, crc::Table<16>>::new(&CRC_32_ISO_HDLC);
+    CHECKSUM.checksum(bytes)
+}
+
+#[cfg(target_os = "none")]
+use small_checksum as checksum;
+
+/// The same with a table of 64 bytes: the smallest of the library's is 1 KiB of a board's flash.
+#[cfg(any(test, target_os = "none"))]
+fn small_checksum(bytes: &[u8]) -> u32 {
+    const NIBBLES: [u32; 16] = [
+        0,
+        0x1db7_1064,
+        0x3b6e_20c8,
+        0x26d9_30ac,
+        0x76dc_4190,
+        0x6b6b_51f4,
+        0x4db2_6158,
+        0x5005_713c,
+        0xedb8_8320,
+        0xf00f_9344,
+        0xd6d6_a3e8,
+        0xcb61_b38c,
+        0x9b64_c2b0,
+        0x86d3_d2d4,
+        0xa00a_e278,
+        0xbdbd_f21c,
+    ];
+    let step = |sum: u32, low: u32| {
+        let nibble = usize::try_from((sum ^ low) & 15).unwrap_or_default();
+        (sum >> 4) ^ NIBBLES.get(nibble).copied().unwrap_or_default()
+    };
+    let bytes = bytes.iter().map(|byte| u32::from(*byte));
+    !bytes.fold(u32::MAX, |sum, byte| step(step(sum, byte), byte >> 4))
 }
 
 /// What a header record says.
@@ -396,5 +425,17 @@ fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Damage> {
     match take(bytes)? {
         (value, []) => Ok(value),
         _ => Err(Damage::Content),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_small_checksum_is_the_same() {
+        let bytes: [u8; 256] = core::array::from_fn(|index| u8::try_from(index).unwrap());
+        for length in [0, 1, 2, 9, 255, 256] {
+            let bytes = &bytes[256 - length..];
+            assert_eq!(super::small_checksum(bytes), super::checksum(bytes), "{length}");
+        }
     }
 }
