@@ -212,8 +212,9 @@ pub enum Event {
         /// The refused value.
         candidate: MicrosQ32,
     },
-    /// The baseline was frozen for so long that the path itself must have changed; it now stands
-    /// at the lowest round-trip time of that period.
+    /// The path itself must have changed, and the baseline with it. Under the classic law: it was
+    /// frozen for so long that it now stands at the lowest round-trip time of that period. Under the
+    /// adaptive law: a delay stood on an idle line, or did not respond to cuts at all.
     BaselineReanchored {
         /// The WAN.
         wan: WanId,

@@ -378,8 +378,12 @@ impl Wan {
     fn decide(&mut self, now: Instant, is_usable: bool, out: &mut Outputs) {
         let held = self.held();
         let Some(law) = self.adaptive.first_mut() else { return };
-        law.step(&LawInputs { now, held, is_usable });
-        let (wan, delay) = (self.id, law.delay());
+        let wan = self.id;
+        if let (Some(from), to) = (law.step(&LawInputs { now, held, is_usable }), law.baseline()) {
+            let to = to.unwrap_or(from);
+            out.tell(Event::BaselineReanchored { wan, from, to });
+        }
+        let delay = law.delay();
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
             let from = shaper.zone();

@@ -17,7 +17,8 @@ use crate::units::Direction;
 const SLOW_PPM: i64 = 80_000;
 /// Least drop expected from a cut before its absence acquits, in µs.
 const TRIAL_US: i64 = 6_000;
-/// A direction that has gone this much farther beyond what it has proven is the first suspect.
+/// Where counters are too old to tell, a direction that has gone this much farther beyond what it has
+/// proven is the first suspect.
 const DARE_PPM: i64 = 100_000;
 /// After so many changes of mind both directions are to blame.
 const FLIPS_MAX: u8 = 3;
@@ -63,7 +64,8 @@ impl AdaptiveLaw {
         }
         let dares = |way| self.shapers.get(way).dare_ppm();
         let more = dares(Direction::Download).saturating_sub(dares(Direction::Upload));
-        if more.abs() > DARE_PPM {
+        let is_recent = self.shapers.download.flow.is_recent(now_us);
+        if !is_recent && more.abs() > DARE_PPM {
             return if more > 0 { Direction::Download } else { Direction::Upload };
         }
         let presses = |way| self.shapers.get(way).flow.has_just_pressed(now_us);
@@ -144,6 +146,9 @@ impl AdaptiveLaw {
             let least_us = self.trial_us(other, limit, now_us);
             let is_unmoved = self.shapers.get_mut(direction).is_unmoved(truth, least_us);
             let told = self.one_way.culprit(now_us);
+            if told == Some(direction) {
+                self.shapers.get_mut(direction).convict();
+            }
             if !told.map_or(is_unmoved, |culprit| culprit == other) {
                 continue;
             }

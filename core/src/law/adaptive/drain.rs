@@ -16,9 +16,6 @@ use crate::units::Direction;
 const WINDOW_LEAST_US: i64 = 75_000;
 /// A delivery below this share of the capacity needs a growing queue to be believed.
 const CREDIBLE_PPM: i64 = 700_000;
-/// While the other direction may have the queue, the capacity is not taken for less than this share of
-/// what was met first.
-const SHARED_PPM: i64 = 750_000;
 /// A queue that is to stand is filled at most at this share of the capacity.
 const REFILL_MAX_PPM: i64 = 1_150_000;
 
@@ -62,8 +59,6 @@ pub(super) struct Look {
     pub(super) oldest: Round,
     pub(super) now_us: i64,
     pub(super) dt_us: i64,
-    /// Whether the other direction carries something too, so that some of the delay may be its own.
-    pub(super) is_shared: bool,
 }
 
 impl Empty for Drain {
@@ -215,11 +210,7 @@ impl AdaptiveShaper {
             let carried = self.carried(newest, oldest).filter(is_useful);
             carried.filter(|_| is_longer && !newest.is_bound)
         };
-        let seen = self.short(drain.queue_us, *now_us).filter(is_credible).or_else(carried)?;
-        // A delay that does not fall although this direction was cut may be the other one's. That so
-        // little came in says nothing about the line then.
-        let least = if look.is_shared { scale(drain.met_bps, SHARED_PPM) } else { 0 };
-        Some(seen.max(least))
+        self.short(drain.queue_us, *now_us).filter(is_credible).or_else(carried)
     }
 
     /// Returns whether most of the delay has gone since this direction was cut: if the rest does not

@@ -237,28 +237,29 @@ impl AdaptiveLaw {
         }
     }
 
-    /// Decides on both directions.
-    pub(crate) fn step(&mut self, inputs: &LawInputs) {
+    /// Decides on both directions. Returns the baseline before, if the path has changed.
+    pub(crate) fn step(&mut self, inputs: &LawInputs) -> Option<MicrosQ32> {
         let now_us = micros(inputs.now);
         let passed_us = self.last_us.map_or(0, |last| now_us.saturating_sub(last));
         self.last_us = Some(now_us);
         let dt_us = passed_us.clamp(0, STEP_MAX_US);
-        let Some(round) = self.signal.close(now_us).filter(|_| inputs.is_usable) else {
-            return;
-        };
+        let round = self.signal.close(now_us).filter(|_| inputs.is_usable)?;
+        let before = self.baseline();
         // Spikes are smoothed; that a queue has gone shows at once.
         let tau_us = if round.delay_us < self.shown_us { SHOWN_TAU_US / 3 } else { SHOWN_TAU_US };
         self.shown_us = follow(self.shown_us, round.delay_us, dt_us, tau_us);
         let limit = self.noise.threshold(&self.config.gains, self.packet_us());
         self.learn(&round, &limit, dt_us);
+        let mut is_longer = false;
         if self.is_draining() {
-            self.go_on_draining(&round, &limit, now_us, dt_us);
+            is_longer = self.go_on_draining(&round, &limit, now_us, dt_us);
         } else if self.take_evidence(&round, &limit, now_us) {
             self.blame(&round, &limit, now_us);
-            self.go_on_draining(&round, &limit, now_us, dt_us);
+            is_longer = self.go_on_draining(&round, &limit, now_us, dt_us);
         }
-        self.watch_path(&round, &limit, now_us);
+        is_longer |= self.watch_path(&round, &limit, now_us);
         self.climb(inputs, now_us, dt_us);
+        before.filter(|_| is_longer)
     }
 
     fn take_evidence(&mut self, round: &Round, limit: &Threshold, now_us: i64) -> bool {
@@ -301,7 +302,13 @@ impl AdaptiveLaw {
         }
     }
 
-    fn go_on_draining(&mut self, round: &Round, limit: &Threshold, now_us: i64, dt_us: i64) {
+    fn go_on_draining(
+        &mut self,
+        round: &Round,
+        limit: &Threshold,
+        now_us: i64,
+        dt_us: i64,
+    ) -> bool {
         let before_us = round.sent_us.saturating_sub(150_000);
         let is_recent = |past: &&Round| past.sent_us >= before_us;
         let oldest = self.signal.newest_first().take_while(is_recent).last();
@@ -309,12 +316,10 @@ impl AdaptiveLaw {
         let truth = self.signal.newest_first().find(|past| !past.is_bound);
         let truth = truth.copied().unwrap_or(*round);
         if self.notice_longer_path(limit, now_us) {
-            return;
+            return true;
         }
         self.reconsider(round, &truth, limit, now_us);
-        let is_shared =
-            Direction::BOTH.iter().all(|&direction| self.shapers.get(direction).flow.carries());
-        let look = Look { newest: *round, truth, oldest, now_us, dt_us, is_shared };
+        let look = Look { newest: *round, truth, oldest, now_us, dt_us };
         let gains = self.config.gains;
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
@@ -329,6 +334,7 @@ impl AdaptiveLaw {
                 self.shapers.get_mut(direction).acquit(&gains);
             }
         }
+        false
     }
 
     /// Re-anchors the baselines when the delay does not respond to cuts at all.
@@ -356,15 +362,16 @@ impl AdaptiveLaw {
         true
     }
 
-    /// A delay that stands although nobody can have caused it is the path's own.
-    fn watch_path(&mut self, round: &Round, limit: &Threshold, now_us: i64) {
+    /// A delay that stands although nobody can have caused it is the path's own. Returns whether that
+    /// has been found.
+    fn watch_path(&mut self, round: &Round, limit: &Threshold, now_us: i64) -> bool {
         let presses = |direction: &Direction| {
             let flow = &self.shapers.get(*direction).flow;
             flow.carries() || flow.presses(now_us)
         };
         if round.delay_us <= limit.expected_us || Direction::BOTH.iter().any(presses) {
             self.standing = None;
-            return;
+            return false;
         }
         let new = Standing { since_us: now_us, least_us: i64::MAX };
         let standing = self.standing.get_or_insert(new);
@@ -374,7 +381,9 @@ impl AdaptiveLaw {
             self.signal.lengthen(by_us);
             self.evidence.clear();
             self.standing = None;
+            return true;
         }
+        false
     }
 
     /// Lets the directions grow that press against their rate, one at a time.

@@ -229,6 +229,13 @@ impl AdaptiveShaper {
         }
     }
 
+    /// One-way delays say that the queue is here: there is nothing to try.
+    pub(super) const fn convict(&mut self) {
+        if let Mode::Drain(drain) = &mut self.mode {
+            drain.is_on_trial = false;
+        }
+    }
+
     /// Ends a draining that was a mistake; the rate stays until the delay has gone.
     pub(super) const fn suspend(&mut self) {
         if let Mode::Drain(drain) = self.mode {
