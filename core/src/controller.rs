@@ -9,6 +9,7 @@ use crate::config::{Config, ConfigError};
 use crate::histories::Histories;
 use crate::outputs::{Event, Outputs, SampleRejection};
 use crate::persist::{PersistedState, Restoration, StateRefusal};
+use crate::places::Places;
 use crate::recent::{Recent, RecentFigures};
 use crate::snapshot::Snapshot;
 use crate::steering::{Steering, WanSignals};
@@ -26,7 +27,7 @@ use crate::wan::Wan;
 pub struct Controller<const WANS: usize = MAX_WANS, const STEERINGS: usize = 1> {
     #[serde(with = "crate::micros")]
     tick: Duration,
-    wans: Vec<Wan, WANS>,
+    wans: Places<Wan, WANS>,
     histories: Histories<WANS>,
     #[serde(with = "crate::micros")]
     last_now: Option<Instant>,
@@ -62,7 +63,7 @@ impl<const WANS: usize, const STEERINGS: usize> Controller<WANS, STEERINGS> {
     pub const fn empty() -> Self {
         Self {
             tick: Duration::from_ticks(0),
-            wans: Vec::new(),
+            wans: Places::new(),
             histories: Histories::empty(),
             last_now: None,
             next_id: CommandId(0),
@@ -94,7 +95,9 @@ impl<const WANS: usize, const STEERINGS: usize> Controller<WANS, STEERINGS> {
         self.config = config.fingerprint();
         for (id, wan) in (0..).map(WanId).zip(&config.wans) {
             // There is room for all of them.
-            let _full = self.wans.push(Wan::new(id, wan, config.tick));
+            if let Some(place) = self.wans.take() {
+                place.begin(id, wan, config.tick);
+            }
         }
         self.histories.begin(config);
         if let Some(steering) = config.steering.as_ref().filter(|_| Self::CAN_STEER) {
@@ -233,7 +236,7 @@ impl<const WANS: usize, const STEERINGS: usize> Controller<WANS, STEERINGS> {
         }
         let (old, new) = configs;
         let is_same_tick = before.tick == self.tick;
-        for (wan, past) in self.wans.iter_mut().zip(&before.wans) {
+        for (wan, past) in self.wans.iter_mut().zip(before.wans.iter()) {
             let is_same_path = is_same_tick && is_same_path(wan.id());
             let id = usize::from(wan.id().0);
             if is_same_path && old.wans.get(id) == new.wans.get(id) {
@@ -293,7 +296,7 @@ impl<const WANS: usize, const STEERINGS: usize> Controller<WANS, STEERINGS> {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::new(self.last_now, self.ticks, self.outputs_dropped);
-        for wan in &self.wans {
+        for wan in self.wans.iter() {
             snapshot.push(wan.snapshot());
         }
         let steering = self.steering.first().filter(|_| Self::CAN_STEER);

@@ -10,6 +10,7 @@ use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::divide::divide;
+use crate::places::Empty;
 use crate::units::BitsPerSecond;
 
 /// Readings closer together than this are not divided: they are a few ms apart from the moments
@@ -54,6 +55,14 @@ impl Default for Delivery {
     fn default() -> Self {
         Self { value: None, refresh: REFRESH_PERIOD_MAX, rate: None, rated: None }
     }
+}
+
+impl Empty for Delivery {
+    const EMPTY: Self = {
+        let start = Instant::MIN;
+        let value = Value { bytes: 0, first: start, last: start, before: None };
+        Self { value: Some(value), refresh: Duration::MIN, rate: None, rated: None }
+    };
 }
 
 impl Delivery {

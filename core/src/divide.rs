@@ -14,13 +14,13 @@ pub(crate) const fn divide(dividend: u128, divisor: u128) -> Option<u128> {
             None => None,
         }
     } else if fits(divisor, 32) {
-        Some(long_division::<32>(dividend, low(divisor)))
+        Some(long_division(dividend, low(divisor), 32))
     } else if fits(divisor, 48) {
-        Some(long_division::<16>(dividend, low(divisor)))
+        Some(long_division(dividend, low(divisor), 16))
     } else if fits(divisor, 56) {
-        Some(long_division::<8>(dividend, low(divisor)))
+        Some(long_division(dividend, low(divisor), 8))
     } else {
-        dividend.checked_div(divisor)
+        Some(bit_by_bit(dividend, divisor))
     }
 }
 
@@ -34,14 +34,15 @@ const fn low(value: u128) -> u64 {
 }
 
 /// Divides digit by digit, as on paper. A remainder and a digit together must fit 64 bits.
-const fn long_division<const DIGIT_BITS: u32>(dividend: u128, divisor: u64) -> u128 {
+#[inline(never)]
+const fn long_division(dividend: u128, divisor: u64, digit_bits: u32) -> u128 {
     let (mut quotient, mut rest) = (0_u128, 0_u64);
     let mut below = u128::BITS;
     while below > 0 {
-        below = below.saturating_sub(DIGIT_BITS);
+        below = below.saturating_sub(digit_bits);
         let digit = low(dividend.unbounded_shr(below))
-            & u64::MAX.unbounded_shr(64_u32.saturating_sub(DIGIT_BITS));
-        let part = rest.unbounded_shl(DIGIT_BITS) | digit;
+            & u64::MAX.unbounded_shr(64_u32.saturating_sub(digit_bits));
+        let part = rest.unbounded_shl(digit_bits) | digit;
         if part >= divisor {
             let (Some(times), Some(left)) = (part.checked_div(divisor), part.checked_rem(divisor))
             else {
@@ -52,6 +53,23 @@ const fn long_division<const DIGIT_BITS: u32>(dividend: u128, divisor: u64) -> u
         } else {
             rest = part;
         }
+    }
+    quotient
+}
+
+/// Divides bit by bit: a long divisor leaves few bits of a quotient. The language's own way is much code.
+#[inline(never)]
+const fn bit_by_bit(dividend: u128, divisor: u128) -> u128 {
+    let shift = divisor.leading_zeros().saturating_sub(dividend.leading_zeros());
+    let (mut part, mut bit) = (divisor.unbounded_shl(shift), 1_u128.unbounded_shl(shift));
+    let (mut quotient, mut rest) = (0_u128, dividend);
+    while bit > 0 {
+        if part <= rest {
+            rest = rest.wrapping_sub(part);
+            quotient |= bit;
+        }
+        part = part.unbounded_shr(1);
+        bit = bit.unbounded_shr(1);
     }
     quotient
 }

@@ -12,6 +12,7 @@ use crate::ewma::Ewma;
 use crate::fixed::{Alpha, MicrosQ32, ticks_covering};
 use crate::outputs::{Event, Outputs};
 use crate::persist::LOAD_MAX;
+use crate::places::Empty;
 use crate::recent::WanHistory;
 use crate::units::WanId;
 
@@ -35,6 +36,21 @@ pub(crate) struct DelayEstimate {
     out_of_bounds: bool,
     /// The latest sample in whole µs.
     latest_us: Option<u32>,
+}
+
+impl Empty for DelayEstimate {
+    const EMPTY: Self = Self {
+        load: Ewma::new(MicrosQ32::ZERO, Alpha::ZERO),
+        baseline: Ewma::new(MicrosQ32::ZERO, Alpha::ZERO),
+        baseline_min: MicrosQ32::ZERO,
+        baseline_max: MicrosQ32::ZERO,
+        freeze_delay: MicrosQ32::ZERO,
+        freeze_max_ticks: None,
+        is_seeded: false,
+        frozen_ticks: 0,
+        out_of_bounds: false,
+        latest_us: None,
+    };
 }
 
 impl DelayEstimate {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{BlindConfig, BlindMode, Checks};
 use crate::fixed::ticks_covering;
+use crate::places::Empty;
 use crate::tick::{CheckKind, ConnectivityReport};
 
 /// A check without a report for this long counts as failed.
@@ -68,6 +69,18 @@ pub(crate) struct Fallback {
     asked: Option<Asked>,
     next: Option<Ask>,
     finding: Option<Finding>,
+}
+
+impl Empty for Fallback {
+    const EMPTY: Self = Self {
+        mode: BlindMode::Graceful,
+        checks: Checks::Given,
+        limit_ticks: 0,
+        ticks: 0,
+        asked: Some(Asked { ask: Ask::Gateway, at: Instant::MIN }),
+        next: Some(Ask::Gateway),
+        finding: Some(Finding { kind: CheckKind::Gateway, connected: false, at: Instant::MIN }),
+    };
 }
 
 impl Fallback {

@@ -102,12 +102,19 @@ impl MicrosQ32 {
     ///
     /// This is the only place of the filter formula. One step is off by at most 2^-33 µs.
     #[must_use]
+    #[inline(never)] // 128 bits are much code on a small processor.
     pub const fn step_towards(self, target: Self, alpha: Alpha) -> Self {
-        // 65 bits times 49 bits fits 128 bits: the saturating forms never saturate here.
-        let distance = (target.0 as i128).saturating_sub(self.0 as i128);
-        let product = distance.saturating_mul(alpha.0 as i128);
-        let scaled = product.saturating_add(1 << (ALPHA_BITS - 1)) >> ALPHA_BITS;
-        Self::from_wide((self.0 as i128).saturating_add(scaled))
+        // The distance fits 64 bits without a sign, and times 49 bits it fits 128: nothing wraps.
+        let distance = target.0.abs_diff(self.0) as u128;
+        let product = distance.wrapping_mul(alpha.0 as u128);
+        let half = 1 << (ALPHA_BITS - 1);
+        // Half up is away from zero above it and towards zero below it. The result is a part of the
+        // distance, so it is between the two values.
+        if target.0 >= self.0 {
+            Self(self.0.saturating_add_unsigned(scaled(product.wrapping_add(half))))
+        } else {
+            Self(self.0.saturating_sub_unsigned(scaled(product.wrapping_add(half - 1))))
+        }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the value is clamped to i64 first")]
@@ -120,6 +127,12 @@ impl MicrosQ32 {
             Self(bits as i64)
         }
     }
+}
+
+/// Drops the fraction bits of a product with an [`Alpha`].
+#[expect(clippy::cast_possible_truncation, reason = "a part of a distance of 64 bits")]
+const fn scaled(product: u128) -> u64 {
+    (product >> ALPHA_BITS) as u64
 }
 
 impl Filtered for MicrosQ32 {
@@ -234,6 +247,8 @@ impl From<Duration> for MicrosQ32 {
 pub struct Alpha(u64);
 
 impl Alpha {
+    /// Nothing but the past.
+    pub(crate) const ZERO: Self = Self(0);
     /// No filtering: the output is the input.
     pub const ONE: Self = Self(ONE_ALPHA);
 
@@ -271,6 +286,9 @@ pub struct Ratio(u32);
 const ONE_PPM: u32 = 1_000_000;
 
 impl Ratio {
+    /// Nothing at all.
+    pub(crate) const ZERO: Self = Self(0);
+
     /// The factor 1: nothing changes.
     pub const ONE: Self = Self(ONE_PPM);
 
@@ -303,25 +321,31 @@ impl Ratio {
             return self;
         }
         let one = u128::from(ONE_PPM);
-        let base = (u128::from(self.0) << POWER_BITS).checked_div(one).unwrap_or_default();
+        let base = divide(u128::from(self.0) << POWER_BITS, one).unwrap_or_default();
+        let base = u64::try_from(base).unwrap_or(ONE_POWER);
         let whole = whole_power(base, time.checked_div(step).unwrap_or_default());
         let fraction = time.checked_rem(step).unwrap_or_default();
         let power = times(whole, fractional_power(base, fraction, step));
-        let ppm = power.saturating_mul(one).saturating_add(1 << (POWER_BITS - 1)) >> POWER_BITS;
-        Self(u32::try_from(ppm).unwrap_or(ONE_PPM).min(ONE_PPM - 1))
+        // 62 bits times 20 bits fits.
+        let ppm = u128::from(power).wrapping_mul(one).wrapping_add(1 << (POWER_BITS - 1));
+        Self(u32::try_from(ppm >> POWER_BITS).unwrap_or(ONE_PPM).min(ONE_PPM - 1))
     }
 }
 
-/// Fraction bits while powers are computed; a product of two still fits 128 bits.
+/// Fraction bits while powers are computed; a product of two fits 128 bits.
 const POWER_BITS: u32 = 62;
+/// 1.0 as a power. None is above it.
+const ONE_POWER: u64 = 1 << POWER_BITS;
 
-fn times(one: u128, other: u128) -> u128 {
-    one.saturating_mul(other) >> POWER_BITS
+#[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "no factor is above 1, nor is their product")]
+fn times(one: u64, other: u64) -> u64 {
+    (u128::from(one).wrapping_mul(u128::from(other)) >> POWER_BITS) as u64
 }
 
 /// Returns `base ^ exponent` by repeated squaring.
-fn whole_power(base: u128, mut exponent: u64) -> u128 {
-    let (mut square, mut power) = (base, 1 << POWER_BITS);
+fn whole_power(base: u64, mut exponent: u64) -> u64 {
+    let (mut square, mut power) = (base, ONE_POWER);
     while exponent > 0 {
         if !exponent.is_multiple_of(2) {
             power = times(power, square);
@@ -334,10 +358,10 @@ fn whole_power(base: u128, mut exponent: u64) -> u128 {
 
 /// Returns `base ^ (part / whole)` for a part below the whole: a square root for each binary digit
 /// of the quotient.
-fn fractional_power(base: u128, mut part: u64, whole: u64) -> u128 {
-    let (mut root, mut power) = (base, 1 << POWER_BITS);
+fn fractional_power(base: u64, mut part: u64, whole: u64) -> u64 {
+    let (mut root, mut power) = (base, ONE_POWER);
     for _ in 0..u32::BITS {
-        root = (root << POWER_BITS).isqrt();
+        root = square_root(root);
         part = part.saturating_mul(2);
         if let Some(rest) = part.checked_sub(whole) {
             part = rest;
@@ -345,6 +369,21 @@ fn fractional_power(base: u128, mut part: u64, whole: u64) -> u128 {
         }
     }
     power
+}
+
+/// Returns the square root, rounded down, bit by bit: the language's own for 128 bits is 2 KiB of code
+/// on a small processor.
+fn square_root(power: u64) -> u64 {
+    let square = u128::from(power) << POWER_BITS;
+    let (mut root, mut bit) = (0_u64, ONE_POWER);
+    while bit > 0 {
+        let more = root | bit;
+        if u128::from(more).wrapping_mul(u128::from(more)) <= square {
+            root = more;
+        }
+        bit /= 2;
+    }
+    root
 }
 
 /// Returns how many ticks cover a duration: rounded up, at least 1.
@@ -366,6 +405,8 @@ pub const fn ticks_covering(duration: Duration, tick: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -420,8 +461,33 @@ mod tests {
         assert_eq!(down.to_bits(), 0);
     }
 
+    proptest! {
+        #[test]
+        fn a_step_is_the_rounded_product_of_wide_numbers(
+            from in any::<i64>(),
+            target in any::<i64>(),
+            alpha in 1..=ONE_ALPHA,
+            near in any::<i16>(),
+        ) {
+            for target in [target, from.saturating_add(near.into())] {
+                let product = (i128::from(target) - i128::from(from)) * i128::from(alpha);
+                let wide = i128::from(from) + ((product + (1 << 47)) >> 48);
+                let step = MicrosQ32(from).step_towards(MicrosQ32(target), Alpha(alpha));
+                prop_assert_eq!(i128::from(step.to_bits()), wide);
+            }
+        }
+
+        #[test]
+        fn a_square_root_is_that_of_the_language(power in 0..=ONE_POWER) {
+            let root = (u128::from(power) << POWER_BITS).isqrt();
+            prop_assert_eq!(u128::from(square_root(power)), root);
+        }
+    }
+
     #[test]
     fn the_ends_of_the_range_saturate() {
+        assert_eq!(square_root(0), 0);
+        assert_eq!(square_root(ONE_POWER), ONE_POWER);
         let low = MicrosQ32::from_bits(i64::MIN);
         assert_eq!(low.step_towards(MicrosQ32::MAX, Alpha::ONE), MicrosQ32::MAX);
         assert_eq!(MicrosQ32::MAX.saturating_sub(low), MicrosQ32::MAX);

@@ -15,6 +15,7 @@ use crate::command::{Ended, RateCommand};
 use crate::config::{MAX_WRITES_PER_WINDOW, WriteBudgetConfig, WriteLimit};
 use crate::fixed::MicrosQ32;
 use crate::outputs::{Action, Event, Outputs, RateReason};
+use crate::places::Empty;
 use crate::snapshot::WanCounters;
 use crate::tick::Reply;
 use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
@@ -62,6 +63,18 @@ enum Limiter {
     Reference(WriteWindow),
     /// The adaptive law's: without a limit where a write costs nothing.
     Hard(Option<HardBudget>),
+}
+
+impl Empty for Governor {
+    const EMPTY: Self = Self {
+        wan: WanId(0),
+        limiter: Limiter::Reference(WriteWindow::new(WriteLimit {
+            writes: 0,
+            window: Duration::MIN,
+        })),
+        commands: PerDirection { download: RateCommand::new(), upload: RateCommand::new() },
+        held: PerDirection { download: false, upload: false },
+    };
 }
 
 impl Governor {

@@ -373,12 +373,14 @@ impl Outputs {
         self.outputs_dropped = 0;
     }
 
+    #[inline(never)]
     pub(crate) fn act(&mut self, action: Action) {
         if self.actions.push(action).is_err() {
             self.outputs_dropped = self.outputs_dropped.saturating_add(1);
         }
     }
 
+    #[inline(never)] // From dozens of places.
     pub(crate) fn tell(&mut self, event: Event) {
         if self.events.push(event).is_err() {
             self.outputs_dropped = self.outputs_dropped.saturating_add(1);

@@ -4,12 +4,13 @@
 //! within that configuration's bounds. On any doubt the controller starts fresh, and an event says
 //! so.
 
-use crc::{CRC_32_ISO_HDLC, Crc, Digest};
+use crc::{CRC_32_ISO_HDLC, Crc};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::fixed::MicrosQ32;
+use crate::sink;
 use crate::tick::MAX_WANS;
 use crate::trace::BufferTooSmall;
 use crate::units::{BitsPerSecond, PerDirection};
@@ -140,23 +141,8 @@ impl Config {
     #[must_use]
     pub fn fingerprint(&self) -> u32 {
         let checksum = Crc::<u32>::new(&CRC_32_ISO_HDLC);
-        // Nothing in a configuration can fail to serialize, and a sum has room for everything.
-        postcard::serialize_with_flavor(self, Sum(checksum.digest())).unwrap_or_default()
-    }
-}
-
-/// Serializes into a checksum instead of a buffer.
-struct Sum<'a>(Digest<'a, u32>);
-
-impl postcard::ser_flavors::Flavor for Sum<'_> {
-    type Output = u32;
-
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.update(&[byte]);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<u32> {
-        Ok(self.0.finalize())
+        let mut digest = checksum.digest();
+        sink::sum(self, &mut digest);
+        digest.finalize()
     }
 }

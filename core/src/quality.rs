@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::divide::divide;
 use crate::ewma::{Ewma, Filtered as _};
 use crate::fixed::{Alpha, MicrosQ32, PpmQ32};
+use crate::places::Empty;
 use crate::units::{BitsPerSecond, Direction, PerDirection, TimeConstant};
 
 /// Time constant of the loss filter: 5 % of loss shows within a second, one lost probe of 60 a second
@@ -49,6 +50,15 @@ struct Throughput {
     unit: BitsPerSecond,
     mean: PpmQ32,
     deviation: PpmQ32,
+}
+
+impl Empty for QualityEstimate {
+    const EMPTY: Self = Self {
+        loss: Ewma::new(PpmQ32::ZERO, Alpha::ZERO),
+        jitter: Ewma::new(MicrosQ32::ZERO, Alpha::ZERO),
+        last_sample: None,
+        throughput: PerDirection { download: None, upload: None },
+    };
 }
 
 impl QualityEstimate {

@@ -5,10 +5,11 @@
 //! delay), *wanted* (by the law), *commanded* (on its way to the router) and *confirmed* (read
 //! back from the router).
 
-use core::cell::Cell;
+use core::cell::RefCell;
 
 use critical_section::Mutex;
 use embassy_time::Instant;
+use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::fixed::MicrosQ32;
@@ -74,6 +75,20 @@ pub struct WanCounters {
     pub blind_raw: u64,
     /// Blind ticks but those that only reused a cached value.
     pub blind_effective: u64,
+}
+
+impl WanCounters {
+    /// Nothing has happened yet.
+    pub(crate) const ZERO: Self = Self {
+        samples: 0,
+        losses: 0,
+        cuts: 0,
+        raises: 0,
+        writes: 0,
+        writes_failed: 0,
+        blind_raw: 0,
+        blind_effective: 0,
+    };
 }
 
 impl WanCounters {
@@ -158,25 +173,42 @@ impl Snapshot {
 }
 
 /// Where the tick leaves its snapshot and readers fetch it.
+///
+/// It is a list of none or one, because an `Option` of a snapshot is not all zeros when it is empty: a
+/// static one takes no room in a board's flash.
 #[derive(Debug)]
-pub struct SharedSnapshot(Mutex<Cell<Option<Snapshot>>>);
+pub struct SharedSnapshot(Mutex<RefCell<Vec<Snapshot, 1>>>);
 
 impl SharedSnapshot {
     /// Makes a place that holds nothing yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Mutex::new(Cell::new(None)))
+        Self(Mutex::new(RefCell::new(Vec::new())))
     }
 
     /// Replaces the snapshot.
     pub fn publish(&self, snapshot: Snapshot) {
-        critical_section::with(|section| self.0.borrow(section).set(Some(snapshot)));
+        critical_section::with(|section| {
+            // Borrowed only inside critical sections, so it is free.
+            let Ok(mut place) = self.0.borrow(section).try_borrow_mut() else { return };
+            place.clear();
+            let _full = place.push(snapshot);
+        });
+    }
+
+    /// Looks at the latest snapshot where it is, if there was any. Nothing interrupts `look`, so it has
+    /// to be short.
+    pub fn read<R>(&self, look: impl FnOnce(&Snapshot) -> R) -> Option<R> {
+        critical_section::with(|section| {
+            let place = self.0.borrow(section).try_borrow().ok()?;
+            place.first().map(look)
+        })
     }
 
     /// Returns a copy of the latest snapshot, if there was any.
     #[must_use]
     pub fn latest(&self) -> Option<Snapshot> {
-        critical_section::with(|section| self.0.borrow(section).get())
+        self.read(|snapshot| *snapshot)
     }
 }
 

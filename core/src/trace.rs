@@ -18,7 +18,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crc::{CRC_32_ISO_HDLC, Crc, Table};
+use crc::{CRC_32_ISO_HDLC, Crc};
 use embassy_time::{Duration, Instant};
 use heapless::Vec;
 use postcard::ser_flavors::crc::CrcModifier;
@@ -27,6 +27,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::controller::Controller;
 use crate::outputs::Outputs;
+use crate::sink;
+use crate::source;
 use crate::stuffing::{Stuffed, unstuff};
 use crate::tick::Tick;
 
@@ -171,20 +173,49 @@ impl core::error::Error for Damage {}
 ///
 /// When the frame is damaged; the bytes are of no use then.
 pub fn open(frame: &mut [u8]) -> Result<&[u8], Damage> {
-    // 16 KiB of tables make a replay faster on a host and are a quarter of a board's flash.
-    #[cfg(not(target_os = "none"))]
-    type Tables = Table<16>;
-    #[cfg(target_os = "none")]
-    type Tables = Table<1>;
-    const CHECKSUM: Crc<u32, Tables> = Crc::<u32, Tables>::new(&CRC_32_ISO_HDLC);
     let length = unstuff(frame).ok_or(Damage::Stuffing)?;
     let record = frame.get(..length).ok_or(Damage::Stuffing)?;
     let (payload, sum) = record.split_last_chunk().ok_or(Damage::Checksum)?;
-    if CHECKSUM.checksum(payload) == u32::from_le_bytes(*sum) {
-        Ok(payload)
-    } else {
-        Err(Damage::Checksum)
-    }
+    if checksum(payload) == u32::from_le_bytes(*sum) { Ok(payload) } else { Err(Damage::Checksum) }
+}
+
+/// 16 KiB of tables make a replay faster on a host.
+#[cfg(not(target_os = "none"))]
+fn checksum(bytes: &[u8]) -> u32 {
+    const CHECKSUM: Crc<u32, crc::Table<16>> = Crc::<u32, crc::Table<16>>::new(&CRC_32_ISO_HDLC);
+    CHECKSUM.checksum(bytes)
+}
+
+#[cfg(target_os = "none")]
+use small_checksum as checksum;
+
+/// The same with a table of 64 bytes: the smallest of the library's is 1 KiB of a board's flash.
+#[cfg(any(test, target_os = "none"))]
+fn small_checksum(bytes: &[u8]) -> u32 {
+    const NIBBLES: [u32; 16] = [
+        0,
+        0x1db7_1064,
+        0x3b6e_20c8,
+        0x26d9_30ac,
+        0x76dc_4190,
+        0x6b6b_51f4,
+        0x4db2_6158,
+        0x5005_713c,
+        0xedb8_8320,
+        0xf00f_9344,
+        0xd6d6_a3e8,
+        0xcb61_b38c,
+        0x9b64_c2b0,
+        0x86d3_d2d4,
+        0xa00a_e278,
+        0xbdbd_f21c,
+    ];
+    let step = |sum: u32, low: u32| {
+        let nibble = usize::try_from((sum ^ low) & 15).unwrap_or_default();
+        (sum >> 4) ^ NIBBLES.get(nibble).copied().unwrap_or_default()
+    };
+    let bytes = bytes.iter().map(|byte| u32::from(*byte));
+    !bytes.fold(u32::MAX, |sum, byte| step(step(sum, byte), byte >> 4))
 }
 
 /// What a header record says.
@@ -270,13 +301,7 @@ pub fn decode_config_into(body: &[u8], config: &mut Config) -> Result<(), Damage
     // The fields in their order, as serde would read them.
     let (tick, rest) = take(body)?;
     config.tick = Duration::from_micros(tick);
-    let (count, mut rest) = take::<u16>(rest)?;
-    config.wans.clear();
-    for _ in 0..count {
-        let wan;
-        (wan, rest) = take(rest)?;
-        config.wans.push(wan).map_err(|_| Damage::Content)?;
-    }
+    let rest = refill(&mut config.wans, rest)?;
     match replace(&mut config.steering, rest)? {
         [] => Ok(()),
         _ => Err(Damage::Content),
@@ -304,15 +329,15 @@ pub fn decode_tick_into<'a>(body: &'a [u8], tick: &mut Tick) -> Result<&'a [u8],
     // The fields in their order, as serde would read them.
     let (now, rest) = take(body)?;
     tick.now = Instant::from_micros(now);
-    let rest = replace(&mut tick.samples, rest)?;
-    let rest = replace(&mut tick.losses, rest)?;
-    let rest = replace(&mut tick.connectivity, rest)?;
-    let rest = replace(&mut tick.links, rest)?;
-    let rest = replace(&mut tick.counters, rest)?;
-    let rest = replace(&mut tick.replies, rest)?;
+    let rest = refill(&mut tick.samples, rest)?;
+    let rest = refill(&mut tick.losses, rest)?;
+    let rest = refill(&mut tick.connectivity, rest)?;
+    let rest = refill(&mut tick.links, rest)?;
+    let rest = refill(&mut tick.counters, rest)?;
+    let rest = refill(&mut tick.replies, rest)?;
     let rest = replace(&mut tick.inputs_dropped, rest)?;
-    let rest = replace(&mut tick.steering_replies, rest)?;
-    let rest = replace(&mut tick.replaced, rest)?;
+    let rest = refill(&mut tick.steering_replies, rest)?;
+    let rest = refill(&mut tick.replaced, rest)?;
     replace(&mut tick.incident, rest)
 }
 
@@ -330,6 +355,22 @@ pub fn tick_time(body: &[u8]) -> Result<Instant, Damage> {
 fn replace<'a, T: Deserialize<'a>>(field: &mut T, bytes: &'a [u8]) -> Result<&'a [u8], Damage> {
     let (value, rest) = take(bytes)?;
     *field = value;
+    Ok(rest)
+}
+
+/// Reads a list, one element after the other: a whole one would stand on the stack twice.
+#[inline(never)]
+fn refill<'a, T: Deserialize<'a>, const N: usize>(
+    list: &mut Vec<T, N>,
+    bytes: &'a [u8],
+) -> Result<&'a [u8], Damage> {
+    let (count, mut rest) = take::<u16>(bytes)?;
+    list.clear();
+    for _ in 0..count {
+        let element;
+        (element, rest) = take(rest)?;
+        list.push(element).map_err(|_| Damage::Content)?;
+    }
     Ok(rest)
 }
 
@@ -360,7 +401,7 @@ pub fn outputs_bytes<'b>(
     outputs: &Outputs,
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], BufferTooSmall> {
-    postcard::to_slice(outputs, buffer).map(|bytes| &*bytes).map_err(|_| BufferTooSmall)
+    sink::write(outputs, buffer).ok_or(BufferTooSmall)
 }
 
 /// Returns a controller as a state record holds it: equal states are equal bytes.
@@ -372,11 +413,11 @@ pub fn state_bytes<'b, const WANS: usize, const STEERINGS: usize>(
     controller: &Controller<WANS, STEERINGS>,
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], BufferTooSmall> {
-    postcard::to_slice(controller, buffer).map(|bytes| &*bytes).map_err(|_| BufferTooSmall)
+    sink::write(controller, buffer).ok_or(BufferTooSmall)
 }
 
 fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), Damage> {
-    postcard::take_from_bytes(bytes).map_err(|_| Damage::Content)
+    source::take(bytes).map_err(|_| Damage::Content)
 }
 
 /// Reads a value that fills the bytes to their end.
@@ -384,5 +425,17 @@ fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Damage> {
     match take(bytes)? {
         (value, []) => Ok(value),
         _ => Err(Damage::Content),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_small_checksum_is_the_same() {
+        let bytes: [u8; 256] = core::array::from_fn(|index| u8::try_from(index).unwrap());
+        for length in [0, 1, 2, 9, 255, 256] {
+            let bytes = &bytes[256 - length..];
+            assert_eq!(super::small_checksum(bytes), super::checksum(bytes), "{length}");
+        }
     }
 }

@@ -1,10 +1,14 @@
 //! One WAN: first look at everything that came in, then decide once.
 
+mod gather;
+mod mirror;
 mod take_over;
 
 use embassy_time::{Duration, Instant};
+use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use self::gather::Evidence;
 use crate::config::{LawConfig, WanConfig};
 use crate::delivery::Delivery;
 use crate::estimate::DelayEstimate;
@@ -14,24 +18,14 @@ use crate::governor::{Governor, Moment, Wanted};
 use crate::law::adaptive::{AdaptiveLaw, LawInputs};
 use crate::law::classic::ClassicShaper;
 use crate::link::{Link, LinkChange, LinkInputs, LinkState};
-use crate::outputs::{Action, Event, Outputs, SampleRejection};
-use crate::persist::PersistedWan;
+use crate::outputs::{Action, Event, Outputs};
+use crate::places::{Empty, Places};
 use crate::quality::QualityEstimate;
 use crate::recent::{Recent, WanHistory};
-use crate::snapshot::{DirectionSnapshot, TickResult, WanCounters, WanSnapshot};
+use crate::snapshot::{TickResult, WanCounters};
 use crate::steering::{Sight, WanSignals};
-use crate::tick::{MAX_REFLECTORS, OperState, Outcome, ProbeLoss, RttSample, SAMPLE_AGE_MAX, Tick};
+use crate::tick::{OperState, Outcome, Tick};
 use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, ReflectorId, WanId};
-
-/// What one tick says about the line.
-enum Evidence {
-    /// At least one reflector answered.
-    Sample(MicrosQ32),
-    /// Probes ended, and all of them were lost.
-    Lost { connected: bool },
-    /// Nothing came in: probes are still on their way.
-    Nothing,
-}
 
 /// The state of one WAN.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,7 +35,8 @@ pub(crate) struct Wan {
     #[serde(with = "crate::micros")]
     tick: Duration,
     is_reference: bool,
-    link: Option<Link>,
+    /// None or one, as the law.
+    link: Vec<Link, 1>,
     oper_state: OperState,
     quality: QualityEstimate,
     deliveries: PerDirection<Delivery>,
@@ -53,7 +48,8 @@ pub(crate) struct Wan {
     last_sample: Option<Instant>,
     is_blind_told: bool,
     shapers: PerDirection<ClassicShaper>,
-    adaptive: Option<AdaptiveLaw>,
+    /// None or one. An `Option` of it would not be all zeros when it is empty.
+    adaptive: Places<AdaptiveLaw, 1>,
     /// How many steps a raise may gather before it is written.
     raise_ticks: u32,
     governor: Governor,
@@ -63,44 +59,82 @@ pub(crate) struct Wan {
     sight: Sight,
 }
 
+impl Empty for Wan {
+    const EMPTY: Self = Self {
+        id: WanId(0),
+        reflectors: 0,
+        tick: Duration::MIN,
+        is_reference: false,
+        link: Vec::new(),
+        oper_state: OperState::Unknown,
+        quality: QualityEstimate::EMPTY,
+        deliveries: PerDirection { download: Delivery::EMPTY, upload: Delivery::EMPTY },
+        estimate: DelayEstimate::EMPTY,
+        fallback: Fallback::EMPTY,
+        blind_after: Duration::MIN,
+        last_sample: None,
+        is_blind_told: false,
+        shapers: PerDirection { download: ClassicShaper::EMPTY, upload: ClassicShaper::EMPTY },
+        adaptive: Places::new(),
+        raise_ticks: 0,
+        governor: Governor::EMPTY,
+        has_decided: false,
+        result: TickResult::Waiting,
+        counters: WanCounters::ZERO,
+        sight: Sight::EMPTY,
+    };
+}
+
 impl Wan {
-    pub(crate) fn new(id: WanId, config: &WanConfig, tick: Duration) -> Self {
+    /// Forgets everything and begins with a configuration.
+    #[inline(never)]
+    pub(crate) fn begin(&mut self, id: WanId, config: &WanConfig, tick: Duration) {
         let classic = &config.classic;
-        let (adaptive, governor, is_reference) = match &config.law {
+        (self.id, self.reflectors, self.tick) = (id, config.reflectors, tick);
+        self.begin_law(config);
+        self.begin_shapers(config);
+        self.link.clear();
+        if let Some(link) = config.link {
+            let _full = self.link.push(Link::new(link, tick));
+        }
+        self.oper_state = OperState::Unknown;
+        self.quality = QualityEstimate::new(tick);
+        self.deliveries = PerDirection::default();
+        self.estimate = DelayEstimate::new(classic, tick);
+        self.fallback = Fallback::new(&classic.blind, tick);
+        self.blind_after = classic.blind.after;
+        self.last_sample = None;
+        self.is_blind_told = false;
+        self.raise_ticks = ticks_covering(classic.write_limit.spacing(), tick);
+        self.has_decided = false;
+        self.result = TickResult::Waiting;
+        self.counters = WanCounters::default();
+        self.sight = Sight::new(config.link.map(|link| link.outage_after));
+    }
+
+    #[inline(never)]
+    fn begin_law(&mut self, config: &WanConfig) {
+        self.adaptive.clear();
+        let classic = &config.classic;
+        match &config.law {
             LawConfig::Classic => {
-                let is_reference = classic.quirks.limiter_delays_cuts;
-                (None, Governor::new(id, classic.write_limit, is_reference), is_reference)
+                self.is_reference = classic.quirks.limiter_delays_cuts;
+                self.governor = Governor::new(self.id, classic.write_limit, self.is_reference);
             }
             LawConfig::Adaptive(adaptive) => {
-                let law = AdaptiveLaw::new(adaptive, config, tick);
-                (Some(law), Governor::with_budget(id, adaptive.write_budget), false)
+                if let Some(law) = self.adaptive.take() {
+                    law.begin(adaptive, config, self.tick);
+                }
+                self.is_reference = false;
+                self.governor = Governor::with_budget(self.id, adaptive.write_budget);
             }
-        };
-        Self {
-            id,
-            reflectors: config.reflectors,
-            tick,
-            is_reference,
-            link: config.link.map(|link| Link::new(link, tick)),
-            oper_state: OperState::Unknown,
-            quality: QualityEstimate::new(tick),
-            deliveries: PerDirection::default(),
-            estimate: DelayEstimate::new(classic, tick),
-            fallback: Fallback::new(&classic.blind, tick),
-            blind_after: classic.blind.after,
-            last_sample: None,
-            is_blind_told: false,
-            shapers: PerDirection {
-                download: ClassicShaper::new(Direction::Download, config, tick),
-                upload: ClassicShaper::new(Direction::Upload, config, tick),
-            },
-            adaptive,
-            raise_ticks: ticks_covering(classic.write_limit.spacing(), tick),
-            governor,
-            has_decided: false,
-            result: TickResult::Waiting,
-            counters: WanCounters::default(),
-            sight: Sight::new(config.link.map(|link| link.outage_after)),
+        }
+    }
+
+    #[inline(never)]
+    fn begin_shapers(&mut self, config: &WanConfig) {
+        for direction in Direction::BOTH {
+            *self.shapers.get_mut(direction) = ClassicShaper::new(direction, config, self.tick);
         }
     }
 
@@ -119,7 +153,7 @@ impl Wan {
     ) {
         self.take_replies(tick, now, out);
         let held = self.held();
-        if let Some(law) = &mut self.adaptive {
+        if let Some(law) = self.adaptive.first_mut() {
             law.hold(&held, now);
         }
         self.take_counters(tick, now, history);
@@ -174,7 +208,7 @@ impl Wan {
     fn take_replies(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) {
         for reply in tick.replies.iter().filter(|reply| reply.wan == self.id) {
             self.governor.take(reply, &mut self.counters, out);
-            if let (Some(law), Outcome::Applied(_)) = (&mut self.adaptive, reply.outcome) {
+            if let (Some(law), Outcome::Applied(_)) = (self.adaptive.first_mut(), reply.outcome) {
                 law.write_took(reply.took_us);
             }
         }
@@ -192,7 +226,7 @@ impl Wan {
     fn take_counters(&mut self, tick: &Tick, now: Instant, history: &mut WanHistory) {
         for reading in tick.counters.iter().filter(|reading| reading.wan == self.id) {
             history.read(reading);
-            if let Some(law) = &mut self.adaptive {
+            if let Some(law) = self.adaptive.first_mut() {
                 law.counters(reading, now);
             }
             let age = Duration::from_micros(u64::from(reading.age_us));
@@ -224,7 +258,7 @@ impl Wan {
             address_changed |= fact.address_changed;
         }
         let quality = self.quality.quality(self.delay());
-        let Some(link) = &mut self.link else { return true };
+        let Some(link) = self.link.first_mut() else { return true };
         let oper_state = self.oper_state;
         let connected = self.fallback.is_connected(now);
         let inputs = LinkInputs { oper_state, address_changed, answered, connected, quality };
@@ -246,89 +280,20 @@ impl Wan {
         self.quality = QualityEstimate::new(self.tick);
         self.deliveries = PerDirection::default();
         self.last_sample = None;
-        if let Some(law) = &mut self.adaptive {
+        if let Some(law) = self.adaptive.first_mut() {
             law.forget();
         }
         self.cap_rates(now);
     }
 
     fn cap_rates(&mut self, now: Instant) {
-        if let Some(share) = self.link.as_ref().and_then(|link| link.cap(now)) {
+        if let Some(share) = self.link.first().and_then(|link| link.cap(now)) {
             for direction in Direction::BOTH {
                 self.shapers.get_mut(direction).cap(share);
             }
-            if let Some(law) = &mut self.adaptive {
+            if let Some(law) = self.adaptive.first_mut() {
                 law.cap(share);
             }
-        }
-    }
-
-    /// Forgets what was learned about reflectors that were replaced. The classic filters follow the
-    /// middle of all reflectors: only a single one is their whole path.
-    fn replace_reflectors(&mut self, tick: &Tick) {
-        for replaced in tick.replaced.iter().filter(|replaced| replaced.wan == self.id) {
-            if let Some(law) = &mut self.adaptive {
-                law.replace(replaced.reflector);
-            }
-            if self.reflectors == 1 && replaced.reflector == ReflectorId(0) {
-                self.estimate.forget();
-            }
-        }
-    }
-
-    fn gather(&mut self, tick: &Tick, now: Instant, out: &mut Outputs) -> Evidence {
-        self.replace_reflectors(tick);
-        let mut latest: [Option<MicrosQ32>; MAX_REFLECTORS] = [None; MAX_REFLECTORS];
-        let (mut has_rejected, mut accepted) = (false, 0_usize);
-        for sample in tick.samples.iter().filter(|sample| sample.wan == self.id) {
-            match self.accept(sample) {
-                Ok(()) => {
-                    if let Some(law) = &mut self.adaptive {
-                        law.answer(sample, now);
-                    }
-                    accepted = accepted.saturating_add(1);
-                    self.counters.samples = self.counters.samples.saturating_add(1);
-                    if let Some(slot) = latest.get_mut(usize::from(sample.reflector.0)) {
-                        *slot = Some(sample.rtt.into());
-                    }
-                }
-                Err(_) if has_rejected => {}
-                Err(why) => {
-                    has_rejected = true;
-                    let reflector = sample.reflector;
-                    out.tell(Event::SampleRejected { wan: self.id, reflector, why });
-                }
-            }
-        }
-        let is_ours = |loss: &&ProbeLoss| loss.wan == self.id && loss.reflector.0 < self.reflectors;
-        let lost = tick.losses.iter().filter(is_ours).count();
-        let answered = u32::try_from(accepted).unwrap_or(u32::MAX);
-        self.quality.probes(answered, u32::try_from(lost).unwrap_or(u32::MAX));
-        let losses = u64::try_from(lost).unwrap_or(u64::MAX);
-        self.counters.losses = self.counters.losses.saturating_add(losses);
-        if let Some(sample) = median(&latest) {
-            Evidence::Sample(sample)
-        } else if lost > 0 && self.is_silent(now) {
-            Evidence::Lost { connected: self.fallback.is_connected(now) }
-        } else {
-            Evidence::Nothing
-        }
-    }
-
-    /// Returns whether the last sample is so long ago that losses mean blindness. One silent
-    /// reflector among others that answer does not.
-    fn is_silent(&self, now: Instant) -> bool {
-        let last = self.last_sample.and_then(|last| now.checked_duration_since(last));
-        last.is_none_or(|silence| silence >= self.blind_after)
-    }
-
-    fn accept(&self, sample: &RttSample) -> Result<(), SampleRejection> {
-        if sample.reflector.0 >= self.reflectors {
-            Err(SampleRejection::UnknownSource)
-        } else if u64::from(sample.age_us) > SAMPLE_AGE_MAX.as_micros() {
-            Err(SampleRejection::Stale)
-        } else {
-            Ok(())
         }
     }
 
@@ -379,7 +344,7 @@ impl Wan {
 
     /// Returns whether a direction has been cut as far as it may be.
     fn is_at_floor(&self) -> bool {
-        Direction::BOTH.iter().any(|&direction| match &self.adaptive {
+        Direction::BOTH.iter().any(|&direction| match self.adaptive.first() {
             Some(law) => law.is_at_floor(direction),
             None => self.shapers.get(direction).is_at_floor(),
         })
@@ -395,24 +360,24 @@ impl Wan {
 
     /// Returns the delay above the baseline that zones are made of.
     fn delay(&self) -> MicrosQ32 {
-        self.adaptive.as_ref().map_or_else(|| self.estimate.delay(), AdaptiveLaw::delay)
+        self.adaptive.first().map_or_else(|| self.estimate.delay(), AdaptiveLaw::delay)
     }
 
     fn baseline(&self) -> MicrosQ32 {
-        let adaptive = self.adaptive.as_ref().and_then(AdaptiveLaw::baseline);
+        let adaptive = self.adaptive.first().and_then(AdaptiveLaw::baseline);
         adaptive.unwrap_or_else(|| self.estimate.baseline())
     }
 
     /// Returns what the law wants for a direction.
     fn wanted(&self, direction: Direction) -> Wanted {
         let classic = || self.shapers.get(direction).wanted();
-        self.adaptive.as_ref().map_or_else(classic, |law| law.wanted(direction))
+        self.adaptive.first().map_or_else(classic, |law| law.wanted(direction))
     }
 
     /// Lets the adaptive law decide. It runs in every tick: answers that are overdue are evidence too.
     fn decide(&mut self, now: Instant, is_usable: bool, out: &mut Outputs) {
         let held = self.held();
-        let Some(law) = &mut self.adaptive else { return };
+        let Some(law) = self.adaptive.first_mut() else { return };
         let wan = self.id;
         if let (Some(from), to) = (law.step(&LawInputs { now, held, is_usable }), law.baseline()) {
             let to = to.unwrap_or(from);
@@ -447,7 +412,7 @@ impl Wan {
 
     /// Lets the law decide on both directions.
     fn control(&mut self, now: Instant, out: &mut Outputs) {
-        if self.adaptive.is_some() {
+        if !self.adaptive.is_empty() {
             return;
         }
         let wan = self.id;
@@ -489,82 +454,8 @@ impl Wan {
         }
     }
 
-    /// Returns what is worth keeping over a restart, if anything was measured yet.
-    pub(crate) fn persist(&self) -> Option<PersistedWan> {
-        let wanted = self.wanted_rates();
-        let (baseline, load) = (self.estimate.baseline(), self.estimate.load());
-        self.estimate.is_seeded().then_some(PersistedWan { baseline, load, wanted })
-    }
-
-    /// Returns whether this WAN could have been in that state.
-    pub(crate) fn accepts(&self, kept: &PersistedWan) -> bool {
-        let mut directions = Direction::BOTH.into_iter();
-        let accepts = |way| {
-            let rate = *kept.wanted.get(way);
-            let adaptive = self.adaptive.as_ref();
-            adaptive
-                .map_or_else(|| self.shapers.get(way).accepts(rate), |law| law.accepts(way, rate))
-        };
-        self.estimate.accepts(kept.baseline, kept.load) && directions.all(accepts)
-    }
-
-    /// Goes on from a state that was accepted.
-    pub(crate) fn restore(&mut self, kept: &PersistedWan) {
-        self.estimate.restore(kept.baseline, kept.load);
-        for direction in Direction::BOTH {
-            let rate = *kept.wanted.get(direction);
-            self.shapers.get_mut(direction).restore(rate);
-            if let Some(law) = &mut self.adaptive {
-                law.restore(direction, rate);
-            }
-        }
-    }
-
     /// Returns what this tick says to steering.
     pub(crate) fn steering_signals(&self, tick: &Tick) -> WanSignals {
         self.sight.signals(self.id, tick)
-    }
-
-    /// Returns the read-only mirror of this WAN.
-    pub(crate) fn snapshot(&self) -> WanSnapshot {
-        let direction = |direction: Direction| DirectionSnapshot {
-            zone: self.shapers.get(direction).zone(),
-            streaks: self.shapers.get(direction).streaks(),
-            wanted: self.wanted(direction).rate,
-            commanded: self.governor.command(direction).commanded(),
-            confirmed: self.governor.command(direction).confirmed(),
-            delivered: self.deliveries.get(direction).rate(),
-        };
-        WanSnapshot {
-            result: self.result,
-            link: self.link.as_ref().map_or(LinkState::Live, Link::state),
-            quality: self.quality.quality(self.delay()),
-            latest_rtt_us: self.estimate.latest_sample_us(),
-            load: match self.adaptive {
-                Some(_) => self.baseline().saturating_add(self.delay()),
-                None => self.estimate.load(),
-            },
-            baseline: self.baseline(),
-            delay: self.delay(),
-            blind_ticks: self.fallback.ticks(),
-            directions: PerDirection {
-                download: direction(Direction::Download),
-                upload: direction(Direction::Upload),
-            },
-            counters: self.counters,
-            recent: None,
-        }
-    }
-}
-
-/// Returns the median of one value per reflector: the middle of three, the mean of two, or the one.
-fn median(values: &[Option<MicrosQ32>; MAX_REFLECTORS]) -> Option<MicrosQ32> {
-    let mut answered = values.iter().flatten().copied();
-    match (answered.next(), answered.next(), answered.next()) {
-        (Some(one), Some(other), Some(third)) => {
-            Some(one.min(other).max(one.max(other).min(third)))
-        }
-        (Some(one), Some(other), None) => Some(one.midpoint(other)),
-        (one, _, _) => one,
     }
 }

@@ -143,8 +143,8 @@ fn sample_tick() -> Tick {
     tick.push_reply(Reply { wan, direction, id: CommandId(3), outcome, took_us: 20_000 });
     let id = CommandId(5);
     tick.push_steering_reply(SteeringReply { id, succeeded: true, took_us: 40_000 });
-    tick.incident = Some(7);
     tick.push_replaced(ReplacedReflector { wan, reflector: ReflectorId(2) });
+    tick.incident = Some(7);
     tick
 }
 

@@ -1,7 +1,8 @@
 //! A made-up line that answers a controller at once: long recordings without waiting for them.
 //!
 //! Two WANs whose capacity drops to a third for two of every ten minutes, with a fluid queue, some
-//! jitter and some loss, and a router whose counters are read once a second. Integers and a fixed
+//! jitter and some loss, and a router whose counters are read once a second (five times under the
+//! adaptive law). Integers and a fixed
 //! seed only: every run is the same.
 
 use std::io::Write;
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use embassy_time::{Duration, Instant};
-use wanctl_core::config::{Config, ZoneFloors};
+use wanctl_core::config::{Config, LawConfig, WanConfig, ZoneFloors};
 use wanctl_core::controller::Controller;
 use wanctl_core::example;
 use wanctl_core::fixed::ticks_covering;
@@ -37,6 +38,8 @@ const LOSS_ONE_IN: u64 = 500;
 
 /// How often counters are read.
 const COUNTER_INTERVAL: Duration = Duration::from_secs(1);
+/// How often they are read for the adaptive law.
+const ADAPTIVE_COUNTER_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Options of `wanctl-sim synthesize`.
 #[derive(Debug, clap::Args)]
@@ -49,9 +52,21 @@ pub struct SynthesizeArgs {
     /// How many WANs
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=MAX_WANS as i64))]
     wans: u8,
+    /// What decides on the rates
+    #[arg(long, value_enum, default_value_t = Law::Classic)]
+    law: Law,
     /// Let everything go wrong, in several sessions with different configurations
     #[arg(long)]
     hostile: bool,
+}
+
+/// A law of the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Law {
+    /// The classic one.
+    Classic,
+    /// The adaptive one, with counters read five times a second.
+    Adaptive,
 }
 
 /// Writes a recording.
@@ -64,7 +79,12 @@ pub fn run(args: &SynthesizeArgs, out: &mut impl Write) -> Result<()> {
     let file = std::fs::File::create(&args.file).with_context(|| format!("{name}"))?;
     let steps = args.seconds.saturating_mul(20);
     let mut file = std::io::BufWriter::new(file);
-    let config = config_of(args.wans.into());
+    let mut config = config_of(args.wans.into());
+    if args.law == Law::Adaptive {
+        for wan in &mut config.wans {
+            wan.law = LawConfig::Adaptive(example::adaptive());
+        }
+    }
     if args.hostile {
         for (session, first) in (0..).zip((0..steps).step_by(hostile::SESSION_STEPS as usize)) {
             let config = hostile::config(&config, session);
@@ -181,9 +201,15 @@ impl SyntheticLine {
             delivered_bits: PerDirection::default(),
             dropped_bits: PerDirection::default(),
         };
+        let is_adaptive = |wan: &WanConfig| matches!(wan.law, LawConfig::Adaptive(_));
+        let counter_interval = if config.wans.iter().any(is_adaptive) {
+            ADAPTIVE_COUNTER_INTERVAL
+        } else {
+            COUNTER_INTERVAL
+        };
         Self {
             interval: config.tick,
-            counter_ticks: u64::from(ticks_covering(COUNTER_INTERVAL, config.tick)),
+            counter_ticks: ticks_covering(counter_interval, config.tick).into(),
             wans: config.wans.iter().map(|config| wan(config.reflectors)).collect(),
             random: Random::new(1),
             ticks: 0,

@@ -9,7 +9,7 @@ use wanctl_core::outputs::Outputs;
 use wanctl_core::tick::Tick;
 
 use crate::meter::Meter;
-use crate::{STEERINGS, WANS};
+use crate::{SNAPSHOT, STEERINGS, WANS};
 
 /// Controller, inputs and outputs. Whoever holds it may use all of it.
 pub(crate) struct Desk {
@@ -42,7 +42,8 @@ impl Desk {
         self.is_ready && self.controller.ticks() == seq
     }
 
-    /// Runs the step that is prepared here.
+    /// Runs the step that is prepared here. This and the next use the same stack one after the other.
+    #[inline(never)]
     pub(crate) fn step(&mut self) {
         let Self { controller, tick, outputs, meter, cost, .. } = self;
         let mut work = || controller.step(tick, outputs);
@@ -52,6 +53,12 @@ impl Desk {
         }
         #[cfg(feature = "canary")]
         assert!(self.tick.inputs_dropped < u16::MAX, "only the linker sees this");
+    }
+
+    /// Shows observers what the step has led to.
+    #[inline(never)]
+    pub(crate) fn publish(&self) {
+        SNAPSHOT.publish(self.controller.snapshot());
     }
 }
 

@@ -31,4 +31,6 @@ pub(crate) fn reach(desk: &mut Desk, buffer: &mut [u8]) {
     black_box(desk.controller.fits(&config));
     #[cfg(feature = "log")]
     defmt::info!("{} {} {} {}", config, desk.tick, desk.outputs, desk.controller.persist());
+    #[cfg(feature = "log")]
+    defmt::info!("{} {}", desk.controller.snapshot(), desk.controller.figures().as_slice());
 }

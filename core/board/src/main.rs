@@ -64,7 +64,7 @@ fn main() -> ! {
 fn PendSV() {
     if let Some(desk) = INBOX.take() {
         desk.step();
-        SNAPSHOT.publish(desk.controller.snapshot());
+        desk.publish();
         OUTBOX.put(desk);
     }
 }

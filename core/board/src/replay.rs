@@ -14,10 +14,13 @@ use crate::frames::Frames;
 use crate::host::{Failure, Writer};
 use crate::{INBOX, OUTBOX, SNAPSHOT, STEERINGS, WANS, stack};
 
-/// The longest frame that is looked at. Without `resume` no state record is needed, and a step with
-/// full lists has less than 5 KiB (`core/tests/trace.rs`).
+/// The longest frame of a step, with full lists, has less than this (`core/tests/trace.rs`).
+const STEP_BYTES: usize = 5 * 1024;
+
+/// Memory for frames that may be states. Without `resume` no state is needed, and a frame is on the
+/// stack, where the tick uses the same memory after it.
 pub(crate) const FRAME_BYTES: usize =
-    if cfg!(feature = "resume") { trace::MAX_STATE_BYTES } else { 5 * 1024 };
+    if cfg!(feature = "resume") { trace::MAX_STATE_BYTES } else { 0 };
 
 /// Files in the folder that the emulator was started in.
 const RECORDING: &CStr = c"recording";
@@ -39,13 +42,30 @@ pub(crate) fn run(
     replay.frames.open(RECORDING)?;
     replay.outputs.create(OUTPUTS)?;
     replay.costs.create(COSTS)?;
-    while let Some(frame) = replay.frames.read(buffer)? {
-        // As on the host, a damaged frame costs one record.
-        if let Ok(length) = trace::open(frame).map(<[u8]>::len) {
-            replay.take(buffer, length)?;
+    while let Some(todo) = replay.next(buffer)? {
+        match todo {
+            Todo::Nothing => {}
+            Todo::Begin { is_ready } => replay.begin(is_ready)?,
+            Todo::Step { seq } => {
+                replay.step()?;
+                replay.answer(seq)?;
+            }
         }
     }
     replay.finish()
+}
+
+/// What follows from a frame when its memory is free again.
+enum Todo {
+    Nothing,
+    /// Start from the configuration; nothing is known about later states.
+    Begin {
+        is_ready: bool,
+    },
+    /// Run the tick that was read.
+    Step {
+        seq: u64,
+    },
 }
 
 /// What the replay remembers. Its parts are functions that are not inlined, so that they use the
@@ -74,23 +94,31 @@ impl Replay {
         }
     }
 
-    fn take(&mut self, buffer: &mut [u8], length: usize) -> Result<(), Failure> {
-        let payload = buffer.get(..length).unwrap_or_default();
-        match trace::parse(payload).map_err(|_| "an intact frame cannot be read")? {
-            Record::OtherFormat(_) => Err("the recording is of another format"),
-            Record::Header(header) => self.header(&header),
-            Record::State { seq, body } => self.state(seq, body),
-            Record::Step { seq, body } => {
-                if self.step(seq, body)? {
-                    self.answer(seq, buffer)?;
-                }
-                Ok(())
-            }
+    /// Reads one frame; `None` at the end.
+    #[inline(never)]
+    fn next(&mut self, memory: &mut [u8]) -> Result<Option<Todo>, Failure> {
+        if cfg!(feature = "resume") {
+            return self.read(memory);
         }
+        let mut memory = [0; STEP_BYTES];
+        self.read(&mut memory)
+    }
+
+    fn read(&mut self, memory: &mut [u8]) -> Result<Option<Todo>, Failure> {
+        let Some(frame) = self.frames.read(memory)? else { return Ok(None) };
+        // As on the host, a damaged frame costs one record.
+        let Ok(payload) = trace::open(frame) else { return Ok(Some(Todo::Nothing)) };
+        let todo = match trace::parse(payload).map_err(|_| "an intact frame cannot be read")? {
+            Record::OtherFormat(_) => return Err("the recording is of another format"),
+            Record::Header(header) => self.header(&header)?,
+            Record::State { seq, body } => self.state(seq, body)?,
+            Record::Step { seq, body } => self.tick(seq, body)?,
+        };
+        Ok(Some(todo))
     }
 
     #[inline(never)]
-    fn header(&mut self, header: &Header<'_>) -> Result<(), Failure> {
+    fn header(&mut self, header: &Header<'_>) -> Result<Todo, Failure> {
         if self.config != header.config {
             self.config.clear();
             let copied = self.config.extend_from_slice(header.config);
@@ -98,7 +126,7 @@ impl Replay {
             self.desk()?.is_ready = false;
         }
         self.has_our_states = header.state_format == STATE_FORMAT;
-        Ok(())
+        Ok(Todo::Nothing)
     }
 
     fn desk(&mut self) -> Result<&mut Desk, Failure> {
@@ -107,47 +135,58 @@ impl Replay {
 
     /// Starts from a state, unless the controller has just reached it.
     #[inline(never)]
-    fn state(&mut self, seq: u64, body: &[u8]) -> Result<(), Failure> {
-        if self.config.is_empty() {
-            return Ok(());
+    fn state(&mut self, seq: u64, body: &[u8]) -> Result<Todo, Failure> {
+        let has_our_states = self.has_our_states;
+        let has_config = !self.config.is_empty();
+        let desk = self.desk()?;
+        if !has_config || desk.is_at(seq) {
+            Ok(Todo::Nothing)
+        } else if cfg!(feature = "resume") && has_our_states {
+            resume(&mut desk.controller, body)?;
+            desk.is_ready = true;
+            Ok(Todo::Nothing)
+        } else {
+            // Before the first step there is nothing in a state that is not in the configuration.
+            Ok(Todo::Begin { is_ready: seq == 0 })
         }
+    }
+
+    fn begin(&mut self, is_ready: bool) -> Result<(), Failure> {
         let Some(desk) = &mut self.desk else { return Err("the tick has kept the desk") };
-        if !desk.is_at(seq) {
-            desk.is_ready = if cfg!(feature = "resume") && self.has_our_states {
-                resume(&mut desk.controller, body)?;
-                true
-            } else {
-                // Before the first step there is nothing in a state that is not in the configuration.
-                begin(&mut desk.controller, &self.config)?;
-                seq == 0
-            };
-        }
+        begin(&mut desk.controller, &self.config)?;
+        desk.is_ready = is_ready;
         Ok(())
     }
 
-    /// Lets the tick run; returns whether it did.
+    /// Reads a tick if it is the next one.
     #[inline(never)]
-    fn step(&mut self, seq: u64, body: &[u8]) -> Result<bool, Failure> {
-        let Some(desk) = self.desk.take() else { return Err("the tick has kept the desk") };
-        let is_next = desk.is_at(seq);
-        if is_next {
+    fn tick(&mut self, seq: u64, body: &[u8]) -> Result<Todo, Failure> {
+        let desk = self.desk()?;
+        if desk.is_at(seq) {
             trace::decode_tick_into(body, &mut desk.tick).map_err(|_| "a tick cannot be read")?;
-            INBOX.put(desk);
-            SCB::set_pendsv();
-            cortex_m::asm::isb();
-            self.desk = OUTBOX.take();
+            Ok(Todo::Step { seq })
         } else {
             desk.is_ready = false;
-            self.desk = Some(desk);
+            Ok(Todo::Nothing)
         }
-        Ok(is_next)
     }
 
-    /// Writes down what the tick has answered; the frame's memory is free now.
+    /// Lets the tick run.
     #[inline(never)]
-    fn answer(&mut self, seq: u64, buffer: &mut [u8]) -> Result<(), Failure> {
+    fn step(&mut self) -> Result<(), Failure> {
+        let Some(desk) = self.desk.take() else { return Err("the tick has kept the desk") };
+        INBOX.put(desk);
+        SCB::set_pendsv();
+        cortex_m::asm::isb();
+        self.desk = OUTBOX.take();
+        Ok(())
+    }
+
+    /// Writes down what the tick has answered.
+    #[inline(never)]
+    fn answer(&mut self, seq: u64) -> Result<(), Failure> {
         let Some(desk) = &self.desk else { return Err("the tick has kept the desk") };
-        if SNAPSHOT.latest().is_none_or(|snapshot| snapshot.ticks != seq.saturating_add(1)) {
+        if SNAPSHOT.read(|snapshot| snapshot.ticks) != Some(seq.saturating_add(1)) {
             return Err("the snapshot is not of this tick");
         }
         #[cfg(feature = "log")]
@@ -157,7 +196,8 @@ impl Replay {
                 defmt::info!("{}", event);
             }
         }
-        let bytes = trace::outputs_bytes(&desk.outputs, buffer).map_err(|_| "outputs too long")?;
+        let mut buffer = [0; STEP_BYTES];
+        let bytes = trace::outputs_bytes(&desk.outputs, &mut buffer).map_err(|_| "outputs too long")?;
         let length = u16::try_from(bytes.len()).map_err(|_| "outputs too long")?;
         self.outputs.write(&seq.to_le_bytes())?;
         self.outputs.write(&length.to_le_bytes())?;
@@ -174,7 +214,8 @@ impl Replay {
         self.costs.flush()?;
         #[cfg(feature = "log")]
         {
-            defmt::info!("{}", SNAPSHOT.latest());
+            let ticks = SNAPSHOT.read(|snapshot| snapshot.ticks);
+            defmt::info!("{} ticks", ticks.unwrap_or_default());
             crate::log::finish()?;
         }
         Ok(())

@@ -20,11 +20,12 @@
 use embassy_time::Duration;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ShaperConfig, WanConfig};
+use crate::config::{ShaperConfig, WanConfig, ZoneFloors};
 use crate::divide::divide;
-use crate::fixed::{MicrosQ32, PpmQ32, ticks_covering};
+use crate::fixed::{MicrosQ32, PpmQ32, Ratio, ticks_covering};
 use crate::governor::{Wanted, smallest_raise};
 use crate::outputs::RateReason;
+use crate::places::Empty;
 use crate::units::{BitsPerSecond, Direction};
 use crate::zone::{Thresholds, Zone};
 
@@ -47,7 +48,7 @@ pub struct Streaks {
 fn per_tick(shaper: &ShaperConfig, tick: Duration) -> ShaperConfig {
     let (tick_us, step_us) = (u128::from(tick.as_micros()), u128::from(STEP.as_micros()));
     let scaled = u128::from(shaper.step_up.get()).saturating_mul(tick_us);
-    let step_up = scaled.saturating_add(step_us / 2).checked_div(step_us).unwrap_or_default();
+    let step_up = divide(scaled.saturating_add(step_us / 2), step_us).unwrap_or_default();
     ShaperConfig {
         step_up: BitsPerSecond::new(u64::try_from(step_up).unwrap_or(u64::MAX)),
         factor_down: shaper.factor_down.per(tick, STEP),
@@ -71,6 +72,31 @@ pub(crate) struct ClassicShaper {
     zone: Zone,
     rate: BitsPerSecond,
     reason: RateReason,
+}
+
+impl Empty for ClassicShaper {
+    const EMPTY: Self = {
+        let (none, zero) = (BitsPerSecond::new(0), MicrosQ32::ZERO);
+        Self {
+            direction: Direction::Download,
+            config: ShaperConfig {
+                floors: ZoneFloors { green: none, yellow: none, soft_red: none, red: none },
+                ceiling: none,
+                step_up: none,
+                factor_down: Ratio::ZERO,
+                factor_down_yellow: Ratio::ZERO,
+            },
+            thresholds: Thresholds { target: zero, warn: zero, hard_red: zero },
+            green_ticks: 0,
+            soft_red_ticks: 0,
+            floors_lift_rate: false,
+            soft_red_holds: false,
+            streaks: Streaks { green: 0, soft_red: 0, red: 0 },
+            zone: Zone::Green,
+            rate: none,
+            reason: RateReason::Start,
+        }
+    };
 }
 
 impl ClassicShaper {

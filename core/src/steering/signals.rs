@@ -4,6 +4,7 @@ use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::fixed::MicrosQ32;
+use crate::places::Empty;
 use crate::steering::assess::QUEUE_AGE_MAX;
 use crate::tick::{CounterReading, Tick};
 use crate::units::{Direction, Packets, WanId};
@@ -50,6 +51,11 @@ pub(crate) struct Sight {
     heard_at: Option<Instant>,
     delay: Option<MicrosQ32>,
     outage: bool,
+}
+
+impl Empty for Sight {
+    const EMPTY: Self =
+        Self { outage_after: Duration::MIN, heard_at: None, delay: None, outage: false };
 }
 
 impl Sight {

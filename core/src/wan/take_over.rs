@@ -15,7 +15,7 @@ impl Wan {
         for direction in Direction::BOTH {
             let rate = *rates.get(direction);
             self.shapers.get_mut(direction).take_over(rate);
-            if let Some(law) = &mut self.adaptive {
+            if let Some(law) = self.adaptive.first_mut() {
                 law.start_at(direction, rate);
             }
         }
@@ -23,7 +23,7 @@ impl Wan {
         self.oper_state = before.oper_state;
         self.counters = before.counters;
         self.has_decided = before.has_decided;
-        if let (Some(link), Some(before)) = (&mut self.link, &before.link) {
+        if let (Some(link), Some(before)) = (self.link.first_mut(), before.link.first()) {
             link.take_over(before);
         }
         self.sight.take_over(&before.sight);
@@ -41,7 +41,7 @@ impl Wan {
         if before.estimate.is_seeded() && self.estimate.accepts(baseline, load) {
             self.estimate.restore(baseline, load);
         }
-        if let (Some(law), Some(before)) = (&mut self.adaptive, &before.adaptive) {
+        if let (Some(law), Some(before)) = (self.adaptive.first_mut(), before.adaptive.first()) {
             law.take_over(before);
         }
     }

@@ -11,6 +11,10 @@ use crate::run::{cargo, install_packages, output, root, run, show, target};
 
 /// The symbol that is defined nowhere and that a panic would need.
 const PANIC_SYMBOL: &str = "wanctl_a_panic_can_be_reached";
+const RUSTFLAGS: &str = "-C linker-flavor=ld";
+/// For the smallest code: few functions are inlined, and LLVM makes functions of what is repeated. It needs
+/// a little inlining to see that checks are needless.
+const SMALLEST: &str = " -C llvm-args=-inline-threshold=40 -C llvm-args=-enable-machine-outliner";
 /// Debian's compiler, from the package rustc-web.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
@@ -52,6 +56,9 @@ impl Toolchain {
         if self.builds_std {
             // `-Z` on a compiler that is not a nightly one.
             command.env("RUSTC_BOOTSTRAP", "1").arg(format!("-Zbuild-std={library}"));
+            if library == "core" {
+                command.arg("-Zbuild-std-features=optimize_for_size");
+            }
         }
         command
     }
@@ -85,14 +92,14 @@ impl Variant {
     const fn ram_kib(self, board: &Board) -> u32 {
         match self.wans {
             _ if self.resume => 3072,
-            1 if board.limits => 72,
+            1 if board.limits => 64,
             1 | 2 => 128,
             _ => 256,
         }
     }
 
     const fn flash_kib(self, board: &Board) -> u32 {
-        if board.limits && self.wans == 1 && !self.resume { 96 } else { 256 }
+        if board.limits && self.wans == 1 && !self.resume { 64 } else { 256 }
     }
 }
 
@@ -136,11 +143,18 @@ fn link(
 fn command(board: &Board, toolchain: &Toolchain, variant: Variant, features: &[&str]) -> Command {
     let mut build = toolchain.cargo("core", &["build", "--locked", "-q", "--release"]);
     let variable = board.target.to_uppercase().replace('-', "_");
+    let mut flags = RUSTFLAGS.to_owned();
+    if features.contains(&"everything") {
+        // What can be reached does not depend on sizes, but how much of it the compiler sees does.
+        build.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s");
+    } else {
+        flags += SMALLEST;
+    }
     build
         .current_dir(root().join("core/board"))
         .args(["--target", board.target, "--features", &features.join(",")])
         .env(format!("CARGO_TARGET_{variable}_LINKER"), "arm-none-eabi-ld")
-        .env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), "-C linker-flavor=ld")
+        .env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), flags)
         .env("WANCTL_BOARD_WANS", variant.wans.to_string())
         .env("WANCTL_BOARD_RAM_KIB", variant.ram_kib(board).to_string())
         .env("WANCTL_BOARD_FLASH_KIB", variant.flash_kib(board).to_string());

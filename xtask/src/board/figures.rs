@@ -68,7 +68,7 @@ impl Row {
     fn excesses(&self) -> Vec<String> {
         let limits = match self.wans {
             _ if self.has_resumed => (None, None),
-            1 => (Some(96 * KIB), Some(72 * KIB)),
+            1 => (Some(64 * KIB), Some(64 * KIB)),
             2 => (None, Some(128 * KIB)),
             _ => (None, None),
         };
@@ -165,10 +165,10 @@ mod tests {
             change(&mut row);
             check_limits(&[row]).is_err()
         };
-        assert!(over(|row| row.flash = 98_305, 1));
-        assert!(!over(|row| row.flash = 98_305, 2));
-        assert!(over(|row| row.stack = 33_729, 1));
-        assert!(!over(|row| row.stack = 33_729, 2));
+        assert!(over(|row| row.flash = 65_537, 1));
+        assert!(!over(|row| row.flash = 65_537, 2));
+        assert!(over(|row| row.stack = 25_537, 1));
+        assert!(!over(|row| row.stack = 25_537, 2));
         assert!(over(|row| row.stack = 91_073, 2));
         assert!(over(|row| row.worst = 60_001, 1));
         assert!(over(|row| row.worst = 60_001, 2));

@@ -41,8 +41,14 @@ const CORTEX_M0: Board = Board {
     limits: false,
 };
 
-/// Steps of each half of the recordings that are made here, calm and hostile, in seconds.
-const HALF_SECONDS: &str = "3000";
+/// The parts of the recordings that are made here: an ordinary and a hostile line under each law, and
+/// how many seconds of it.
+const PARTS: [(&[&str], &str); 4] = [
+    (&["--law", "adaptive"], "1000"),
+    (&["--law", "adaptive", "--hostile"], "2000"),
+    (&["--law", "classic"], "1000"),
+    (&["--law", "classic", "--hostile"], "2000"),
+];
 
 /// Which boards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -132,16 +138,16 @@ struct Input {
 }
 
 impl Input {
-    /// Makes a recording of so many WANs: first an ordinary line, then one that does anything.
+    /// Makes a recording of so many WANs.
     fn made_up(folder: &Path, wans: u8) -> Result<Self> {
         let mut bytes = Vec::new();
-        for kind in [None, Some("--hostile")] {
-            let half = folder.join("half.trace");
+        for (kind, seconds) in PARTS {
+            let part = folder.join("part.trace");
             let mut synthesize = simulator();
-            synthesize.arg("synthesize").arg(&half).args(["--seconds", HALF_SECONDS]);
+            synthesize.arg("synthesize").arg(&part).args(["--seconds", seconds]);
             output(synthesize.args(["--wans", &wans.to_string()]).args(kind))?;
-            bytes.append(&mut fs::read(&half)?);
-            fs::remove_file(half)?;
+            bytes.append(&mut fs::read(&part)?);
+            fs::remove_file(part)?;
         }
         let recording = folder.join(format!("made-up-{wans}.trace"));
         fs::write(&recording, bytes)?;

@@ -1,7 +1,8 @@
 //! Integer helpers of this law: times in µs, rates in bit/s, shares in parts per million.
 //!
 //! Nothing overflows: a rate is at most 10^12 bit/s and a share at most 10^7, and everything
-//! saturates.
+//! saturates. Saturation and division of 64 bits are much code on a small processor, so what is called
+//! in many places is not inlined.
 
 use embassy_time::Instant;
 
@@ -14,17 +15,20 @@ pub(super) fn micros(at: Instant) -> i64 {
 }
 
 /// Returns `rate_bps` times a share.
+#[inline(never)]
 pub(super) fn scale(rate_bps: u64, ppm: i64) -> u64 {
     let ppm = u64::try_from(ppm).unwrap_or(0);
     rate_bps.saturating_mul(ppm) / 1_000_000
 }
 
 /// Returns `value` times a share; both may be negative.
+#[inline(never)]
 pub(super) fn part(value: i64, ppm: i64) -> i64 {
     value.saturating_mul(ppm) / ONE_PPM
 }
 
 /// Returns `part` as a share of `whole`, 0 if there is no whole.
+#[inline(never)]
 pub(super) fn share_ppm(part: u64, whole: u64) -> i64 {
     let ppm = part.saturating_mul(1_000_000).checked_div(whole).unwrap_or(0);
     i64::try_from(ppm).unwrap_or(i64::MAX)
@@ -36,6 +40,7 @@ pub(super) fn over(per_second: i64, dt_us: i64) -> i64 {
 }
 
 /// Moves `value` towards `target` by `dt / tau`.
+#[inline(never)]
 pub(super) fn follow(value: i64, target: i64, dt_us: i64, tau_us: i64) -> i64 {
     let distance = target.saturating_sub(value);
     let step = distance.saturating_mul(dt_us).checked_div(tau_us.max(1)).unwrap_or(0);
@@ -43,6 +48,7 @@ pub(super) fn follow(value: i64, target: i64, dt_us: i64, tau_us: i64) -> i64 {
 }
 
 /// Returns `part` as a share of `whole`, 0 if there is no whole.
+#[inline(never)]
 pub(super) fn ratio_ppm(part: i64, whole: i64) -> i64 {
     part.saturating_mul(ONE_PPM).checked_div(whole).unwrap_or(0)
 }

@@ -4,6 +4,7 @@
 //! none. The minimum is kept per ten seconds; the oldest of these drops out, which lets the baseline
 //! rise slowly when the path has become longer. A path that changes at once is re-anchored.
 
+use crate::places::Empty;
 use serde::{Deserialize, Serialize};
 
 /// Number of parts of the window.
@@ -18,6 +19,10 @@ pub(super) struct Baseline {
     newest: usize,
     since_us: i64,
     lowest: u32,
+}
+
+impl Empty for Baseline {
+    const EMPTY: Self = Self { parts: [0; PARTS], newest: 0, since_us: 0, lowest: 0 };
 }
 
 impl Baseline {

@@ -9,6 +9,7 @@ use super::noise::Threshold;
 use super::shaper::{AdaptiveShaper, Mode, TYPICAL_TAU_US};
 use super::signal::Round;
 use crate::outputs::RateReason;
+use crate::places::Empty;
 use crate::units::Direction;
 
 /// The shortest time between two rounds that tells what was carried.
@@ -58,6 +59,20 @@ pub(super) struct Look {
     pub(super) oldest: Round,
     pub(super) now_us: i64,
     pub(super) dt_us: i64,
+}
+
+impl Empty for Drain {
+    const EMPTY: Self = Self {
+        since_us: 0,
+        queue_us: 0,
+        peak_us: 0,
+        before_bps: 0,
+        met_bps: 0,
+        used_ppm: 0,
+        is_on_trial: false,
+        is_settled: false,
+        effect: Some(Round { sent_us: 0, delay_us: 0, voices: 0, is_bound: false }),
+    };
 }
 
 impl AdaptiveShaper {

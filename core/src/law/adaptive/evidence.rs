@@ -7,12 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use super::noise::Threshold;
 use super::signal::Round;
+use crate::places::Empty;
 
 /// The cumulative sum.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Evidence {
     sum_us: i64,
     rounds: u8,
+}
+
+impl Empty for Evidence {
+    const EMPTY: Self = Self { sum_us: 0, rounds: 0 };
 }
 
 impl Evidence {

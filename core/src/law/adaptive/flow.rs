@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arith::{micros, scale, share_ppm};
 use super::inflow::Inflow;
+use crate::places::Empty;
 use crate::tick::CounterReading;
 
 /// Readings that are remembered.
@@ -76,6 +77,20 @@ pub(super) struct Flow {
     use_of_shaper: UseOfShaper,
     pressed_us: Option<i64>,
     read_us: Option<i64>,
+}
+
+impl Empty for Flow {
+    const EMPTY: Self = Self {
+        readings: Deque::new(),
+        load: Load::Unknown,
+        delivered_bps: 0,
+        latest_bps: 0,
+        span_us: 0,
+        at_us: 0,
+        use_of_shaper: UseOfShaper::Short,
+        pressed_us: None,
+        read_us: None,
+    };
 }
 
 impl Flow {
@@ -162,6 +177,7 @@ impl Flow {
 
     /// Returns whether the direction presses against its shaper or did a moment ago. Without counters
     /// it may.
+    #[inline(never)]
     pub(super) fn presses(&self, now_us: i64) -> bool {
         let memory_us = MEMORY_US.saturating_add(self.span_us.saturating_mul(2));
         match self.load {

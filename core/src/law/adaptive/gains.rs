@@ -1,5 +1,6 @@
 //! How the law behaves: numbers that are the same for every line.
 
+use crate::places::Empty;
 use serde::{Deserialize, Serialize};
 
 /// The constants of the adaptive law. They are not meant for users: what differs from line to line is
@@ -41,6 +42,28 @@ pub struct AdaptiveGains {
     pub steady_ppm: u32,
     /// Share of the shaper rate from which on a direction presses against it.
     pub pressing_ppm: u32,
+}
+
+impl Empty for AdaptiveGains {
+    const EMPTY: Self = Self {
+        noise_allowance_ppm: 0,
+        allowance_min_us: 0,
+        noise_alarm_ppm: 0,
+        alarm_min_us: 0,
+        run_at_ppm: 0,
+        deeper_ppm: 0,
+        drain_us: 0,
+        drain_least_ppm: 0,
+        capacity_tau_us: 0,
+        growth_start_ppm: (0, 0),
+        growth_tau_us: 0,
+        growth_max_ppm: 0,
+        growth_per_unsteadiness_ppm: 0,
+        recovery_ppm: 0,
+        working_us: 0,
+        steady_ppm: 0,
+        pressing_ppm: 0,
+    };
 }
 
 impl AdaptiveGains {

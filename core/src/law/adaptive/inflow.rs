@@ -35,6 +35,10 @@ impl Inflow {
         Self { points: Deque::new() }
     }
 
+    pub(super) fn clear(&mut self) {
+        self.points.clear();
+    }
+
     /// Notes the rate that is held from now on.
     pub(super) fn hold(&mut self, rate_bps: u64, now_us: i64) {
         let rate_kbps = rate_bps / 1000;

@@ -42,6 +42,7 @@ use self::signal::{Round, Signal};
 use crate::config::{AdaptiveConfig, WanConfig};
 use crate::fixed::{MicrosQ32, PpmQ32};
 use crate::governor::Wanted;
+use crate::places::Empty;
 use crate::tick::{CounterReading, RttSample};
 use crate::units::{BitsPerSecond, Direction, PerDirection, ReflectorId};
 
@@ -96,31 +97,53 @@ pub(crate) struct AdaptiveLaw {
     was_short_first: bool,
 }
 
+impl Empty for AdaptiveLaw {
+    const EMPTY: Self = Self {
+        config: AdaptiveConfig {
+            target_delay: Duration::MIN,
+            write_budget: None,
+            gains: AdaptiveGains::EMPTY,
+        },
+        signal: Signal::EMPTY,
+        one_way: OneWay::EMPTY,
+        noise: Noise::EMPTY,
+        evidence: Evidence::EMPTY,
+        shapers: PerDirection { download: AdaptiveShaper::EMPTY, upload: AdaptiveShaper::EMPTY },
+        write_us: 0,
+        last_us: None,
+        shown_us: 0,
+        standing: None,
+        turn: Direction::Download,
+        turn_us: 0,
+        culprit: Some(Direction::Download),
+        flips: 0,
+        was_short: false,
+        was_short_first: false,
+    };
+}
+
 impl AdaptiveLaw {
-    pub(crate) fn new(config: &AdaptiveConfig, wan: &WanConfig, tick: Duration) -> Self {
-        let shaper =
-            |direction| AdaptiveShaper::new(direction, wan.shapers.get(direction), &config.gains);
-        Self {
-            config: *config,
-            signal: Signal::new(tick),
-            one_way: OneWay::new(),
-            noise: Noise::new(),
-            evidence: Evidence::default(),
-            shapers: PerDirection {
-                download: shaper(Direction::Download),
-                upload: shaper(Direction::Upload),
-            },
-            write_us: 0,
-            last_us: None,
-            shown_us: 0,
-            standing: None,
-            turn: Direction::Download,
-            turn_us: 0,
-            culprit: None,
-            flips: 0,
-            was_short: false,
-            was_short_first: false,
+    /// Forgets everything and begins with a configuration.
+    #[inline(never)]
+    pub(crate) fn begin(&mut self, config: &AdaptiveConfig, wan: &WanConfig, tick: Duration) {
+        self.config = *config;
+        self.signal = Signal::new(tick);
+        self.one_way = OneWay::new();
+        self.noise = Noise::new();
+        self.evidence = Evidence::default();
+        for direction in Direction::BOTH {
+            let shaper = self.shapers.get_mut(direction);
+            shaper.begin(direction, wan.shapers.get(direction), &config.gains);
         }
+        self.write_us = 0;
+        self.last_us = None;
+        self.shown_us = 0;
+        self.standing = None;
+        self.turn = Direction::Download;
+        self.turn_us = 0;
+        self.culprit = None;
+        self.flips = 0;
+        (self.was_short, self.was_short_first) = (false, false);
     }
 
     pub(crate) fn wanted(&self, direction: Direction) -> Wanted {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arith::{follow, part};
 use super::gains::AdaptiveGains;
+use crate::places::Empty;
 
 /// What is believed before anything was measured.
 const START_US: i64 = 1_000;
@@ -26,6 +27,10 @@ pub(super) struct Threshold {
     pub(super) alarm_us: i64,
     /// The mean delay without a queue.
     pub(super) mean_us: i64,
+}
+
+impl Empty for Noise {
+    const EMPTY: Self = Self { mean_256us: 0, deviation_256us: 0 };
 }
 
 impl Noise {

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::places::Empty;
 use crate::tick::{MAX_REFLECTORS, RttSample};
 use crate::units::{Direction, PerDirection, ReflectorId};
 
@@ -63,6 +64,21 @@ struct Reflector {
     arrived_us: Option<i64>,
 }
 
+impl Empty for Reflector {
+    const EMPTY: Self = {
+        let none = Lowest([0; PARTS]);
+        Self {
+            lowest: PerDirection { download: none, upload: none },
+            round_trip: none,
+            part: 0,
+            since_us: None,
+            odd: 0,
+            rise_us: PerDirection { download: 0, upload: 0 },
+            arrived_us: None,
+        }
+    };
+}
+
 impl Reflector {
     const fn new() -> Self {
         let none = Lowest::new();
@@ -116,6 +132,10 @@ impl Reflector {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct OneWay {
     reflectors: [Reflector; MAX_REFLECTORS],
+}
+
+impl Empty for OneWay {
+    const EMPTY: Self = Self { reflectors: [Reflector::EMPTY; MAX_REFLECTORS] };
 }
 
 impl OneWay {

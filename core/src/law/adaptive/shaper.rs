@@ -11,6 +11,7 @@ use super::inflow::Inflow;
 use crate::config::ShaperConfig;
 use crate::governor::Wanted;
 use crate::outputs::RateReason;
+use crate::places::Empty;
 use crate::units::{BitsPerSecond, Direction};
 
 /// Time constant of what the line usually carries.
@@ -57,25 +58,45 @@ pub(super) struct AdaptiveShaper {
     pub(super) lag_us: i64,
 }
 
+impl Empty for AdaptiveShaper {
+    const EMPTY: Self = Self {
+        direction: Direction::Download,
+        floor_bps: 0,
+        ceiling_bps: 0,
+        rate_bps: 0,
+        reason: RateReason::Start,
+        mode: Mode::Drain(Drain::EMPTY),
+        capacity_bps: None,
+        typical_bps: None,
+        proven_bps: 0,
+        growth_ppm: 0,
+        unsteadiness_ppm: 0,
+        inflow: Inflow::new(),
+        flow: Flow::EMPTY,
+        lag_us: 0,
+    };
+}
+
 impl AdaptiveShaper {
-    pub(super) fn new(direction: Direction, config: &ShaperConfig, gains: &AdaptiveGains) -> Self {
-        let ceiling_bps = config.ceiling.get();
-        Self {
-            direction,
-            floor_bps: config.floors.red.get(),
-            ceiling_bps,
-            rate_bps: ceiling_bps,
-            reason: RateReason::Start,
-            mode: Mode::Climb,
-            capacity_bps: None,
-            typical_bps: None,
-            proven_bps: 0,
-            growth_ppm: i64::from(gains.growth_start_ppm.1),
-            unsteadiness_ppm: i64::from(gains.growth_start_ppm.1),
-            inflow: Inflow::new(),
-            flow: Flow::new(),
-            lag_us: 0,
-        }
+    /// Forgets everything and begins with a configuration.
+    pub(super) fn begin(
+        &mut self,
+        direction: Direction,
+        config: &ShaperConfig,
+        gains: &AdaptiveGains,
+    ) {
+        self.direction = direction;
+        self.ceiling_bps = config.ceiling.get();
+        self.floor_bps = config.floors.red.get();
+        self.rate_bps = self.ceiling_bps;
+        self.reason = RateReason::Start;
+        self.mode = Mode::Climb;
+        (self.capacity_bps, self.typical_bps, self.proven_bps) = (None, None, 0);
+        self.growth_ppm = i64::from(gains.growth_start_ppm.1);
+        self.unsteadiness_ppm = self.growth_ppm;
+        self.inflow.clear();
+        self.flow = Flow::new();
+        self.lag_us = 0;
     }
 
     pub(super) const fn rate(&self) -> BitsPerSecond {

@@ -11,6 +11,7 @@ use heapless::Deque;
 use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
+use crate::places::Empty;
 use crate::tick::{MAX_REFLECTORS, RttSample};
 use crate::units::ReflectorId;
 
@@ -46,6 +47,16 @@ struct Reflector {
     is_fresh: bool,
 }
 
+impl Empty for Reflector {
+    const EMPTY: Self = Self {
+        baseline: Baseline::EMPTY,
+        sent_us: 0,
+        delay_us: 0,
+        answered_us: None,
+        is_fresh: false,
+    };
+}
+
 impl Reflector {
     const fn new() -> Self {
         Self {
@@ -66,6 +77,15 @@ pub(super) struct Signal {
     rounds: Deque<Round, ROUNDS>,
     /// When a baseline fell last.
     fell_us: Option<i64>,
+}
+
+impl Empty for Signal {
+    const EMPTY: Self = Self {
+        tick_us: 0,
+        reflectors: [Reflector::EMPTY; MAX_REFLECTORS],
+        rounds: Deque::new(),
+        fell_us: None,
+    };
 }
 
 impl Signal {
