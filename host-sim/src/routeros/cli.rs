@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::emulator::{Emulator, EmulatorOptions};
 use super::faults::{FaultScript, FaultSpec};
+use super::plane::QueueInterface;
 use super::seed::{RouterOptions, User};
 use super::shared::Latency;
 use super::value::parse_time_us;
@@ -46,6 +47,10 @@ pub struct RouterosArgs {
     /// `,percent=50`, `,times=3`, `,from=10s`, `,until=20s`; may be repeated. docs/faults.md lists them
     #[arg(long, value_name = "FAULT")]
     pub fault: Vec<FaultSpec>,
+    /// Tree queues and the interfaces whose root qdisc, a CAKE, carries their traffic: their
+    /// `max-limit` becomes its bandwidth, its counters theirs. Needs CAP_NET_ADMIN
+    #[arg(long, value_name = "QUEUE=INTERFACE", value_delimiter = ',')]
+    pub tc: Vec<QueueInterface>,
     /// File to write the CA certificate to, for the client to trust
     #[arg(long, value_name = "FILE")]
     pub ca_out: Option<PathBuf>,
@@ -78,6 +83,10 @@ pub fn run_until(
     };
     let http = args.http.map(bind).transpose()?;
     let emulator = Emulator::start_on(&options(args)?, http, Some(bind(args.https)?))?;
+    for QueueInterface { queue, interface } in &args.tc {
+        let shaper = super::tc::Tc(interface.clone());
+        emulator.bind(queue, Box::new(shaper)).with_context(|| format!("--tc {queue}={interface}"))?;
+    }
     if let Some(path) = &args.ca_out {
         std::fs::write(path, emulator.ca_pem())
             .with_context(|| format!("write {}", path.display()))?;
