@@ -42,7 +42,7 @@ enter_overlay() {
   RIG_INSIDE=1 exec chroot . /bin/bash "$0"
 }
 
-[ -n "${RIG_INSIDE:-}" ] || enter_overlay 2>/mnt/init.log
+[ -n "${RIG_INSIDE:-}" ] || enter_overlay
 export OUT=/run/results
 dmesg -n 1
 ip link set lo up

@@ -96,6 +96,10 @@ capacity() {
   event "capacity $*"
 }
 
+# fails NUMBER, works NUMBER: nothing comes through, silently, and the router's interface stays up.
+fails() { ip netns exec "isp$1" sysctl -qw net.ipv4.ip_forward=0; }
+works() { ip netns exec "isp$1" sysctl -qw net.ipv4.ip_forward=1; }
+
 # shapers NUMBER DOWN_KBIT UP_KBIT: the CAKE under control.
 shapers() {
   local up=${wan[$1]} down=${ifb[$1]}

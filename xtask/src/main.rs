@@ -10,6 +10,7 @@ mod bench;
 mod board;
 mod cross;
 mod demo;
+mod rig;
 mod run;
 mod test;
 
@@ -36,6 +37,8 @@ enum Command {
     Board(board::BoardArgs),
     /// Build daemon and simulator for ARM Linux boards and try them with QEMU's user emulation
     Cross,
+    /// Run controllers before real queues: CAKE, TCP and a changing line in a user-mode Linux (docs/rig.md)
+    Rig(rig::RigArgs),
     /// Build in release mode and play the demo; also reached as `cargo demo`
     Demo {
         /// Passed on to `wanctl-sim demo`: --seconds N, --root-net
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Bench => bench::run_all(),
         Command::Board(args) => board::run(&args),
         Command::Cross => cross::run_all(),
+        Command::Rig(args) => rig::run(&args),
         Command::Demo { args } => demo::run(&args),
     };
     match result {
