@@ -122,10 +122,10 @@ servers() {
 
 # load NUMBER PORT down|up FLOWS SECONDS: TCP in one direction, from now on.
 load() {
-  local name=load-$((++loads)).json reverse=() far=${net[$1]}.1 port=$2
+  local name=load-$((++loads)).json reverse=() line=$1 far=${net[$1]}.1 port=$2
   shift 2
   [ "$1" = up ] || reverse=(-R)
-  event "load $1 $3 $name"
+  event "load $line $1 $name"
   ip netns exec client iperf3 -c "$far" -p "$port" "${reverse[@]}" -P "$2" -t "$3" -i 1 --json \
     >"$OUT/$name" 2>>"$OUT/iperf3.log" &
 }

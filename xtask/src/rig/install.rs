@@ -1,7 +1,7 @@
 //! What the rig needs: Debian packages, an unpacked user-mode Linux, and the shim that lets it start.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::{fmt, fs};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,6 +24,16 @@ const PROGRAMS: [(&str, &str, &str); 8] = [
 /// Where Debian has programs that not every user's `PATH` names.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 const PACKAGE: &str = "user-mode-linux";
+
+/// The rig cannot be used on this machine, through no fault of the project's.
+#[derive(Debug)]
+pub(crate) struct Unavailable(pub(crate) String);
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// A user-mode Linux that is ready to start.
 #[derive(Debug)]
@@ -77,10 +87,10 @@ fn install_programs() -> Result<()> {
     let wanted = missing.join(" ");
     eprintln!("the rig needs {wanted}; installing");
     install_packages(&missing).with_context(|| {
-        format!(
+        Unavailable(format!(
             "the rig's programs are missing and cannot be installed; as root, with a Debian mirror in \
              reach: apt-get install {wanted}"
-        )
+        ))
     })
 }
 
@@ -108,11 +118,11 @@ fn unpack_kernel(folder: &Path, unpacked: &Path) -> Result<()> {
     let update = || run::run(Command::new("apt-get").args(["update", "-qq"]).stdout(Stdio::null()));
     // The lists on this machine may be old, or not there at all.
     download().or_else(|_| update().and_then(|()| download())).with_context(|| {
-        format!(
+        Unavailable(format!(
             "the package {PACKAGE} cannot be fetched: the rig boots Debian's user-mode Linux (bookworm: 6.1). \
              Give apt a mirror that has it, or unpack the package to {}",
             unpacked.display()
-        )
+        ))
     })?;
     let is_package = |path: &PathBuf| path.extension() == Some(OsStr::new("deb"));
     let entries = fs::read_dir(&fetched)?.filter_map(|entry| Some(entry.ok()?.path()));
