@@ -10,14 +10,14 @@ use clap::{Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{self, DaemonConfig, ReadFiles, WanConfig};
+use crate::config::{self, BackendConfig, DaemonConfig, ReadFiles, RouterConfig, WanConfig};
 use crate::exit::{ExitReason, Failure};
 use crate::instance::{self, Instance};
 use crate::notify::Notifier;
 use crate::observe::{self, Listener, Observer};
 use crate::probe::{IcmpProber, ProbeWan};
 use crate::published::Published;
-use crate::{audit, daemon, logging, router_setup};
+use crate::{audit, daemon, linux_cake, logging, router_setup};
 
 /// Keeps a home internet line fast and responsive.
 ///
@@ -135,11 +135,17 @@ pub fn main(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
             let files = if *text_only { ReadFiles::No } else { ReadFiles::Yes };
             let loaded = config::load(config, files)?;
             say(out, &format!("{}: good", config.display()))?;
-            if *router { check_router(&loaded, out) } else { Ok(()) }
+            match &loaded.backend {
+                BackendConfig::RouterOs(target) if *router => check_router(target, &loaded, out),
+                BackendConfig::LinuxCake(_) if *router => Err(no_router()),
+                BackendConfig::LinuxCake(_) if !*text_only => check_cake(&loaded, out),
+                BackendConfig::RouterOs(_) | BackendConfig::LinuxCake(_) => Ok(()),
+            }
         }
         Command::RouterSetup { config } => {
             let loaded = config::load(config, ReadFiles::No)?;
-            say(out, router_setup::script(&loaded).trim_end())
+            let router = loaded.backend.router().ok_or_else(no_router)?;
+            say(out, router_setup::script(router, &loaded).trim_end())
         }
     }
 }
@@ -203,12 +209,31 @@ fn run_dir(config: Option<&Path>) -> Result<PathBuf, Failure> {
     Ok(instance::folder(loaded.run_dir.as_deref()))
 }
 
-fn check_router(config: &DaemonConfig, out: &mut impl Write) -> Result<(), Failure> {
-    let client = daemon::connect(config)?;
-    let audit = audit::audit(&client, config)?;
-    say(out, &format!("{}: {}", config.router.url, audit.identity))?;
+fn no_router() -> Failure {
+    let message = "this configuration has no router: its backend is linux-cake";
+    Failure::new(ExitReason::ConfigValue, message)
+}
+
+fn check_router(
+    router: &RouterConfig,
+    config: &DaemonConfig,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let client = daemon::connect(router)?;
+    let audit = audit::audit(&client, router, config)?;
+    say(out, &format!("{}: {}", router.url, audit.identity))?;
     say(out, &audit.to_string())?;
     audit.failure().map_or(Ok(()), Err)
+}
+
+/// Looks at the qdiscs that the configuration names, and at whether they may be changed.
+fn check_cake(config: &DaemonConfig, out: &mut impl Write) -> Result<(), Failure> {
+    let interfaces: Vec<_> = config.wans.iter().map(|wan| wan.queues.clone()).collect();
+    let report = linux_cake::check(&interfaces);
+    for line in &report.lines {
+        say(out, line)?;
+    }
+    report.outcome.map_err(Failure::from)
 }
 
 fn say(out: &mut impl Write, line: &str) -> Result<(), Failure> {

@@ -11,15 +11,17 @@ use wanctl_core::snapshot::Snapshot;
 use wanctl_core::tick::{MAX_WANS, Tick};
 use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 
-use crate::config::{DaemonConfig, OnExit, WanConfig};
+use crate::config::{BackendConfig, DaemonConfig, OnExit, RouterConfig, WanConfig};
 use crate::connectivity::{Check, CheckTargets, Checker};
 use crate::exit::{ExitReason, Failure};
 use crate::explain;
 use crate::links::{LinkWatcher, WatchedLink};
+use crate::linux_cake::LinuxCake;
 use crate::pacer::Pacer;
 use crate::probe::Prober;
 use crate::published::{About, Published};
-use crate::routeros::{Client, RateOrder, RouterTarget, RouterWorker, SteeringOrder};
+use crate::routeros::{Client, RouterOs, RouterTarget};
+use crate::shaping::{RateOrder, SteeringOrder, Worker};
 use crate::state_file::{self, StateFile, StateSaver};
 use crate::status;
 use crate::trace_file::Recorder;
@@ -77,7 +79,7 @@ pub fn run<P: Prober>(
 struct Daemon<P> {
     controller: Box<Controller>,
     prober: P,
-    worker: RouterWorker,
+    worker: Worker,
     checker: Checker,
     links: Option<LinkWatcher>,
     names: Vec<String>,
@@ -111,7 +113,7 @@ impl<P: Prober> Daemon<P> {
                 tracing::info!("{}", self.status());
             }
             if let Some(error) = self.worker.fatal() {
-                return Err(error.into());
+                return Err(error);
             }
         }
         Ok(())
@@ -169,7 +171,8 @@ impl<P: Prober> Daemon<P> {
         tracing::info!("{}", self.status());
         let rates = match config.on_exit {
             OnExit::FailSafe if is_orderly => fail_safe_rates(config),
-            OnExit::FailSafe | OnExit::Keep => Vec::new(),
+            OnExit::Restore if is_orderly => self.worker.found(),
+            OnExit::FailSafe | OnExit::Restore | OnExit::Keep => Vec::new(),
         };
         let report = self.worker.finish(rates, std::time::Instant::now() + FINISH_TIMEOUT);
         if report.is_confirmed() {
@@ -218,12 +221,19 @@ fn start_recorder(
     })
 }
 
-fn start_worker(config: &DaemonConfig) -> Result<RouterWorker, Failure> {
-    let client = connect(config)?;
+fn start_worker(config: &DaemonConfig) -> Result<Worker, Failure> {
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
-    let steering = config.steering_rules.clone();
-    RouterWorker::start(client, queues, steering, config.router.counter_interval)
-        .map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
+    let worker = match &config.backend {
+        BackendConfig::RouterOs(router) => {
+            let steering = config.steering_rules.clone();
+            let interval = router.counter_interval;
+            Worker::start(RouterOs::new(connect(router)?, queues, steering, interval))
+        }
+        BackendConfig::LinuxCake(cake) => {
+            Worker::start(LinuxCake::new(queues, cake.counter_interval))
+        }
+    };
+    worker.map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
 }
 
 fn start_checker(config: &DaemonConfig) -> Result<Checker, Failure> {
@@ -262,8 +272,7 @@ fn start_links(config: &DaemonConfig) -> Option<LinkWatcher> {
 /// # Errors
 ///
 /// When the settings cannot be used, such as a malformed certificate.
-pub fn connect(config: &DaemonConfig) -> Result<Client, Failure> {
-    let router = &config.router;
+pub fn connect(router: &RouterConfig) -> Result<Client, Failure> {
     let target = RouterTarget {
         url: router.url.clone(),
         user: router.user.clone(),

@@ -45,13 +45,19 @@ pub enum ExitReason {
     RouterUnfit,
     /// `check --router` found something on the router that weakens what wanctl does, and nothing worse.
     RouterWeak,
+    /// A configured interface does not exist on this machine.
+    InterfaceMissing,
+    /// A configured interface has no CAKE qdisc that can be set.
+    CakeMissing,
+    /// This program may not change qdiscs.
+    NetAdmin,
     /// Something else; the message says what.
     Other,
 }
 
 impl ExitReason {
     /// All reasons with their exit codes and a short description for the help text.
-    pub const TABLE: [(Self, u8, &'static str); 20] = [
+    pub const TABLE: [(Self, u8, &'static str); 23] = [
         (Self::Other, 1, "any other failure"),
         (Self::ConfigUnreadable, 10, "the configuration file cannot be read"),
         (Self::ConfigText, 11, "configuration: syntax, unknown, missing or mistyped key"),
@@ -72,6 +78,9 @@ impl ExitReason {
         (Self::RuleAmbiguous, 37, "a steering rule's comment fits several rules on the router"),
         (Self::RouterUnfit, 38, "check --router: another error was found on the router"),
         (Self::RouterWeak, 39, "check --router: no errors, but warnings"),
+        (Self::InterfaceMissing, 40, "linux-cake: an interface does not exist"),
+        (Self::CakeMissing, 41, "linux-cake: an interface has no CAKE qdisc that can be set"),
+        (Self::NetAdmin, 42, "linux-cake: CAP_NET_ADMIN is missing"),
     ];
 
     /// Returns the exit code. 0 is success and 2 a wrong command line.

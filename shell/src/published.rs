@@ -10,7 +10,7 @@ use wanctl_core::tick::MAX_WANS;
 
 use crate::pacer::Pacing;
 use crate::probe::ProbeCounters;
-use crate::routeros::RouterView;
+use crate::shaping::BackendView;
 
 /// What does not change while a daemon runs.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct About {
     /// When the daemon began.
     pub started: Instant,
     /// The router.
-    pub router: RouterView,
+    pub router: BackendView,
 }
 
 /// The latest state of a running daemon.

@@ -9,7 +9,7 @@ mod system;
 
 use std::collections::BTreeMap;
 
-use crate::config::DaemonConfig;
+use crate::config::{DaemonConfig, RouterConfig};
 use crate::exit::ExitReason;
 use crate::routeros::{Client, Record, RouterError, RouterIdentity, flag, text};
 
@@ -68,8 +68,13 @@ const MENUS: [&str; 11] = [
 /// # Errors
 ///
 /// When the router cannot be asked at all.
-pub fn audit(client: &Client, config: &DaemonConfig) -> Result<Audit, RouterError> {
-    let mut look = Look { config, menus: BTreeMap::new(), state: Vec::new(), findings: Vec::new() };
+pub fn audit(
+    client: &Client,
+    router: &RouterConfig,
+    config: &DaemonConfig,
+) -> Result<Audit, RouterError> {
+    let mut look =
+        Look { router, config, menus: BTreeMap::new(), state: Vec::new(), findings: Vec::new() };
     let identity = client.identify()?;
     look.read(client)?;
     look.find_queues(client)?;
@@ -85,6 +90,7 @@ pub fn audit(client: &Client, config: &DaemonConfig) -> Result<Audit, RouterErro
 
 /// An audit under way.
 struct Look<'a> {
+    router: &'a RouterConfig,
     config: &'a DaemonConfig,
     menus: BTreeMap<&'static str, Vec<Record>>,
     state: Vec<String>,

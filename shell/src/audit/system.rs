@@ -78,7 +78,7 @@ impl Look<'_> {
     }
 
     fn examine_user(&mut self) {
-        let name = &self.config.router.user;
+        let name = &self.router.user;
         let Some(user) = self.row("/user", "name", name).cloned() else {
             if self.menus.contains_key("/user") {
                 self.note(
@@ -129,7 +129,7 @@ impl Look<'_> {
     }
 
     fn examine_service(&mut self) {
-        let router = &self.config.router;
+        let router = self.router;
         let is_https = router.url.starts_with("https:");
         if !is_https {
             self.warning(

@@ -7,17 +7,26 @@ use wanctl_core::config::{
     AdaptiveConfig, AdaptiveGains, MAX_WRITES_PER_MINUTE, MAX_WRITES_PER_SECOND, WriteBudgetConfig,
 };
 
-use super::load::{check_duration, duration, to_core};
+use super::load::{BackendKind, check_duration, duration, to_core};
 use super::reader::{Problems, Refusal, Section};
 
 /// The default budget: `RouterOS` keeps a log and an undo history of every write.
 const BUDGET: WriteBudgetConfig = WriteBudgetConfig { per_minute: 120, per_second: 6 };
 
 /// Reads `[wan.adaptive]`; every key has a default.
-pub(super) fn read(section: Option<Section<'_>>, problems: &mut Problems) -> AdaptiveConfig {
+pub(super) fn read(
+    section: Option<Section<'_>>,
+    kind: BackendKind,
+    problems: &mut Problems,
+) -> AdaptiveConfig {
+    // A write to this machine's kernel costs nothing.
+    let default = match kind {
+        BackendKind::RouterOs => Some(BUDGET),
+        BackendKind::LinuxCake => None,
+    };
     let mut adaptive = AdaptiveConfig {
         target_delay: to_core(Duration::from_millis(15)),
-        write_budget: Some(BUDGET),
+        write_budget: default,
         gains: AdaptiveGains::DEFAULT,
     };
     let Some(mut section) = section else { return adaptive };
@@ -28,12 +37,11 @@ pub(super) fn read(section: Option<Section<'_>>, problems: &mut Problems) -> Ada
     let per_minute = section.optional(problems, "writes-per-minute", writes_per_minute);
     let per_second = section.optional(problems, "writes-per-second", writes_per_second);
     section.finish(problems);
-    adaptive.write_budget =
-        per_minute.map_or(Some(BUDGET.per_minute), |placed| placed.value).map(|per_minute| {
-            WriteBudgetConfig {
-                per_minute,
-                per_second: per_second.map_or(BUDGET.per_second, |placed| placed.value),
-            }
+    adaptive.write_budget = per_minute
+        .map_or(default.map(|budget| budget.per_minute), |placed| placed.value)
+        .map(|per_minute| WriteBudgetConfig {
+            per_minute,
+            per_second: per_second.map_or(BUDGET.per_second, |placed| placed.value),
         });
     adaptive
 }

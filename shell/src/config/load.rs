@@ -11,8 +11,12 @@ use wanctl_core::steering::SteeringConfig;
 use wanctl_core::tick::MAX_WANS;
 
 use super::reader::{Placed, Problems, Refusal, Section};
-use super::{DaemonConfig, OnExit, ReadFiles, RouterConfig, quantity, steering, wan};
+use super::{
+    BackendConfig, DaemonConfig, LinuxCakeConfig, OnExit, ReadFiles, RouterConfig, quantity,
+    steering, wan,
+};
 use crate::exit::ExitReason;
+use crate::linux_cake;
 use crate::routeros::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
 use crate::routeros::{Secret, SteeringRules, TlsTrust, check_url, check_user};
 
@@ -53,8 +57,13 @@ fn root_section(
         check_duration(interval, least, most, problems);
     }
     let tick = interval.map_or(Duration::from_millis(50), |interval| interval.value);
+    let kind = root.optional(problems, "backend", backend_kind);
+    let kind = kind.map_or(BackendKind::RouterOs, |placed| placed.value);
     let on_exit = root.optional(problems, "on-exit", on_exit).map(|placed| placed.value);
-    let on_exit = on_exit.unwrap_or(OnExit::Keep);
+    let on_exit = on_exit.unwrap_or(match kind {
+        BackendKind::RouterOs => OnExit::Keep,
+        BackendKind::LinuxCake => OnExit::Restore,
+    });
     let mut bounded = |key, default: Duration, least, most| {
         let placed = root.optional(problems, key, duration);
         if let Some(placed) = &placed {
@@ -69,11 +78,8 @@ fn root_section(
     let state_dir = root.optional(problems, "state-dir", string);
     let run_dir = root.optional(problems, "run-dir", string);
     let listen = root.optional(problems, "listen", loopback).map(|placed| placed.value);
-    let router = root.required(problems, "router", table_of("router"));
-    let router = router
-        .map(|placed| Section::new(placed.value, placed.at, placed.key))
-        .and_then(|section| router_section(section, folder, files, problems));
-    let (wans, steering) = lines(&mut root, tick, on_exit, problems);
+    let backend = backend(&mut root, kind, tick, (folder, files), problems);
+    let (wans, steering) = lines(&mut root, kind, tick, on_exit, problems);
     root.finish(problems);
     let (steering, steering_rules) = steering.unzip();
     let steering_rules = steering_rules.unwrap_or_default();
@@ -82,7 +88,7 @@ fn root_section(
         wans: wans.iter().take(MAX_WANS).map(|wan| wan.core).collect(),
         steering,
     };
-    let (router, wans) = (router?, wans.into_iter().map(|wan| wan.shell).collect());
+    let (backend, wans) = (backend?, wans.into_iter().map(|wan| wan.shell).collect());
     if problems.is_empty() {
         // The core checks its own invariants; a message here means that one above is missing.
         if let Err(error) = core.check() {
@@ -100,7 +106,7 @@ fn root_section(
         run_dir,
         listen,
         record,
-        router,
+        backend,
         wans,
         steering_rules,
         core,
@@ -110,6 +116,7 @@ fn root_section(
 /// Reads the WANs and the steering between them.
 fn lines(
     root: &mut Section<'_>,
+    kind: BackendKind,
     tick: Duration,
     on_exit: OnExit,
     problems: &mut Problems,
@@ -122,7 +129,7 @@ fn lines(
     }
     let wans: Vec<_> = sections
         .into_iter()
-        .filter_map(|section| wan::read(section, tick, on_exit, problems))
+        .filter_map(|section| wan::read(section, kind, tick, on_exit, problems))
         .collect();
     check_unique(&wans, problems);
     let names = steering::Names {
@@ -130,6 +137,12 @@ fn lines(
         are_complete: wans.len() == count,
     };
     let table = root.table(problems, "steering");
+    if let (BackendKind::LinuxCake, Some(table)) = (kind, &table) {
+        let message = "steering switches rules of a MikroTik router, and this backend has none";
+        let hint = "remove the table; choose WANs on this machine with policy routing".to_owned();
+        problems.add(ExitReason::ConfigValue, table.at(), "steering", message, Some(hint));
+        return (wans, None);
+    }
     let steering = table.and_then(|table| steering::read(table, &names, tick, problems));
     (wans, steering)
 }
@@ -139,15 +152,71 @@ fn check_unique(wans: &[wan::ReadWan], problems: &mut Problems) {
     let mut seen: Vec<&Placed<String>> = Vec::new();
     for placed in wans.iter().flat_map(|wan| &wan.unique) {
         let twin = seen.iter().find(|other| {
-            let kind = |key: &str| key.rsplit('.').next().map(str::to_owned);
+            // `download-interface` and `upload-interface` are of one kind.
+            let kind = |key: &str| key.rsplit(['.', '-']).next().map(str::to_owned);
             other.value == placed.value && kind(&other.key) == kind(&placed.key)
         });
         if twin.is_some() {
             let subject = format!("{} = \"{}\"", placed.key, placed.value);
-            let message = "this is used twice; every WAN and queue needs its own";
+            let message = "this is used twice; every WAN and direction needs its own";
             problems.add(ExitReason::ConfigValue, placed.at.clone(), subject, message, None);
         }
         seen.push(placed);
+    }
+}
+
+/// Which backend is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BackendKind {
+    RouterOs,
+    LinuxCake,
+}
+
+fn backend_kind(value: &DeValue<'_>) -> Result<BackendKind, String> {
+    match value.as_str() {
+        Some("routeros") => Ok(BackendKind::RouterOs),
+        Some("linux-cake") => Ok(BackendKind::LinuxCake),
+        _ => Err("expected \"routeros\" or \"linux-cake\"".to_owned()),
+    }
+}
+
+/// Reads the table of the backend, and refuses that of the other one.
+fn backend(
+    root: &mut Section<'_>,
+    kind: BackendKind,
+    tick: Duration,
+    (folder, files): (&Path, ReadFiles),
+    problems: &mut Problems,
+) -> Option<BackendConfig> {
+    let unused = match kind {
+        BackendKind::RouterOs => root.table(problems, "linux-cake"),
+        BackendKind::LinuxCake => root.table(problems, "router"),
+    };
+    if let Some(table) = unused {
+        let message = "this table belongs to a backend that is not used";
+        let hint = "choose with `backend = \"routeros\"` or `backend = \"linux-cake\"`".to_owned();
+        problems.add(ExitReason::ConfigValue, table.at(), table.path(), message, Some(hint));
+    }
+    match kind {
+        BackendKind::RouterOs => {
+            let placed = root.required(problems, "router", table_of("router"))?;
+            let section = Section::new(placed.value, placed.at, placed.key);
+            router_section(section, folder, files, problems).map(BackendConfig::RouterOs)
+        }
+        BackendKind::LinuxCake => {
+            // Fresh counters for every tick; reading them costs next to nothing.
+            let mut counter_interval = tick;
+            if let Some(mut section) = root.table(problems, "linux-cake") {
+                if let Some(placed) = section.optional(problems, "counter-interval", duration) {
+                    let (least, most) =
+                        (linux_cake::COUNTER_INTERVAL_MIN, linux_cake::COUNTER_INTERVAL_MAX);
+                    check_duration(&placed, least, most, problems);
+                    counter_interval = placed.value;
+                }
+                section.finish(problems);
+            }
+            Some(BackendConfig::LinuxCake(LinuxCakeConfig { counter_interval }))
+        }
     }
 }
 
@@ -318,6 +387,7 @@ fn on_exit(value: &DeValue<'_>) -> Result<OnExit, String> {
     match value.as_str() {
         Some("keep") => Ok(OnExit::Keep),
         Some("fail-safe") => Ok(OnExit::FailSafe),
-        _ => Err("expected \"keep\" or \"fail-safe\"".to_owned()),
+        Some("restore") => Ok(OnExit::Restore),
+        _ => Err("expected \"keep\", \"fail-safe\" or \"restore\"".to_owned()),
     }
 }

@@ -42,8 +42,8 @@ pub struct DaemonConfig {
     pub listen: Option<SocketAddr>,
     /// Where every tick is recorded; from the command line, never from a file.
     pub record: Option<PathBuf>,
-    /// The router.
-    pub router: RouterConfig,
+    /// Who holds the shapers.
+    pub backend: BackendConfig,
     /// The WANs, in the order of [`Self::core`].
     pub wans: Vec<WanConfig>,
     /// The router's rules that steer between them.
@@ -59,6 +59,35 @@ pub enum OnExit {
     Keep,
     /// The configured fail-safe rates.
     FailSafe,
+    /// The rates that were found at the start.
+    Restore,
+}
+
+/// Who holds the shapers.
+#[derive(Debug, Clone)]
+pub enum BackendConfig {
+    /// A MikroTik router.
+    RouterOs(RouterConfig),
+    /// CAKE in this machine's kernel.
+    LinuxCake(LinuxCakeConfig),
+}
+
+impl BackendConfig {
+    /// Returns the router, if there is one.
+    #[must_use]
+    pub const fn router(&self) -> Option<&RouterConfig> {
+        match self {
+            Self::RouterOs(router) => Some(router),
+            Self::LinuxCake(_) => None,
+        }
+    }
+}
+
+/// How to use CAKE of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinuxCakeConfig {
+    /// Time between two readings of the qdiscs' counters.
+    pub counter_interval: Duration,
 }
 
 /// How to talk to the router.
@@ -89,7 +118,7 @@ pub struct WanConfig {
     pub fwmark: Option<u32>,
     /// Who is pinged.
     pub reflectors: Vec<Ipv4Addr>,
-    /// The router's queue tree entries.
+    /// The router's queue tree entries, or this machine's interfaces with CAKE.
     pub queues: PerDirection<String>,
     /// What is tried when no reflector answers.
     pub checks: CheckConfig,

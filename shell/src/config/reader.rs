@@ -228,6 +228,11 @@ impl<'a> Section<'a> {
         self.find(key).is_some()
     }
 
+    /// Returns the key of the section.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Returns where the section begins.
     pub(super) fn at(&self) -> Range<usize> {
         self.at.clone()

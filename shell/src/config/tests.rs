@@ -193,7 +193,7 @@ fn secrets_are_read_from_files_next_to_the_configuration() {
 
     std::fs::write(folder.path().join("password"), "s3cret\n").unwrap();
     let config = parse(&path, GOOD, ReadFiles::Yes).unwrap();
-    assert_eq!(config.router.password, Secret::new("s3cret".to_owned()));
+    assert_eq!(config.backend.router().unwrap().password, Secret::new("s3cret".to_owned()));
     assert!(!format!("{config:?}").contains("s3cret"));
 
     let text = GOOD.replace("user =", "ca-file = \"ca.pem\"\nuser =");

@@ -9,7 +9,7 @@ use wanctl_core::fixed::Ratio;
 use wanctl_core::tick::MAX_REFLECTORS;
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection};
 
-use super::load::string;
+use super::load::{BackendKind, string};
 use super::reader::{Placed, Problems, Refusal, Section};
 use super::{OnExit, WanConfig, adaptive, classic, link, quantity, show_rate};
 use crate::exit::ExitReason;
@@ -35,6 +35,7 @@ struct ReadShaper {
 
 pub(super) fn read(
     mut section: Section<'_>,
+    kind: BackendKind,
     tick: Duration,
     on_exit: OnExit,
     problems: &mut Problems,
@@ -45,7 +46,15 @@ pub(super) fn read(
     let fwmark = section.optional(problems, "fwmark", fwmark);
     let reflectors = section.required(problems, "reflectors", reflectors);
     let mut direction = |direction: Direction| match section.table(problems, direction.name()) {
-        Some(table) => shaper(table, direction, on_exit, problems),
+        Some(mut table) => {
+            let queue = match kind {
+                BackendKind::RouterOs => {
+                    router_queue(&mut section, &mut table, direction, problems)
+                }
+                BackendKind::LinuxCake => cake_queue(&mut section, &mut table, direction, problems),
+            };
+            shaper(table, queue, direction, on_exit, problems)
+        }
         None => {
             let message = "this table is required and missing";
             let reason = ExitReason::ConfigText;
@@ -63,7 +72,7 @@ pub(super) fn read(
     let checks_table = section.table(problems, "checks");
     section.finish(problems);
     let classic = classic::read(classic_table, tick, problems);
-    let adaptive = adaptive::read(adaptive_table, problems);
+    let adaptive = adaptive::read(adaptive_table, kind, problems);
     let link = Some(link::read(link_table, problems));
     let (check_config, checks) = link::checks(checks_table, problems);
     let (download, upload, name, reflectors) = (download?, upload?, name?, reflectors?.value);
@@ -135,14 +144,53 @@ fn choose_law(
     chosen
 }
 
+/// The key of a WAN that names the interface of one direction's CAKE qdisc.
+const fn interface_key(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Download => "download-interface",
+        Direction::Upload => "upload-interface",
+    }
+}
+
+/// Reads the name of a queue tree entry.
+fn router_queue(
+    wan: &mut Section<'_>,
+    table: &mut Section<'_>,
+    direction: Direction,
+    problems: &mut Problems,
+) -> Option<Placed<String>> {
+    if let Some(placed) = wan.optional(problems, interface_key(direction), string) {
+        let message = "this key belongs to `backend = \"linux-cake\"`, which is not used";
+        let hint = Some(format!("name the router's queue in [wan.{}]", direction.name()));
+        problems.add(ExitReason::ConfigValue, placed.at, placed.key, message, hint);
+    }
+    table.required(problems, "queue", queue_name)
+}
+
+/// Reads the name of an interface with CAKE.
+fn cake_queue(
+    wan: &mut Section<'_>,
+    table: &mut Section<'_>,
+    direction: Direction,
+    problems: &mut Problems,
+) -> Option<Placed<String>> {
+    let key = interface_key(direction);
+    if let Some(placed) = table.optional(problems, "queue", string) {
+        let message = "this key belongs to `backend = \"routeros\"`, which is not used";
+        let hint = Some(format!("name the interface with CAKE: {key} = \"...\" in [[wan]]"));
+        problems.add(ExitReason::ConfigValue, placed.at, placed.key, message, hint);
+    }
+    wan.required(problems, key, interface_name)
+}
+
 fn shaper(
     mut section: Section<'_>,
+    queue: Option<Placed<String>>,
     direction: Direction,
     on_exit: OnExit,
     problems: &mut Problems,
 ) -> Option<ReadShaper> {
     let at = section.at();
-    let queue = section.required(problems, "queue", queue_name);
     let ceiling = section.required(problems, "ceiling", rate);
     let floor = section.optional(problems, "floor", rate);
     let floors_table = section.table(problems, "floors");
@@ -303,6 +351,17 @@ fn identifier(value: &DeValue<'_>) -> Result<String, String> {
 
 fn queue_name(value: &DeValue<'_>) -> Result<String, String> {
     name(value, "_.-: ")
+}
+
+/// Reads the name of a network interface as Linux allows them.
+fn interface_name(value: &DeValue<'_>) -> Result<String, String> {
+    let text = value.as_str().unwrap_or_default();
+    let fits = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
+    if (1..=15).contains(&text.len()) && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected the name of an interface, such as \"ifb4wan\"".to_owned())
+    }
 }
 
 /// Reads a name of 1 to 64 ASCII letters, digits and some other characters.

@@ -6,7 +6,7 @@ use wanctl_core::link::LinkState;
 use wanctl_core::snapshot::{Snapshot, TickResult, WanSnapshot};
 
 use crate::published::{About, Published};
-use crate::routeros::RouterStatus;
+use crate::shaping::BackendStatus;
 
 /// A daemon without a tick for so long has stopped; at long intervals, for three of them.
 pub(crate) const TICK_AGE_MAX: Duration = Duration::from_secs(1);
@@ -99,16 +99,16 @@ fn judge_router(health: &mut Health, about: &About, now: Instant) {
         now.checked_duration_since(since).is_some_and(|passed| passed > ROUTER_PATIENCE)
     };
     match about.router.status() {
-        RouterStatus::Ready { .. } => {}
-        RouterStatus::Connecting if !is_long(about.started) => {}
-        RouterStatus::Connecting => {
+        BackendStatus::Ready { .. } => {}
+        BackendStatus::Connecting if !is_long(about.started) => {}
+        BackendStatus::Connecting => {
             health.add(HealthState::Failing, "the router does not answer");
         }
-        status @ RouterStatus::Failing { since, .. } => {
+        status @ BackendStatus::Failing { since, .. } => {
             let state = if is_long(since) { HealthState::Failing } else { HealthState::Degraded };
             health.add(state, format!("router {status}"));
         }
-        status @ RouterStatus::Failed { .. } => {
+        status @ BackendStatus::Failed { .. } => {
             health.add(HealthState::Failing, format!("router {status}"));
         }
     }

@@ -13,7 +13,7 @@ use crate::config::show_rate;
 use crate::explain::show_millis;
 use crate::probe::ProbeCounters;
 use crate::published::{About, Published};
-use crate::routeros::RouterStatus;
+use crate::shaping::BackendStatus;
 use crate::status::{pacing_part, recent_text, steering_part};
 
 /// The version of the JSON document; a change that a reader would not understand gets a new number.
@@ -120,10 +120,10 @@ pub(super) fn json(published: &Published) -> Value {
 fn router_json(about: &About) -> Value {
     let requests = about.router.counters();
     let (state, error, identity) = match about.router.status() {
-        RouterStatus::Connecting => ("connecting", None, None),
-        RouterStatus::Ready { identity } => ("ready", None, Some(identity)),
-        RouterStatus::Failing { error, .. } => ("failing", Some(error), None),
-        RouterStatus::Failed { error } => ("failed", Some(error), None),
+        BackendStatus::Connecting => ("connecting", None, None),
+        BackendStatus::Ready { identity } => ("ready", None, Some(identity)),
+        BackendStatus::Failing { error, .. } => ("failing", Some(error), None),
+        BackendStatus::Failed { error } => ("failed", Some(error), None),
     };
     json!({
         "state": state,

@@ -14,7 +14,8 @@ use super::http;
 use crate::pacer::Pacing;
 use crate::probe::ProbeCounters;
 use crate::published::{About, Published};
-use crate::routeros::{Client, RouterTarget, RouterWorker, Secret, SteeringRules, TlsTrust};
+use crate::routeros::{Client, RouterOs, RouterTarget, Secret, SteeringRules, TlsTrust};
+use crate::shaping::Worker;
 
 /// Somebody who asks, and what he is answered.
 struct Asker {
@@ -78,13 +79,9 @@ fn ticking() -> Published {
     let queues =
         |number| PerDirection { download: format!("down{number}"), upload: format!("up{number}") };
     let hour = std::time::Duration::from_secs(3600);
-    let worker = RouterWorker::start(
-        Client::new(target).unwrap(),
-        vec![queues(1), queues(2)],
-        SteeringRules::default(),
-        hour,
-    )
-    .unwrap();
+    let client = Client::new(target).unwrap();
+    let (queues, steering) = (vec![queues(1), queues(2)], SteeringRules::default());
+    let worker = Worker::start(RouterOs::new(client, queues, steering, hour)).unwrap();
     let published = Published::new();
     published.begin(About {
         names: vec!["ca\"ble".to_owned(), "lte".to_owned()],

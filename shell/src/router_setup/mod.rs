@@ -12,7 +12,7 @@ use ureq::http::Uri;
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, WanId};
 
 use self::script::{Script, quoted};
-use crate::config::{DaemonConfig, WanConfig};
+use crate::config::{DaemonConfig, RouterConfig, WanConfig};
 use crate::routeros::TlsTrust;
 
 /// With this many times the upload's rate in the download, acknowledgements alone can fill the upload.
@@ -62,13 +62,13 @@ impl Line<'_> {
 
 /// Returns the script for a configuration.
 #[must_use]
-pub fn script(config: &DaemonConfig) -> String {
+pub fn script(router: &RouterConfig, config: &DaemonConfig) -> String {
     let lines: Vec<Line<'_>> = lines(config);
     let mut script = Script::default();
     header(&mut script);
     values(&mut script, config, &lines);
-    user(&mut script, config);
-    certificate(&mut script, config);
+    user(&mut script, router);
+    certificate(&mut script, router);
     queue_types(&mut script, &lines);
     queues(&mut script, &lines);
     fasttrack(&mut script, &lines);
@@ -135,7 +135,7 @@ fn values(script: &mut Script, config: &DaemonConfig, lines: &[Line<'_>]) {
     ));
 }
 
-fn user(script: &mut Script, config: &DaemonConfig) {
+fn user(script: &mut Script, router: &RouterConfig) {
     script.block(
         "A user for wanctl alone",
         &[
@@ -143,7 +143,7 @@ fn user(script: &mut Script, config: &DaemonConfig) {
             "has the four policies wanctl needs and no other; the user may log in from that machine only.",
         ],
     );
-    let user = quoted(&config.router.user);
+    let user = quoted(&router.user);
     script.add("/user/group", "name=\"wanctl\"", "policy=read,write,api,rest-api");
     // Pasted commands go on after an error: no user may come to be whose password everybody knows.
     let blank = quoted(BLANK);
@@ -157,9 +157,9 @@ fn user(script: &mut Script, config: &DaemonConfig) {
     );
 }
 
-fn certificate(script: &mut Script, config: &DaemonConfig) {
+fn certificate(script: &mut Script, router: &RouterConfig) {
     let title = "HTTPS for REST";
-    let url: Uri = config.router.url.parse().unwrap_or_default();
+    let url: Uri = router.url.parse().unwrap_or_default();
     if url.scheme_str() != Some("https") {
         script.block(
             title,
@@ -170,7 +170,7 @@ fn certificate(script: &mut Script, config: &DaemonConfig) {
         );
         return;
     }
-    if config.router.trust == TlsTrust::PublicRoots {
+    if router.trust == TlsTrust::PublicRoots {
         script.block(
             title,
             &[

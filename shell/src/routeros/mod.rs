@@ -1,8 +1,7 @@
-//! Talks to the router: the RouterOS REST client and the thread that uses it.
+//! Talks to the router: the RouterOS REST client and the backend that uses it.
 
 mod accord;
 pub mod client;
-mod desk;
 mod error;
 mod model;
 mod secret;
@@ -10,19 +9,16 @@ mod serve;
 mod steer;
 mod target;
 mod watch;
-mod worker;
 
 pub use client::{Client, RouterTarget};
 pub use error::RouterError;
-pub use model::{MangleRule, Queue, QueueCounters, RouterIdentity, Written};
+pub use model::{MangleRule, Queue, RouterIdentity, Written};
 pub(crate) use model::{Record, flag, text};
 pub use secret::Secret;
-pub use steer::{SteeringOrder, SteeringRule, SteeringRules};
+pub use serve::RouterOs;
+pub use steer::{SteeringRule, SteeringRules};
 pub use target::{TlsTrust, check_url, check_user};
 pub use watch::{COUNTER_INTERVAL, COUNTER_INTERVAL_MAX, COUNTER_INTERVAL_MIN};
-pub use worker::{
-    FinalRate, FinishReport, RateOrder, RequestCounters, RouterStatus, RouterView, RouterWorker,
-};
 
 #[cfg(test)]
 mod tests;

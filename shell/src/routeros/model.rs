@@ -3,6 +3,8 @@
 use serde_json::{Map, Value};
 use wanctl_core::units::BitsPerSecond;
 
+pub(crate) use crate::shaping::QueueCounters;
+
 /// One record of a reply.
 pub(crate) type Record = Map<String, Value>;
 
@@ -42,19 +44,6 @@ pub struct Queue {
     pub invalid: bool,
     /// What it has counted, if that was asked for.
     pub counters: Option<QueueCounters>,
-}
-
-/// What a queue has counted. A reboot and `reset-counters` begin again at zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueCounters {
-    /// Bytes delivered.
-    pub bytes: u64,
-    /// Packets dropped; 32 bits wide, so it wraps. Always zero under CAKE on some versions.
-    pub dropped: u32,
-    /// Bytes waiting now, as far as 32 bits go.
-    pub queued_bytes: u32,
-    /// Packets waiting now, as far as 32 bits go.
-    pub queued_packets: u32,
 }
 
 /// What the router says about a queue after a write.

@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 use wanctl_core::tick::Outcome;
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, WanId};
 
-use super::accord::Accord;
+use super::accord::Finding;
 use super::client::Client;
-use super::desk::{Desk, Waiting, Work};
 use super::error::RouterError;
 use super::model::{Queue, RouterIdentity, Written};
 use super::steer::{Steerer, SteeringRules};
 use super::watch::Watch;
-use super::worker::{FinalRate, RouterStatus};
 use crate::clock;
+use crate::shaping::{Accord, Backend, BackendStatus, Desk, FinalRate, Identity, Waiting, Work};
 
 /// The pause after the first failure of an episode. Long enough for the router's web server to
 /// recover from a request that was given up.
@@ -59,6 +58,8 @@ pub(crate) struct Target {
     /// When its counters were handed over last.
     pub(crate) counted: Option<Instant>,
     pub(crate) accord: Accord,
+    /// What was wrong at the last look.
+    pub(crate) finding: Option<Finding>,
 }
 
 /// An episode of failures.
@@ -69,6 +70,51 @@ struct Failing {
     kind: std::mem::Discriminant<RouterError>,
     /// Whether only a write can show that it is over.
     until_written: bool,
+}
+
+/// A router to be controlled.
+#[derive(Debug)]
+pub struct RouterOs {
+    client: Client,
+    queues: Vec<PerDirection<String>>,
+    steering: SteeringRules,
+    counter_interval: Duration,
+}
+
+impl RouterOs {
+    /// Makes a router of its client. `queues` holds the queue names per WAN, the position being the
+    /// [`WanId`]. Their counters are read about every `counter_interval`, between writes.
+    #[must_use]
+    pub const fn new(
+        client: Client,
+        queues: Vec<PerDirection<String>>,
+        steering: SteeringRules,
+        counter_interval: Duration,
+    ) -> Self {
+        Self { client, queues, steering, counter_interval }
+    }
+}
+
+impl Backend for RouterOs {
+    fn thread_name(&self) -> &'static str {
+        "router"
+    }
+
+    fn leaves_steering(&self) -> bool {
+        Steerer::new(self.steering.clone()).leaves_something()
+    }
+
+    fn run(self, desk: Arc<Desk>) {
+        let watch = Watch::new(self.counter_interval);
+        Server::new(self.client, self.queues, self.steering, watch, desk).run();
+    }
+}
+
+impl From<RouterIdentity> for Identity {
+    fn from(identity: RouterIdentity) -> Self {
+        let RouterIdentity { name, version, board } = identity;
+        Self { name, version, board }
+    }
 }
 
 /// The state of the worker thread.
@@ -97,7 +143,13 @@ impl Server {
         watch: Watch,
         desk: Arc<Desk>,
     ) -> Self {
-        let target = |name| Target { name, id: None, counted: None, accord: Accord::default() };
+        let target = |name| Target {
+            name,
+            id: None,
+            counted: None,
+            accord: Accord::default(),
+            finding: None,
+        };
         let targets = queues
             .into_iter()
             .map(|wan| PerDirection { download: target(wan.download), upload: target(wan.upload) })
@@ -122,7 +174,7 @@ impl Server {
             Ok(()) => self.write_final_rates(),
             Err(error) => {
                 tracing::error!(%error, "the router cannot be controlled");
-                self.desk.set_fatal(error);
+                self.desk.set_fatal(error.into());
             }
         }
         self.desk.end();
@@ -272,6 +324,9 @@ impl Server {
             tracing::warn!(queue = name, disabled, invalid, "the queue does not shape");
         }
         self.target(wan, direction)?.id = Some(id.clone());
+        if let (None, Ok(wan)) = (&self.identity, u8::try_from(wan)) {
+            self.desk.note_found((WanId(wan), direction, max_limit));
+        }
         Ok(id)
     }
 
@@ -354,7 +409,7 @@ impl Server {
         let since = self.failing.as_ref().map_or_else(clock::now, |failing| failing.since);
         let until_written = is_write && error.is_answer();
         self.failing = Some(Failing { since, kind, until_written });
-        self.desk.set_status(RouterStatus::Failing { since, error: error.to_string() });
+        self.desk.set_status(BackendStatus::Failing { since, error: error.to_string() });
     }
 
     /// Ends an episode of failures, unless it takes a write for that.
@@ -372,7 +427,7 @@ impl Server {
         }
         self.failing = None;
         self.back_off = BackOff::new();
-        self.desk.set_status(RouterStatus::Ready { identity });
+        self.desk.set_status(BackendStatus::Ready { identity: identity.into() });
     }
 }
 

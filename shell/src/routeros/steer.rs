@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use wanctl_core::tick::SteeringReply;
-use wanctl_core::units::{CommandId, WanId};
+use wanctl_core::units::WanId;
 
-use super::accord::{Accord, CORRECTIONS_MAX, Finding, TRUCE, Verdict};
+use super::accord::Finding;
 use super::client::Client;
 use super::error::RouterError;
 use super::model::MangleRule;
 use super::serve::Server;
-use crate::clock;
+use crate::shaping::{Accord, CORRECTIONS_MAX, TRUCE, Verdict, WaitingSteering};
 
 /// Time between two looks at the rules.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
@@ -44,35 +43,6 @@ impl Default for SteeringRules {
     }
 }
 
-/// One [`wanctl_core::outputs::Action::SetSteering`] for this router.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SteeringOrder {
-    /// Names the order in its reply.
-    pub id: CommandId,
-    /// The alternate whose rule is to be the only one switched on; `None` switches all off.
-    pub to: Option<WanId>,
-}
-
-/// An order that has not been carried out yet.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct WaitingSteering {
-    pub(crate) order: SteeringOrder,
-    /// When it was given, in ns of [`clock::now_nanos`].
-    given_ns: u64,
-}
-
-impl WaitingSteering {
-    pub(crate) fn new(order: SteeringOrder) -> Self {
-        Self { order, given_ns: clock::now_nanos() }
-    }
-
-    pub(crate) fn reply(&self, succeeded: bool) -> SteeringReply {
-        let took_us = clock::now_nanos().saturating_sub(self.given_ns) / 1000;
-        let took_us = u32::try_from(took_us).unwrap_or(u32::MAX);
-        SteeringReply { id: self.order.id, succeeded, took_us }
-    }
-}
-
 /// A rule to be switched.
 #[derive(Debug)]
 struct Target {
@@ -81,6 +51,8 @@ struct Target {
     id: Option<String>,
     /// Whether it was switched on, as the router confirmed.
     accord: Accord<bool>,
+    /// What was wrong at the last look.
+    finding: Option<Finding>,
 }
 
 /// What the worker knows about the rules.
@@ -97,7 +69,7 @@ pub(crate) struct Steerer {
 
 impl Steerer {
     pub(crate) fn new(rules: SteeringRules) -> Self {
-        let target = |rule| Target { rule, id: None, accord: Accord::default() };
+        let target = |rule| Target { rule, id: None, accord: Accord::default(), finding: None };
         let SteeringRules { rules, dry_run, look_interval } = rules;
         let targets = rules.into_iter().map(target).collect();
         Self { targets, dry_run, look_interval, due: None, is_refused: false }
@@ -296,7 +268,7 @@ impl Server {
 
 /// Reports what is wrong with a rule when that changes.
 fn tell_finding(target: &mut Target, finding: Option<Finding>) {
-    let before = std::mem::replace(&mut target.accord.finding, finding);
+    let before = std::mem::replace(&mut target.finding, finding);
     let comment = &target.rule.comment;
     match finding {
         Some(finding) if before != Some(finding) => {

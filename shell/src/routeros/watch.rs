@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 
-use super::accord::{CORRECTIONS_MAX, Finding, TRUCE, Verdict};
+use super::accord::Finding;
 use super::client::Client;
 use super::error::RouterError;
-use super::model::{Queue, QueueCounters};
+use super::model::Queue;
 use super::serve::{BackOff, Server, Target};
 use crate::clock;
-use crate::config::show_rate;
+use crate::shaping::QueueCounters;
 
 /// The shortest time between two looks: RouterOS itself prints no faster (`print interval`).
 pub const COUNTER_INTERVAL_MIN: Duration = Duration::from_millis(200);
@@ -118,33 +118,10 @@ impl Server {
         if self.desk.is_waiting(id, direction) {
             return; // whatever it is now, a newer rate takes its place
         }
-        let queue = target.name.clone();
-        let verdict = target.accord.judge(found, Instant::now());
-        let found = show_rate(found);
-        match verdict {
-            Verdict::Agreed => {}
-            Verdict::Truce => tracing::debug!(queue, found, "still another rate than ours"),
-            Verdict::GiveUp => tracing::warn!(
-                queue,
-                found,
-                "somebody keeps changing the shaper rate: after {CORRECTIONS_MAX} corrections in a \
-                 minute it is left alone for {} minutes, but for new decisions; hint: look for a \
-                 script or a second controller on the router",
-                TRUCE.as_secs() / 60
-            ),
-            Verdict::Correct(ours) => {
-                let ours_text = show_rate(ours);
-                tracing::warn!(
-                    queue,
-                    found,
-                    ours = ours_text,
-                    "somebody else changed the shaper rate, writing ours again"
-                );
-                if let Err(error) = self.write(id, direction, ours) {
-                    self.note_failure(&error, true);
-                    self.pause();
-                }
-            }
+        let Some(ours) = target.accord.settle(&target.name, found) else { return };
+        if let Err(error) = self.write(id, direction, ours) {
+            self.note_failure(&error, true);
+            self.pause();
         }
     }
 
@@ -182,7 +159,7 @@ impl Server {
 
 /// Reports what is wrong with a queue when that changes.
 fn tell_finding(target: &mut Target, finding: Option<Finding>) {
-    let before = std::mem::replace(&mut target.accord.finding, finding);
+    let before = std::mem::replace(&mut target.finding, finding);
     let queue = &target.name;
     match finding {
         Some(finding) if before != Some(finding) => tracing::warn!(queue, "the queue {finding}"),

@@ -5,10 +5,15 @@ use std::path::Path;
 use super::super::RouterError;
 use super::client;
 use super::server::{Answer, FakeRouter};
-use crate::audit::{Severity, audit};
+use crate::audit::{Audit, Severity, audit};
 use crate::config::{DaemonConfig, ReadFiles, parse};
 
 const QUEUES: [(&str, &str); 2] = [("*1", "down"), ("*2", "up")];
+
+fn look(router: &FakeRouter) -> Result<Audit, RouterError> {
+    let (client, config) = (client(&router.url()), config(&router.url()));
+    audit(&client, config.backend.router().unwrap(), &config)
+}
 
 fn config(url: &str) -> DaemonConfig {
     let text = format!(
@@ -28,7 +33,7 @@ fn a_menu_that_is_refused_is_named_and_does_no_harm() {
         "/rest/user" | "/rest/queue/type" => Answer::Status(500, refusal.to_owned()),
         _ => Answer::Healthy,
     });
-    let found = audit(&client(&router.url()), &config(&router.url())).unwrap();
+    let found = look(&router).unwrap();
     let told = found.to_string();
     for menu in ["/user", "/queue/type", "/ip/service"] {
         assert!(told.contains(&format!("note: {menu} was not looked at: ")), "{told}");
@@ -50,7 +55,7 @@ fn queues_that_may_not_be_read_are_an_error_with_the_policies_needed() {
             Answer::Healthy
         }
     });
-    let found = audit(&client(&router.url()), &config(&router.url())).unwrap();
+    let found = look(&router).unwrap();
     let failure = found.failure().unwrap();
     assert_eq!(failure.reason, crate::exit::ExitReason::RouterPermission);
     assert!(found.to_string().contains("needs the policies rest-api, api, read and write"));
@@ -62,6 +67,6 @@ fn a_router_that_vanishes_meanwhile_ends_the_audit() {
         "/rest/ip/service" => Answer::Raw(String::new()),
         _ => Answer::Healthy,
     });
-    let error = audit(&client(&router.url()), &config(&router.url())).unwrap_err();
+    let error = look(&router).unwrap_err();
     assert!(matches!(error, RouterError::Unreachable { .. }), "{error:?}");
 }

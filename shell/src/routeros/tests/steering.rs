@@ -7,11 +7,10 @@ use serde_json::{Value, json};
 use wanctl_core::tick::Tick;
 use wanctl_core::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
 
-use super::super::{
-    RateOrder, RouterError, RouterWorker, SteeringOrder, SteeringRule, SteeringRules,
-};
+use super::super::{RouterError, RouterOs, SteeringRule, SteeringRules};
 use super::server::{Answer, FakeRouter, Request};
 use super::*;
+use crate::shaping::{RateOrder, SteeringOrder, Worker};
 
 const QUEUES: [(&str, &str); 2] = [("*1", "down"), ("*2", "up")];
 /// Far more than any of these tests needs.
@@ -101,21 +100,22 @@ fn an_id_that_is_another_rule_s_is_not_switched() {
 }
 
 /// A worker with a rule for each of two alternates.
-fn start(url: &str) -> RouterWorker {
+fn start(url: &str) -> Worker {
     start_looking(url, Duration::from_secs(3600))
 }
 
 /// One that looks at the rules so often.
-fn start_looking(url: &str, look_interval: Duration) -> RouterWorker {
+fn start_looking(url: &str, look_interval: Duration) -> Worker {
     let queues = PerDirection { download: "down".to_owned(), upload: "up".to_owned() };
     let rule = |wan, comment: &str| SteeringRule { wan: WanId(wan), comment: comment.to_owned() };
     let rules = vec![rule(1, "to DSL"), rule(2, "to LTE")];
     let steering = SteeringRules { rules, dry_run: false, look_interval };
-    RouterWorker::start(client(url), vec![queues], steering, Duration::from_secs(3600)).unwrap()
+    Worker::start(RouterOs::new(client(url), vec![queues], steering, Duration::from_secs(3600)))
+        .unwrap()
 }
 
 /// Waits for the next reply to a steering order.
-fn reply(worker: &RouterWorker) -> (u32, bool) {
+fn reply(worker: &Worker) -> (u32, bool) {
     let begin = Instant::now();
     let mut tick = Tick::new(embassy_time::Instant::MIN);
     while tick.steering_replies.is_empty() {
@@ -186,7 +186,7 @@ fn a_rule_that_is_gone_fails_the_order_and_leaves_the_shapers_at_work() {
 }
 
 /// Waits until the worker has brought something about.
-fn wait_for(worker: &RouterWorker, what: &str, is_so: impl Fn() -> bool) {
+fn wait_for(worker: &Worker, what: &str, is_so: impl Fn() -> bool) {
     let begin = Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < AMPLE, "{what} never happens: {}", worker.status());
@@ -195,7 +195,7 @@ fn wait_for(worker: &RouterWorker, what: &str, is_so: impl Fn() -> bool) {
 }
 
 /// A worker that has switched the first rule on and looks at the rules all the time.
-fn steering_to_dsl(rules: &Rules) -> (FakeRouter, RouterWorker) {
+fn steering_to_dsl(rules: &Rules) -> (FakeRouter, Worker) {
     let router = router(rules);
     let worker = start_looking(&router.url(), Duration::from_millis(30));
     worker.steer(SteeringOrder { id: CommandId(1), to: Some(WanId(1)) });

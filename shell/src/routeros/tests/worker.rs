@@ -8,21 +8,23 @@ use std::time::{Duration, Instant};
 use wanctl_core::tick::{Outcome, Tick};
 use wanctl_core::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
 
-use super::super::{RateOrder, RouterError, RouterStatus, RouterWorker, SteeringRules};
+use super::super::{RouterOs, SteeringRules};
 use super::server::{Answer, FakeRouter, Request};
 use super::*;
+use crate::exit::ExitReason;
+use crate::shaping::{BackendStatus, RateOrder, Worker};
 
 const QUEUES: [(&str, &str); 2] = [("*1", "down"), ("*2", "up")];
 /// Far more than any of these tests needs.
 const AMPLE: Duration = Duration::from_secs(30);
 use Direction::{Download, Upload};
 
-fn start(url: &str) -> RouterWorker {
+fn start(url: &str) -> Worker {
     let queues = PerDirection { download: "down".to_owned(), upload: "up".to_owned() };
     let steering = SteeringRules::default();
     // No looks at the counters within a test.
     let interval = Duration::from_secs(3600);
-    RouterWorker::start(client(url), vec![queues], steering, interval).unwrap()
+    Worker::start(RouterOs::new(client(url), vec![queues], steering, interval)).unwrap()
 }
 
 fn order(id: u32, direction: Direction, mbps: u64, is_cut: bool) -> RateOrder {
@@ -35,7 +37,7 @@ fn applied(mbps: u64) -> Outcome {
 }
 
 /// Drains until `count` replies have come.
-fn replies(worker: &RouterWorker, count: usize) -> Vec<(u32, Outcome)> {
+fn replies(worker: &Worker, count: usize) -> Vec<(u32, Outcome)> {
     let mut all = Vec::new();
     while all.len() < count {
         let mut tick = Tick::new(crate::clock::now());
@@ -47,13 +49,13 @@ fn replies(worker: &RouterWorker, count: usize) -> Vec<(u32, Outcome)> {
     all
 }
 
-fn wait_until(worker: &RouterWorker, is_so: impl Fn(&RouterStatus) -> bool) {
+fn wait_until(worker: &Worker, is_so: impl Fn(&BackendStatus) -> bool) {
     loop {
         let status = worker.status();
         if is_so(&status) {
             return;
         }
-        assert!(!matches!(status, RouterStatus::Failed { .. }), "{status:?} is final");
+        assert!(!matches!(status, BackendStatus::Failed { .. }), "{status:?} is final");
         std::thread::yield_now();
     }
 }
@@ -83,7 +85,7 @@ fn router_and_queues_are_looked_up_before_the_first_write() {
     worker.set_rate(order(1, Download, 20, true));
     assert_eq!(replies(&worker, 1), [(1, applied(20))]);
     assert_eq!(router.methods_seen(), ["GET", "GET", "GET", "GET", "PATCH"]);
-    let RouterStatus::Ready { identity } = worker.status() else { panic!() };
+    let BackendStatus::Ready { identity } = worker.status() else { panic!() };
     assert_eq!((identity.name.as_str(), identity.board.as_str()), ("home", "RB5009"));
     let counters = worker.counters();
     assert_eq!((counters.requests, counters.failures), (4, 0));
@@ -95,8 +97,8 @@ fn wrong_password_at_start_is_fatal_and_writes_nothing() {
     let router = FakeRouter::start(&QUEUES, |_| Answer::Status(401, "{}".to_owned()));
     let worker = start(&router.url());
     worker.set_rate(order(1, Download, 20, true));
-    wait_until(&worker, |status| matches!(status, RouterStatus::Failed { .. }));
-    assert!(matches!(worker.fatal(), Some(RouterError::Unauthorized { .. })));
+    wait_until(&worker, |status| matches!(status, BackendStatus::Failed { .. }));
+    assert_eq!(worker.fatal().unwrap().reason, ExitReason::RouterLogin);
     let last = (WanId(0), Download, BitsPerSecond::from_mbps(9));
     let report = worker.finish(vec![last], Instant::now() + AMPLE);
     assert_eq!((report.confirmed, report.unconfirmed), (vec![], vec![last]));
@@ -108,8 +110,10 @@ fn missing_queue_at_start_is_fatal_and_writes_nothing() {
     let router = FakeRouter::start(&QUEUES[..1], |_| Answer::Healthy);
     let worker = start(&router.url());
     worker.set_rate(order(1, Download, 20, true));
-    wait_until(&worker, |status| matches!(status, RouterStatus::Failed { .. }));
-    assert!(matches!(worker.fatal(), Some(RouterError::NoSuchQueue { name, .. }) if name == "up"));
+    wait_until(&worker, |status| matches!(status, BackendStatus::Failed { .. }));
+    let fatal = worker.fatal().unwrap();
+    assert_eq!(fatal.reason, ExitReason::QueueMissing);
+    assert!(fatal.message.contains("\"up\""), "{fatal}");
     assert!(!router.methods_seen().contains(&"PATCH".to_owned()));
 }
 
@@ -151,7 +155,7 @@ fn cut_overtakes_a_waiting_raise() {
 fn queue_that_was_made_anew_is_looked_up_again() {
     let router = FakeRouter::start(&QUEUES, |_| Answer::Healthy);
     let worker = start(&router.url());
-    wait_until(&worker, |status| matches!(status, RouterStatus::Ready { .. }));
+    wait_until(&worker, |status| matches!(status, BackendStatus::Ready { .. }));
     "*77".clone_into(&mut router.tree.lock().unwrap()[0].0);
     let _ = router.methods_seen();
     worker.set_rate(order(1, Download, 20, true));
@@ -165,7 +169,7 @@ fn queue_that_was_made_anew_is_looked_up_again() {
 fn queue_under_another_name_is_looked_up_again() {
     let router = FakeRouter::start(&QUEUES, |_| Answer::Healthy);
     let worker = start(&router.url());
-    wait_until(&worker, |status| matches!(status, RouterStatus::Ready { .. }));
+    wait_until(&worker, |status| matches!(status, BackendStatus::Ready { .. }));
     *router.tree.lock().unwrap() = vec![
         ("*1".to_owned(), "guest".to_owned(), "1".to_owned()),
         ("*5".to_owned(), "down".to_owned(), "1".to_owned()),
@@ -182,7 +186,7 @@ fn router_that_comes_up_later_gets_the_latest_order_only() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let worker = start(&format!("http://{address}"));
-    wait_until(&worker, |status| matches!(status, RouterStatus::Failing { .. }));
+    wait_until(&worker, |status| matches!(status, BackendStatus::Failing { .. }));
     worker.set_rate(order(1, Download, 10, false));
     worker.set_rate(order(2, Download, 20, false));
     assert_eq!(worker.fatal(), None);
@@ -191,7 +195,7 @@ fn router_that_comes_up_later_gets_the_latest_order_only() {
     let router = FakeRouter::serve(listener, &QUEUES, Arc::new(|_| Answer::Healthy), plain);
     assert_eq!(replies(&worker, 2), [(1, Outcome::Superseded), (2, applied(20))]);
     assert_eq!(mbps_of(&router.next_write()), 20);
-    wait_until(&worker, |status| matches!(status, RouterStatus::Ready { .. }));
+    wait_until(&worker, |status| matches!(status, BackendStatus::Ready { .. }));
 }
 
 /// A router that refuses writes in this way while `is_bad`.
@@ -210,11 +214,11 @@ fn failed_write_is_answered_and_the_next_one_works() {
     let worker = start(&router.url());
     worker.set_rate(order(1, Download, 10, false));
     assert_eq!(replies(&worker, 1), [(1, Outcome::Failed)]);
-    wait_until(&worker, |status| matches!(status, RouterStatus::Failing { .. }));
+    wait_until(&worker, |status| matches!(status, BackendStatus::Failing { .. }));
     *is_bad.lock().unwrap() = false;
     worker.set_rate(order(2, Download, 10, false));
     assert_eq!(replies(&worker, 1), [(2, applied(10))]);
-    assert!(matches!(worker.status(), RouterStatus::Ready { .. }));
+    assert!(matches!(worker.status(), BackendStatus::Ready { .. }));
     assert_eq!(worker.counters().failures, 1);
 }
 
@@ -242,9 +246,9 @@ fn missing_permission_at_the_first_write_is_fatal() {
     wait_until(&worker, |status| {
         // The core gives it again as long as it fails.
         worker.set_rate(order(1, Download, 10, false));
-        matches!(status, RouterStatus::Failed { .. })
+        matches!(status, BackendStatus::Failed { .. })
     });
-    assert!(matches!(worker.fatal(), Some(RouterError::NotPermitted { .. })));
+    assert_eq!(worker.fatal().unwrap().reason, ExitReason::RouterPermission);
 }
 
 #[test]
@@ -287,7 +291,7 @@ fn finish_repeats_a_final_rate_that_failed() {
 fn finish_without_final_rates_writes_nothing() {
     let router = FakeRouter::start(&QUEUES, |_| Answer::Healthy);
     let worker = start(&router.url());
-    wait_until(&worker, |status| matches!(status, RouterStatus::Ready { .. }));
+    wait_until(&worker, |status| matches!(status, BackendStatus::Ready { .. }));
     assert!(!worker.finish(Vec::new(), Instant::now() + AMPLE).timed_out);
     assert!(!router.methods_seen().contains(&"PATCH".to_owned()));
 }

@@ -1,49 +1,38 @@
-//! The worker of one router as the rest of the daemon sees it.
+//! The worker that moves the shapers as the rest of the daemon sees it.
 
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{fmt, io};
 
 use wanctl_core::tick::Tick;
-use wanctl_core::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
 
-use super::client::Client;
+use super::Backend;
 use super::desk::Desk;
-use super::error::RouterError;
-use super::model::RouterIdentity;
-use super::serve::Server;
-use super::steer::{SteeringOrder, SteeringRules};
-use super::watch::Watch;
+use super::orders::{FinalRate, RateOrder, SteeringOrder};
 use crate::config::show_rate;
+use crate::exit::Failure;
 
-/// The shaper rate of one direction of one WAN.
-pub type FinalRate = (WanId, Direction, BitsPerSecond);
-
-/// One [`wanctl_core::outputs::Action::SetRate`] for this router.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateOrder {
-    /// Names the order in its reply.
-    pub id: CommandId,
-    /// The WAN whose shaper is meant.
-    pub wan: WanId,
-    /// The direction whose shaper is meant.
-    pub direction: Direction,
-    /// The shaper rate to write.
-    pub rate: BitsPerSecond,
-    /// Whether this lowers the rate; cuts overtake raises.
-    pub is_cut: bool,
+/// What moves the shapers, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The name its owner gave it.
+    pub name: String,
+    /// The version of its system; empty if not told.
+    pub version: String,
+    /// The model; empty if not told.
+    pub board: String,
 }
 
-/// How the router is doing.
+/// How the shapers' keeper is doing: the router, or this machine's kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RouterStatus {
+pub enum BackendStatus {
     /// The first contact is being made.
     Connecting,
-    /// The router is known and the last request succeeded.
+    /// It is known and the last request succeeded.
     Ready {
         /// Who it is.
-        identity: RouterIdentity,
+        identity: Identity,
     },
     /// The last request failed; the next one follows after a pause.
     Failing {
@@ -52,14 +41,14 @@ pub enum RouterStatus {
         /// The latest failure.
         error: String,
     },
-    /// The worker has given up, see [`RouterWorker::fatal`].
+    /// The worker has given up, see [`Worker::fatal`].
     Failed {
         /// Why.
         error: String,
     },
 }
 
-impl fmt::Display for RouterStatus {
+impl fmt::Display for BackendStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The advice of an error is in the log already.
         let what = |error: &str| error.split("; hint:").next().unwrap_or_default().to_owned();
@@ -72,10 +61,10 @@ impl fmt::Display for RouterStatus {
     }
 }
 
-/// What the requests to a router have been like since the start.
+/// What the requests have been like since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestCounters {
-    /// Requests that ended, of whatever kind; asking who the router is counts as one.
+    /// Requests that ended, of whatever kind; asking who a router is counts as one.
     pub requests: u64,
     /// Those among them that failed.
     pub failures: u64,
@@ -88,9 +77,9 @@ pub struct RequestCounters {
 /// How the last writes went.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FinishReport {
-    /// What the router holds now, as it said itself.
+    /// What the shapers hold now, as they said themselves.
     pub confirmed: Vec<FinalRate>,
-    /// Final rates that were not confirmed; the router may hold them or the rates before.
+    /// Final rates that were not confirmed; the shapers may hold them or the rates before.
     pub unconfirmed: Vec<FinalRate>,
     /// Whether all steering rules are switched off, as the router said itself; `None` when there was
     /// nothing to switch off.
@@ -100,7 +89,7 @@ pub struct FinishReport {
 }
 
 impl FinishReport {
-    /// Returns whether the router holds everything it was left with, as it said itself.
+    /// Returns whether everything is as it was to be left, as was read back.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.unconfirmed.is_empty() && self.steering_off != Some(false)
@@ -129,25 +118,25 @@ impl fmt::Display for FinishReport {
     }
 }
 
-/// Writes shaper rates and steering rules to one router, on a thread of its own, one request at a time.
+/// Moves shapers through a [`Backend`], on a thread of its own, one request at a time.
 ///
-/// Dropping it without [`RouterWorker::finish`] ends the thread after the request in flight and
+/// Dropping it without [`Worker::finish`] ends the thread after the request in flight and
 /// does not wait for that.
 #[derive(Debug)]
-pub struct RouterWorker {
+pub struct Worker {
     desk: Arc<Desk>,
     thread: Option<JoinHandle<()>>,
     has_steering: bool,
 }
 
-/// What a router's worker is doing, for everybody who watches.
+/// What the worker is doing, for everybody who watches.
 #[derive(Debug, Clone)]
-pub struct RouterView(Arc<Desk>);
+pub struct BackendView(Arc<Desk>);
 
-impl RouterView {
-    /// Returns how the router is doing.
+impl BackendView {
+    /// Returns how router or kernel are doing.
     #[must_use]
-    pub fn status(&self) -> RouterStatus {
+    pub fn status(&self) -> BackendStatus {
         self.0.status()
     }
 
@@ -157,7 +146,7 @@ impl RouterView {
         self.0.counters()
     }
 
-    /// Returns the queues and mangle rules that somebody else keeps changing and which are therefore
+    /// Returns the shapers and mangle rules that somebody else keeps changing and which are therefore
     /// left alone between decisions.
     #[must_use]
     pub fn disputed(&self) -> Vec<String> {
@@ -165,7 +154,7 @@ impl RouterView {
     }
 }
 
-impl fmt::Display for RouterView {
+impl fmt::Display for BackendView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status())?;
         for queue in self.disputed() {
@@ -175,27 +164,17 @@ impl fmt::Display for RouterView {
     }
 }
 
-impl RouterWorker {
-    /// Starts the thread, which looks up the router, every queue and every steering rule before the
-    /// first write.
-    ///
-    /// `queues` holds the queue names per WAN, the position being the [`WanId`]. Their counters are
-    /// read about every `counter_interval`, between writes.
+impl Worker {
+    /// Starts the thread. The backend looks up everything it is to change before the first write.
     ///
     /// # Errors
     ///
     /// The system's error if it allows no further thread.
-    pub fn start(
-        client: Client,
-        queues: Vec<PerDirection<String>>,
-        steering: SteeringRules,
-        counter_interval: Duration,
-    ) -> io::Result<Self> {
+    pub fn start(backend: impl Backend) -> io::Result<Self> {
         let desk = Arc::new(Desk::new());
-        let watch = Watch::new(counter_interval);
-        let server = Server::new(client, queues, steering, watch, Arc::clone(&desk));
-        let has_steering = server.steerer.leaves_something();
-        let thread = Builder::new().name("router".to_owned()).spawn(move || server.run())?;
+        let has_steering = backend.leaves_steering();
+        let (name, given) = (backend.thread_name().to_owned(), Arc::clone(&desk));
+        let thread = Builder::new().name(name).spawn(move || backend.run(given))?;
         Ok(Self { desk, thread: Some(thread), has_steering })
     }
 
@@ -215,9 +194,9 @@ impl RouterWorker {
         self.desk.drain(tick);
     }
 
-    /// Returns how the router is doing.
+    /// Returns how router or kernel are doing.
     #[must_use]
-    pub fn status(&self) -> RouterStatus {
+    pub fn status(&self) -> BackendStatus {
         self.desk.status()
     }
 
@@ -229,16 +208,22 @@ impl RouterWorker {
 
     /// Returns what others may see.
     #[must_use]
-    pub fn view(&self) -> RouterView {
-        RouterView(Arc::clone(&self.desk))
+    pub fn view(&self) -> BackendView {
+        BackendView(Arc::clone(&self.desk))
     }
 
     /// Returns why control is impossible: set when waiting cannot help and no write has ever
     /// succeeded. Later such errors are reported and retried, as a running daemon must outlive any
-    /// hiccup of its router.
+    /// hiccup.
     #[must_use]
-    pub fn fatal(&self) -> Option<RouterError> {
+    pub fn fatal(&self) -> Option<Failure> {
         self.desk.fatal()
+    }
+
+    /// Returns the rates that were found before the first write.
+    #[must_use]
+    pub fn found(&self) -> Vec<FinalRate> {
+        self.desk.found()
     }
 
     /// Takes no more orders, switches steering off and writes the final rates after the request in flight, and ends the
@@ -258,7 +243,7 @@ impl RouterWorker {
     }
 }
 
-impl Drop for RouterWorker {
+impl Drop for Worker {
     fn drop(&mut self) {
         self.desk.stop(Vec::new(), Instant::now());
     }
@@ -267,13 +252,14 @@ impl Drop for RouterWorker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routeros::RouterError;
 
     #[test]
     fn a_status_leaves_the_advice_of_an_error_out() {
         let (url, detail) = ("https://router".to_owned(), "refused".to_owned());
         let error = RouterError::Unreachable { url, detail }.to_string();
         assert!(error.contains("hint") && !error.contains('\n'), "{error}");
-        let status = RouterStatus::Failing { since: embassy_time::Instant::MIN, error };
+        let status = BackendStatus::Failing { since: embassy_time::Instant::MIN, error };
         let expected = "failing: router https://router cannot be reached: refused";
         assert_eq!(status.to_string(), expected);
     }

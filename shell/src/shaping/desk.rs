@@ -1,5 +1,5 @@
-//! Where the tick thread and the worker of one router meet: orders one way, replies and status the
-//! other. Nothing here waits for the network, and the lock is held for moments only.
+//! Where the tick thread and the worker that moves the shapers meet: orders one way, replies and status the
+//! other. Nothing here waits for anything slow, and the lock is held for moments only.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use wanctl_core::tick::{CounterReading, MAX_WANS, Outcome, Reply, SteeringReply, Tick};
 use wanctl_core::units::{Direction, PerDirection, WanId};
 
-use super::error::RouterError;
-use super::model::QueueCounters;
-use super::steer::{SteeringOrder, WaitingSteering};
-use super::worker::{FinalRate, RateOrder, RequestCounters, RouterStatus};
+use super::orders::{FinalRate, QueueCounters, RateOrder, SteeringOrder, WaitingSteering};
+use super::worker::{BackendStatus, RequestCounters};
 use crate::clock;
+use crate::exit::Failure;
 
 /// The most replies that wait for the tick thread: far more than one tick can cause.
 const REPLIES_MAX: usize = 64;
@@ -65,18 +64,22 @@ struct State {
     steering: Option<WaitingSteering>,
     steering_reply: Option<SteeringReply>,
     is_steering_off: bool,
-    status: RouterStatus,
-    fatal: Option<RouterError>,
+    status: BackendStatus,
+    fatal: Option<Failure>,
     counters: RequestCounters,
     disputed: Vec<String>,
+    /// Whether the queues are to be looked at sooner than planned.
+    is_look_wanted: bool,
     stop: Option<Stop>,
+    /// What was there before the first write.
+    found: Vec<FinalRate>,
     confirmed: Vec<FinalRate>,
     is_ended: bool,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub struct Desk {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -91,11 +94,13 @@ impl Desk {
             steering: None,
             steering_reply: None,
             is_steering_off: false,
-            status: RouterStatus::Connecting,
+            status: BackendStatus::Connecting,
             fatal: None,
             counters: RequestCounters::default(),
             disputed: Vec::new(),
+            is_look_wanted: false,
             stop: None,
+            found: Vec::new(),
             confirmed: Vec::new(),
             is_ended: false,
         };
@@ -165,7 +170,7 @@ impl Desk {
         }
     }
 
-    pub(crate) fn status(&self) -> RouterStatus {
+    pub(crate) fn status(&self) -> BackendStatus {
         self.lock().status.clone()
     }
 
@@ -177,7 +182,7 @@ impl Desk {
         self.lock().disputed.clone()
     }
 
-    pub(crate) fn fatal(&self) -> Option<RouterError> {
+    pub(crate) fn fatal(&self) -> Option<Failure> {
         self.lock().fatal.clone()
     }
 
@@ -198,7 +203,19 @@ impl Desk {
         (state.is_ended, state.confirmed.clone())
     }
 
+    pub(crate) fn found(&self) -> Vec<FinalRate> {
+        self.lock().found.clone()
+    }
+
     // The worker's side.
+
+    /// Notes the rate that a shaper had before it was written to. That of a shaper made anew replaces
+    /// the one before.
+    pub(crate) fn note_found(&self, rate: FinalRate) {
+        let mut state = self.lock();
+        state.found.retain(|known| (known.0, known.1) != (rate.0, rate.1));
+        state.found.push(rate);
+    }
 
     /// Waits for the most urgent order: cuts first, then steering, then the raise whose slot waits
     /// longest; without any, until it is time to look at the queues. `None` when the worker shall end.
@@ -212,12 +229,18 @@ impl Desk {
                 return Some(work);
             }
             let left = look_due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || std::mem::take(&mut state.is_look_wanted) {
                 return Some(Work::Look);
             }
             let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Asks for a look at the queues, after what has to be written.
+    pub(crate) fn want_look(&self) {
+        self.lock().is_look_wanted = true;
+        self.changed.notify_all();
     }
 
     /// Hands over counters; they replace older ones that no tick has taken.
@@ -250,7 +273,7 @@ impl Desk {
         self.lock().steering_reply = Some(reply);
     }
 
-    pub(crate) fn set_status(&self, status: RouterStatus) {
+    pub(crate) fn set_status(&self, status: BackendStatus) {
         self.lock().status = status;
     }
 
@@ -270,10 +293,10 @@ impl Desk {
         self.lock().steering.is_some()
     }
 
-    pub(crate) fn set_fatal(&self, error: RouterError) {
+    pub(crate) fn set_fatal(&self, failure: Failure) {
         let mut state = self.lock();
-        state.status = RouterStatus::Failed { error: error.to_string() };
-        state.fatal = Some(error);
+        state.status = BackendStatus::Failed { error: failure.to_string() };
+        state.fatal = Some(failure);
     }
 
     pub(crate) fn count_request(&self, took: Duration, is_failure: bool) {
