@@ -29,8 +29,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Everything CI runs: formatting, lints, docs, tests, shipped configs, the README's commands,
-    /// the core on one board
-    Test,
+    /// the core on one board, the daemon once before real queues
+    Test {
+        /// Also run the whole rig (`cargo xtask rig`): a quarter of an hour
+        #[arg(long)]
+        full: bool,
+    },
     /// Measure one step of the core: time (criterion) and instructions (callgrind)
     Bench,
     /// Build the core for small ARM boards, replay recordings on them in QEMU and compare
@@ -49,7 +53,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Test => test::run_all(),
+        Command::Test { full } => test::run_all(full),
         Command::Bench => bench::run_all(),
         Command::Board(args) => board::run(&args),
         Command::Cross => cross::run_all(),

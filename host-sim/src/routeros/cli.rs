@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use wanctl::linux_cake::CakeShaper;
 
 use super::emulator::{Emulator, EmulatorOptions};
 use super::faults::{FaultScript, FaultSpec};
@@ -84,8 +85,10 @@ pub fn run_until(
     let http = args.http.map(bind).transpose()?;
     let emulator = Emulator::start_on(&options(args)?, http, Some(bind(args.https)?))?;
     for QueueInterface { queue, interface } in &args.tc {
-        let shaper = super::tc::Tc(interface.clone());
-        emulator.bind(queue, Box::new(shaper)).with_context(|| format!("--tc {queue}={interface}"))?;
+        let bound = CakeShaper::open(interface)
+            .map_err(anyhow::Error::from)
+            .and_then(|shaper| emulator.bind(queue, Box::new(shaper)));
+        bound.with_context(|| format!("--tc {queue}={interface}"))?;
     }
     if let Some(path) = &args.ca_out {
         std::fs::write(path, emulator.ca_pem())
@@ -126,11 +129,14 @@ fn options(args: &RouterosArgs) -> anyhow::Result<EmulatorOptions> {
     certificate_names.extend(args.name.iter().cloned());
     certificate_names.sort();
     certificate_names.dedup();
+    let mut router = RouterOptions::default().with_users(vec![User::full(&args.user, &password)]);
+    for QueueInterface { queue, .. } in &args.tc {
+        if !router.has_queue(queue) {
+            router = router.with_queue(queue, "global", "cake-down", 0);
+        }
+    }
     Ok(EmulatorOptions {
-        router: RouterOptions {
-            counter_refresh: args.counter_refresh,
-            ..RouterOptions::default().with_users(vec![User::full(&args.user, &password)])
-        },
+        router: RouterOptions { counter_refresh: args.counter_refresh, ..router },
         latency: Latency { read: args.latency, write: args.write_latency.unwrap_or(args.latency) },
         certificate_names,
         ..defaults

@@ -20,7 +20,6 @@ mod seed_system;
 mod server;
 mod shared;
 mod store;
-mod tc;
 mod tls;
 mod value;
 

@@ -3,9 +3,15 @@
 use std::fmt::Debug;
 use std::str::FromStr;
 
+use wanctl::linux_cake::CakeShaper;
+use wanctl_core::units::BitsPerSecond;
+
 use super::counters::QueueTraffic;
 use super::menus::MenuName;
 use super::store::Router;
+
+/// Bytes of a packet, for counting packets: the qdisc's own count of them is not read.
+const FULL_PACKET: u64 = 1_514;
 
 /// What a shaper has done so far, and holds now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,10 +20,8 @@ pub struct ShaperReading {
     pub rate_bps: u64,
     /// Bytes sent since it was made.
     pub bytes: u64,
-    /// Packets sent since it was made.
-    pub packets: u64,
-    /// Packets dropped since it was made.
-    pub dropped: u64,
+    /// Packets dropped since it was made; wraps.
+    pub dropped: u32,
     /// Bytes waiting now.
     pub queued_bytes: u64,
     /// Packets waiting now.
@@ -37,6 +41,23 @@ pub trait Shaper: Debug + Send {
     /// # Errors
     /// As [`Shaper::set_rate`].
     fn read(&mut self) -> anyhow::Result<ShaperReading>;
+}
+
+impl Shaper for CakeShaper {
+    fn set_rate(&mut self, rate_bps: u64) -> anyhow::Result<()> {
+        Ok(CakeShaper::set_rate(self, BitsPerSecond::new(rate_bps))?)
+    }
+
+    fn read(&mut self) -> anyhow::Result<ShaperReading> {
+        let (rate, counters) = CakeShaper::read(self)?;
+        Ok(ShaperReading {
+            rate_bps: rate.get(),
+            bytes: counters.bytes,
+            dropped: counters.dropped,
+            queued_bytes: counters.queued_bytes.into(),
+            queued_packets: counters.queued_packets.into(),
+        })
+    }
 }
 
 /// A tree queue and the interface whose root qdisc stands for it: `WAN-Download=ifb0`.
@@ -104,11 +125,19 @@ impl DataPlane {
         for bond in &mut self.bonds {
             let reading = bond.shaper.read();
             let Some(now) = bond.succeeded(reading) else { continue };
+            // A shaper that was made anew counts from zero.
+            let is_new = now.bytes < bond.seen.bytes;
+            let bytes = if is_new { now.bytes } else { now.bytes - bond.seen.bytes };
             let traffic = QueueTraffic {
-                // A shaper that was made anew counts from zero.
-                bytes: now.bytes.checked_sub(bond.seen.bytes).unwrap_or(now.bytes),
-                packets: now.packets.checked_sub(bond.seen.packets).unwrap_or(now.packets),
-                dropped: now.dropped.checked_sub(bond.seen.dropped).unwrap_or(now.dropped),
+                bytes,
+                // The daemon does not look at them.
+                packets: bytes.div_ceil(FULL_PACKET),
+                dropped: if is_new {
+                    now.dropped
+                } else {
+                    now.dropped.wrapping_sub(bond.seen.dropped)
+                }
+                .into(),
                 queued_bytes: now.queued_bytes,
                 queued_packets: now.queued_packets,
             };
@@ -140,5 +169,91 @@ impl Bond {
         }
         self.is_failing = failed.is_some();
         result.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::routeros::RouterOptions;
+
+    #[derive(Debug, Clone, Default)]
+    struct Fake(Arc<Mutex<(ShaperReading, bool)>>);
+
+    impl Fake {
+        fn change(&self, change: impl FnOnce(&mut ShaperReading)) {
+            change(&mut self.0.lock().expect("lock").0);
+        }
+
+        fn rate_bps(&self) -> u64 {
+            self.0.lock().expect("lock").0.rate_bps
+        }
+    }
+
+    impl Shaper for Fake {
+        fn set_rate(&mut self, rate_bps: u64) -> anyhow::Result<()> {
+            let mut held = self.0.lock().expect("lock");
+            anyhow::ensure!(!held.1, "gone");
+            held.0.rate_bps = rate_bps;
+            Ok(())
+        }
+
+        fn read(&mut self) -> anyhow::Result<ShaperReading> {
+            let held = self.0.lock().expect("lock");
+            anyhow::ensure!(!held.1, "gone");
+            Ok(held.0)
+        }
+    }
+
+    fn bound() -> (Router, DataPlane, Fake) {
+        let mut router = Router::new(&RouterOptions::default()).expect("router");
+        let (mut plane, shaper) = (DataPlane::default(), Fake::default());
+        shaper.change(|held| *held = ShaperReading { rate_bps: 7_000_000, bytes: 500, ..*held });
+        plane.bind(&mut router, "WAN-Upload", Box::new(shaper.clone())).expect("binds");
+        (router, plane, shaper)
+    }
+
+    fn shown(router: &Router, key: &str) -> String {
+        router.row(MenuName::QueueTree, "WAN-Upload").expect("row")[key].clone()
+    }
+
+    #[test]
+    fn the_queue_takes_over_the_rate_that_the_shaper_has() {
+        let (mut router, mut plane, _) = bound();
+        assert_eq!(router.max_limit_bps("WAN-Upload"), Some(7_000_000));
+        let error =
+            plane.bind(&mut router, "WAN-Uplaod", Box::<Fake>::default()).expect_err("unknown");
+        assert!(error.to_string().contains("WAN-Uplaod"), "{error}");
+    }
+
+    #[test]
+    fn a_rate_reaches_the_shaper_and_is_tried_again_until_it_does() {
+        let (mut router, mut plane, shaper) = bound();
+        shaper.0.lock().expect("lock").1 = true;
+        router.set_unchecked(MenuName::QueueTree, "WAN-Upload", "max-limit", Some("9000000"));
+        plane.shape(&router);
+        assert_eq!(shaper.rate_bps(), 7_000_000);
+        shaper.0.lock().expect("lock").1 = false;
+        plane.shape(&router);
+        assert_eq!(shaper.rate_bps(), 9_000_000);
+    }
+
+    #[test]
+    fn what_the_shaper_counts_is_what_the_queue_counts_also_when_it_is_made_anew() {
+        let (mut router, mut plane, shaper) = bound();
+        shaper.change(|held| {
+            *held = ShaperReading { bytes: 2_500, dropped: 3, queued_bytes: 90, ..*held }
+        });
+        plane.count(&mut router);
+        plane.count(&mut router);
+        let figures = ["bytes", "dropped", "queued-bytes"].map(|key| shown(&router, key));
+        assert_eq!(figures, ["2000", "3", "90"]);
+        shaper.change(|held| {
+            *held = ShaperReading { bytes: 100, dropped: 1, ..ShaperReading::default() }
+        });
+        plane.count(&mut router);
+        assert_eq!(["bytes", "dropped"].map(|key| shown(&router, key)), ["2100", "4"]);
     }
 }

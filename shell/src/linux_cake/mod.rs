@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod kernel;
 mod serve;
+mod shaper;
 mod wire;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use wanctl_core::units::PerDirection;
 
 pub use check::{CakeReport, check};
 pub use error::CakeError;
+pub use shaper::CakeShaper;
 
 use self::kernel::Kernel;
 use self::serve::Server;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::install::Guest;
+use super::install::{Guest, Unavailable};
 
 /// Memory of a guest; the modules, the overlay and a controller take less than half of it.
 const MEMORY: &str = "mem=512M";
@@ -50,9 +50,14 @@ impl Guest {
         if read("exit-status").trim() == "0" {
             return Ok(begin.elapsed());
         }
+        let came_up = folder.join("log").exists() || folder.join("failed").exists();
         let what = match read("failed").trim() {
             "" if status.code() == Some(124) => format!("the guest was not done after {limit:?}"),
-            "" if read("exit-status").is_empty() => format!("the guest did not come up ({status})"),
+            "" if !came_up => format!(
+                "the guest did not come up ({status}): user-mode Linux needs ptrace(2), executable memory in \
+                 /dev/shm (or TMPDIR) and {} there; containers may forbid the first two",
+                MEMORY.trim_start_matches("mem=")
+            ),
             "" => "a command of the plan has failed".to_owned(),
             told => told.to_owned(),
         };
@@ -65,6 +70,7 @@ impl Guest {
                 shown.push_str(&format!("\n--- {name}\n{}", tail.join("\n")));
             }
         }
-        bail!("{what}; everything is in {}{shown}", folder.display())
+        let told = format!("{what}; everything is in {}{shown}", folder.display());
+        if came_up { bail!(told) } else { Err(Unavailable(told).into()) }
     }
 }

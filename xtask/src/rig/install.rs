@@ -1,10 +1,10 @@
 //! What the rig needs: Debian packages, an unpacked user-mode Linux, and the shim that lets it start.
 
 use std::ffi::OsStr;
-use std::{fmt, fs};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{fmt, fs};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -34,6 +34,8 @@ impl fmt::Display for Unavailable {
         f.write_str(&self.0)
     }
 }
+
+impl std::error::Error for Unavailable {}
 
 /// A user-mode Linux that is ready to start.
 #[derive(Debug)]

@@ -55,6 +55,9 @@ pub(crate) const NAMES: [&str; 8] = [
     "fast",
 ];
 
+/// A short one for CI, which is not part of a whole run.
+pub(crate) const SMOKE: &str = "smoke";
+
 /// Seconds for the controller to start in.
 const WARM: f64 = 4.0;
 /// Seconds of the idle phase after them.
@@ -97,6 +100,7 @@ impl Scenario {
             "dual-failing" => dual_failing(),
             "idle-noise" => idle_noise(),
             "fast" => fast(),
+            SMOKE => smoke(),
             _ => bail!("there is no scenario \"{name}\"; there are {}", NAMES.join(", ")),
         })
     }
@@ -311,4 +315,55 @@ fn fast() -> Scenario {
         .mark(BEGIN + 8.0, "250/50")
         .capacity(BEGIN + 16.0, 1, (400.0, 50.0))
         .mark(BEGIN + 16.0, "400/50")
+}
+
+fn smoke() -> Scenario {
+    Scenario::new(
+        SMOKE,
+        "20/10, then 10/5 Mbit/s for 5 s each, both directions loaded",
+        vec![Line { capacity: (20.0, 10.0), ..Line::default() }],
+    )
+    .mark(BEGIN, "20/10")
+    .load(BEGIN, 10.0, 1, "down", 1)
+    .load(BEGIN, 10.0, 1, "up", 1)
+    .capacity(BEGIN + 5.0, 1, (10.0, 5.0))
+    .mark(BEGIN + 5.0, "10/5")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_has_a_plan_in_the_order_of_time() {
+        let trace = crate::run::root().join("xtask/rig/lte.csv");
+        for name in NAMES.iter().chain([&SMOKE]) {
+            let plan = Scenario::named(name, &trace).unwrap().plan(true);
+            let times: Vec<f64> =
+                plan.lines().filter_map(|line| line.strip_prefix("at ")?.parse().ok()).collect();
+            assert!(times.is_sorted() && times.len() > 2, "{name}: {times:?}");
+            assert!(plan.ends_with("finish\n"), "{name}");
+            for load in plan.lines().filter_map(|line| line.strip_prefix("load ")) {
+                let server: Vec<&str> = load.split(' ').take(2).collect();
+                assert!(
+                    plan.contains(&format!("\nservers {}\n", server.join(" "))),
+                    "{name}: {load}"
+                );
+            }
+        }
+        assert!(Scenario::named("drop", &trace).is_err());
+    }
+
+    #[test]
+    fn a_trace_holds_each_rate_until_the_next_time() {
+        let folder = std::env::temp_dir().join(format!("wanctl-rig-{}", std::process::id()));
+        std::fs::write(&folder, "# made up\nseconds,down,up\n0,20,5\n0.25,10,5\n0.4,0,1\n")
+            .unwrap();
+        let rates = read_trace(&folder).unwrap();
+        std::fs::write(&folder, "0,20\n").unwrap();
+        let refused = read_trace(&folder).unwrap_err().to_string();
+        std::fs::remove_file(&folder).unwrap();
+        assert_eq!(rates, [(20.0, 5.0), (20.0, 5.0), (20.0, 5.0), (10.0, 5.0)]);
+        assert!(refused.contains(":1: expected"), "{refused}");
+    }
 }
