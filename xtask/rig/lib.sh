@@ -128,6 +128,7 @@ load() {
   event "load $line $1 $name"
   ip netns exec client iperf3 -c "$far" -p "$port" "${reverse[@]}" -P "$2" -t "$3" -i 1 --json \
     >"$OUT/$name" 2>>"$OUT/iperf3.log" &
+  loaders+=($!)
 }
 
 # observe NUMBER: a ping every 50 ms, as a user at home would send it.
@@ -152,6 +153,9 @@ controller_lives() {
 
 finish() {
   mark end
+  # A load writes its report when both ends have agreed that it is over.
+  (sleep 10; kill "${loaders[@]}" 2>/dev/null) &
+  wait "${loaders[@]}"
   kill "${observers[@]}"
   tc -n router -s qdisc show >"$OUT/qdiscs"
   controller_lives "during the run"
@@ -161,7 +165,7 @@ finish() {
   exit 0
 }
 
-teller=() observers=() controlled='' loads=0
+teller=() observers=() loaders=() controlled='' loads=0
 mkfifo /run/nap
 exec {nap}<>/run/nap
 # Programs that take a monotonic time of 0 for "unknown" misbehave at once after the boot.

@@ -25,9 +25,9 @@ pub(crate) fn run_all(full: bool) -> Result<()> {
     readme_commands()?;
     board::run_quick()?;
     if full {
-        rig::run_suite()?
+        rig::run_suite()?;
     } else {
-        rig::smoke()?
+        rig::smoke()?;
     }
     eprintln!("all checks passed");
     // Alone on its line: this is how CI learns how many tests ran.

@@ -160,6 +160,16 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_without_cake_is_named_with_the_remedy() {
+        let words = ["x", "--tc", "WAN-Download=lo,WAN-Upload=lo"];
+        let command = Command::try_parse_from(words).expect("valid arguments");
+        let error = run_until(&command.args, &mut Vec::new(), &mut std::io::empty());
+        let error = format!("{:#}", error.expect_err("the loopback interface has no CAKE"));
+        assert!(error.starts_with("--tc WAN-Download=lo: ") && error.contains("hint: "), "{error}");
+        assert!(Command::try_parse_from(["x", "--tc", "WAN-Download"]).is_err());
+    }
+
+    #[test]
     fn command_prints_addresses_writes_the_ca_and_stops() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let ca = directory.path().join("ca.pem");

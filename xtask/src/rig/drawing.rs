@@ -150,10 +150,10 @@ mod tests {
 
     #[test]
     fn a_drawing_shows_each_line_that_was_measured() {
-        let mut results = Results::default();
-        results.marks = [(0.0, "idle"), (5.0, "load"), (9.0, "end")]
+        let marks = [(0.0, "idle"), (5.0, "load"), (9.0, "end")]
             .map(|(at, name)| (at, name.to_owned()))
             .to_vec();
+        let mut results = Results { marks, ..Results::default() };
         results.lines[0].rtt = vec![(1.0, Some(20.0)), (2.0, None), (6.0, Some(95.0))];
         results.lines[0].down.shaper = vec![(0.0, 20.0), (6.0, 30.0)];
         let svg = draw("x", &results);

@@ -262,7 +262,7 @@ fn read_trace(path: &Path) -> Result<Vec<Rates>> {
     let steps = (last.min(TRACE_LENGTH) / TRACE_STEP) as u32;
     let held = |step: u32| {
         let at = f64::from(step) * TRACE_STEP;
-        let so_far = points.iter().take_while(|(from, _)| *from <= at + TRACE_STEP / 2.0);
+        let so_far = points.iter().take_while(|(from, _)| *from < at + TRACE_STEP / 100.0);
         so_far.last().or(points.first()).map(|(_, rates)| *rates)
     };
     Ok((0..steps).filter_map(held).collect())

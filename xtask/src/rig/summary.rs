@@ -165,9 +165,9 @@ mod tests {
     use super::*;
 
     fn results() -> Results {
-        let mut results = Results::default();
         let marks = [(0.0, "idle"), (10.0, "a"), (20.0, "b"), (30.0, "end")];
-        results.marks = marks.map(|(at, name)| (at, name.to_owned())).to_vec();
+        let marks = marks.map(|(at, name)| (at, name.to_owned())).to_vec();
+        let mut results = Results { marks, ..Results::default() };
         let line = &mut results.lines[0];
         // 20 ms when idle, 30 ms in the first phase, 25 ms in the second; one ping of it is lost.
         line.rtt = (0..300)
