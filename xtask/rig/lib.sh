@@ -154,8 +154,10 @@ controller_lives() {
 finish() {
   mark end
   # A load writes its report when both ends have agreed that it is over.
-  (sleep 10; kill "${loaders[@]}" 2>/dev/null) &
-  wait "${loaders[@]}"
+  if [ ${#loaders[@]} -gt 0 ]; then
+    (sleep 10; kill "${loaders[@]}" 2>/dev/null) &
+    wait "${loaders[@]}"
+  fi
   kill "${observers[@]}"
   tc -n router -s qdisc show >"$OUT/qdiscs"
   controller_lives "during the run"
