@@ -61,9 +61,14 @@ pub(crate) fn prepare() -> Result<Guest> {
     if !unpacked.join("usr/bin/linux.uml").exists() {
         unpack_kernel(&folder, &unpacked)?;
     }
+    let modules = unpacked.join("modules");
+    if !modules.exists() {
+        fs::create_dir_all(modules.join("lib"))?;
+        symlink("../../usr/lib/uml/modules", modules.join("lib/modules"))?;
+    }
     let guest = Guest {
         kernel: unpacked.join("usr/bin/linux.uml"),
-        modules: unpacked.join("modules"),
+        modules,
         shim: folder.join("umlshim.so"),
         scripts: root().join("xtask/rig"),
     };
@@ -134,8 +139,6 @@ fn unpack_kernel(folder: &Path, unpacked: &Path) -> Result<()> {
     let partly = folder.join("uml.partly");
     let _nothing_there = fs::remove_dir_all(&partly);
     output(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&partly))?;
-    fs::create_dir_all(partly.join("modules/lib"))?;
-    symlink("../../usr/lib/uml/modules", partly.join("modules/lib/modules"))?;
     fs::rename(&partly, unpacked)?;
     fs::remove_dir_all(&fetched)?;
     Ok(())
