@@ -55,6 +55,9 @@ home() {
   ip -n client route add default via 192.168.1.1
 }
 
+# What a token bucket of so many kbit/s lets through at once: what comes in 1 ms, or a few packets.
+burst() { burst=$(($1 > 48000 ? $1 / 8 : 6000))b; }
+
 # line NUMBER DOWN_KBIT UP_KBIT FIFO_KB NETEM...: one WAN with the ISP and the far end behind it.
 line() {
   local n=$1 down=$2 up=$3 isp=isp$1 far=far$1 address
@@ -69,8 +72,10 @@ line() {
   ip -n "$isp" route add 192.168.1.0/24 via "100.64.$n.2"
   ip -n "$far" route add default via "${net[n]}.254"
   tc -n "$far" qdisc add dev eth0 root netem "$@" limit 50000
-  tc -n "$isp" qdisc add dev access root handle 1: tbf rate "${down}kbit" burst 6kb limit "${fifo_kb[n]}kb"
-  tc -n "$isp" qdisc add dev core root handle 1: tbf rate "${up}kbit" burst 6kb limit "${fifo_kb[n]}kb"
+  burst "$down"
+  tc -n "$isp" qdisc add dev access root handle 1: tbf rate "${down}kbit" burst "$burst" limit "${fifo_kb[n]}kb"
+  burst "$up"
+  tc -n "$isp" qdisc add dev core root handle 1: tbf rate "${up}kbit" burst "$burst" limit "${fifo_kb[n]}kb"
   # One tc per ISP is told of all changes.
   exec {tell}> >(exec tc -n "$isp" -force -batch -)
   teller[n]=$tell
@@ -90,9 +95,11 @@ upstream_slots() {
 
 # capacity NUMBER DOWN_KBIT UP_KBIT: from now on.
 capacity() {
-  local keep="burst 6kb limit ${fifo_kb[$1]}kb"
-  printf 'qdisc change dev %s root handle 1: tbf rate %skbit %s\n' access "$2" "$keep" core "$3" "$keep" \
-    >&"${teller[$1]}"
+  local change="root handle 1: tbf limit ${fifo_kb[$1]}kb"
+  burst "$2"
+  echo "qdisc change dev access $change rate ${2}kbit burst $burst" >&"${teller[$1]}"
+  burst "$3"
+  echo "qdisc change dev core $change rate ${3}kbit burst $burst" >&"${teller[$1]}"
   event "capacity $*"
 }
 
