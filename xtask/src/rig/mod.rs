@@ -151,13 +151,13 @@ pub(crate) fn smoke() -> Result<()> {
         .iter()
         .find(|row| row.phase == summary::ALL)
         .context("the rig has measured nothing")?;
-    // Far from what is usual: 13 and 6 Mbit/s, 25 ms; CAKE left at its start holds up pings for 400 ms.
+    // Far from what is usual: 12.7 and 6.6 Mbit/s at 21 ms. CAKE left at its start: 13.9, 5.2, 146 ms.
     ensure!(
         row.down > 7.0 && row.up > 3.5,
         "the daemon leaves too little of 15/7.5 Mbit/s: see {}",
         out.display()
     );
-    ensure!(row.p95 < 120.0, "queues are not kept short: see {}", out.display());
+    ensure!(row.p95 < 80.0, "queues are not kept short: see {}", out.display());
     ensure!(
         row.cuts_down > 0.0 && row.cuts_up > 0.0,
         "the shapers were never cut: see {}",
@@ -299,4 +299,20 @@ fn report(
     }
     ensure!(broken.is_empty(), broken.into_iter().collect::<Vec<_>>().join("; "));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rig_that_cannot_be_had_is_told_apart_from_one_that_fails() {
+        let fetch = || -> Result<()> { bail!("no mirror") };
+        let told = || Unavailable("the package cannot be fetched".to_owned());
+        let error = fetch().with_context(told).context("rig").expect_err("it fails");
+        assert!(error.downcast_ref::<Unavailable>().is_some());
+        let text = format!("{error:#}");
+        assert_eq!(text, "rig: the package cannot be fetched: no mirror");
+        assert!(fetch().expect_err("it fails").downcast_ref::<Unavailable>().is_none());
+    }
 }
