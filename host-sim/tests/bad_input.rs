@@ -39,7 +39,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_known_keys() {
     let bench = Bench::new();
     bench.edit("name = \"cable\"", "name = \"cable\"\ncolour = \"green\"");
     let place = place(&bench, 14, 1) + "wan.colour";
-    let known = "known here: adaptive, checks, classic, download, fwmark, interface, law, link, name, reflectors, source-address, upload";
+    let known = "known here: adaptive, checks, classic, download, download-interface, fwmark, interface, law, link, name, reflectors, source-address, upload, upload-interface";
     expect_config_refused(&bench, ExitReason::ConfigText, &[&place, "unknown key", known]);
 }
 

@@ -22,7 +22,7 @@ use crate::{audit, daemon, linux_cake, logging, router_setup};
 /// Keeps a home internet line fast and responsive.
 ///
 /// Pings the internet 20 times a second, sees queues building at the provider, and moves the CAKE
-/// shaper of a MikroTik router so that they never do.
+/// shaper of a MikroTik router, or of this machine, so that they never do.
 #[derive(Debug, Parser)]
 #[command(name = "wanctl", version, after_help = exit_code_help())]
 pub struct Cli {
@@ -56,12 +56,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check a configuration file, and on request the router
+    /// Check a configuration file, the CAKE qdiscs if it is about this machine's, and on request the router
     Check {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Do not read the password and CA files that it names
+        /// Look at nothing but the file: not at the password and CA files that it names, not at qdiscs
         #[arg(long, conflicts_with = "router")]
         text_only: bool,
         /// Also look over the router: version, user, certificate, queues, FastTrack, steering rules, flash and

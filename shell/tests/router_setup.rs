@@ -17,12 +17,19 @@ fn script_of(config: &Path) -> String {
     String::from_utf8(out).expect("text")
 }
 
-/// All shipped configurations: name and script.
+/// Returns whether a configuration is about a router.
+fn has_router(config: &Path) -> bool {
+    let text = std::fs::read_to_string(config).expect("an example");
+    text.lines().any(|line| line == "[router]")
+}
+
+/// All shipped configurations with a router: name and script.
 fn shipped() -> Vec<(String, String)> {
     let files = std::fs::read_dir(root().join("configs")).expect("the folder is there");
     let paths = files.map(|file| file.expect("a file").path());
     let mut scripts: Vec<(String, String)> = paths
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .filter(|path| has_router(path))
         .map(|path| {
             let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
             (name, script_of(&path))

@@ -266,6 +266,66 @@ fn the_law_is_adaptive_unless_a_classic_table_or_the_key_says_otherwise() {
     assert_eq!(config.core.wans[0].classic.warn_delay, embassy_time::Duration::from_millis(24));
 }
 
+/// The good file for CAKE of this machine.
+fn cake_text() -> String {
+    let text =
+        GOOD.replace("interval = \"100ms\"\non-exit = \"fail-safe\"", "backend = \"linux-cake\"");
+    let i = text.find("[router]").unwrap();
+    let j = text.find("[[wan]]").unwrap();
+    let text = format!("{}{}", &text[..i], &text[j..text.find("[wan.classic]").unwrap()]);
+    text.replace("queue = \"WAN-Download\"\n", "")
+        .replace("queue = \"WAN-Upload\"\n", "")
+        .replace("name = ", "download-interface = \"ifb4wan\"\nupload-interface = \"wan\"\nname = ")
+}
+
+#[test]
+fn cake_of_this_machine_has_interfaces_and_defaults_of_its_own() {
+    let config = parse_text(&cake_text()).unwrap();
+    let interval: Duration = config.core.tick.into();
+    let BackendConfig::LinuxCake(cake) = config.backend else { panic!("{:?}", config.backend) };
+    assert_eq!(cake.counter_interval, interval);
+    assert_eq!(config.on_exit, OnExit::Restore);
+    let queues = PerDirection { download: "ifb4wan".to_owned(), upload: "wan".to_owned() };
+    assert_eq!(config.wans[0].queues, queues);
+    let LawConfig::Adaptive(adaptive) = config.core.wans[0].law else { panic!("not adaptive") };
+    assert_eq!(adaptive.write_budget, None);
+    let text = cake_text()
+        + "[wan.adaptive]\nwrites-per-minute = 60\n[linux-cake]\ncounter-interval = \"20ms\"\n";
+    let config = parse_text(&text).unwrap();
+    let LawConfig::Adaptive(adaptive) = config.core.wans[0].law else { panic!("not adaptive") };
+    assert_eq!(
+        adaptive.write_budget.map(|budget| (budget.per_minute, budget.per_second)),
+        Some((60, 6))
+    );
+    let BackendConfig::LinuxCake(cake) = config.backend else { panic!("{:?}", config.backend) };
+    assert_eq!(cake.counter_interval, Duration::from_millis(20));
+}
+
+#[test]
+fn what_belongs_to_another_backend_is_refused() {
+    let refused = |text: &str, message: &str| {
+        let problems = parse_text(text).unwrap_err();
+        assert_eq!(problems.list().len(), 1, "{problems}");
+        assert!(problems.to_string().contains(message), "{problems}");
+        assert_eq!(problems.reason(), ExitReason::ConfigValue);
+    };
+    let cake = cake_text();
+    refused(&(cake.clone() + "[router]\n"), "a backend that is not used");
+    refused(&(cake.clone() + "[steering]\n"), "this backend has none");
+    let queue = cake.replace("[wan.upload]\n", "[wan.upload]\nqueue = \"WAN-Upload\"\n");
+    refused(&queue, "upload-interface = \"...\" in [[wan]]");
+    refused(&cake.replace("\"wan\"", "\"ifb4wan\""), "is used twice");
+    refused(
+        &GOOD.replace("name = ", "upload-interface = \"wan\"\nname = "),
+        "`backend = \"linux-cake\"`",
+    );
+    refused(&(GOOD.to_owned() + "[linux-cake]\n"), "a backend that is not used");
+    let missing = parse_text(&cake.replace("upload-interface = \"wan\"\n", "")).unwrap_err();
+    assert!(missing.to_string().contains("wan.upload-interface"), "{missing}");
+    let unknown = parse_text(&cake.replace("linux-cake", "openwrt")).unwrap_err().to_string();
+    assert!(unknown.contains("expected \"routeros\" or \"linux-cake\""), "{unknown}");
+}
+
 #[test]
 fn tables_of_a_law_that_is_not_used_and_writes_out_of_range_are_refused() {
     let told = |text: &str| parse_text(text).unwrap_err().to_string();

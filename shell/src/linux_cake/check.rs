@@ -3,7 +3,8 @@
 use wanctl_core::units::{Direction, PerDirection};
 
 use super::error::CakeError;
-use super::kernel::{self, Found, Kernel};
+use super::find::{Found, find};
+use super::kernel::{Kernel, Qdiscs};
 use crate::config::show_rate;
 
 /// What was found.
@@ -30,7 +31,7 @@ fn look(interfaces: &[PerDirection<String>], lines: &mut Vec<String>) -> Result<
     for wan in interfaces {
         for direction in Direction::BOTH {
             let name = wan.get(direction);
-            match kernel::find(name, &qdiscs) {
+            match find(name, kernel.index(name), &qdiscs) {
                 Ok(found) => tell(name, direction, &found, lines),
                 Err(error) if first.is_ok() => first = Err(error),
                 Err(error) => lines.push(format!("error: {error}")),

@@ -77,7 +77,7 @@ fn drain(netlink: &OwnedFd, buffer: &mut [u8], own_port: u32) -> bool {
 }
 
 /// Returns whether a message tells of a change that was not made here.
-fn tells(bytes: &[u8], own_port: u32) -> bool {
+pub(super) fn tells(bytes: &[u8], own_port: u32) -> bool {
     let Some(envelopes) = wire::read(bytes) else { return true };
     envelopes.iter().any(|envelope| match envelope.message {
         Message::Qdisc(_) => envelope.port != own_port,

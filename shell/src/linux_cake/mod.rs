@@ -4,9 +4,12 @@ mod cake;
 mod check;
 mod error;
 mod events;
+mod find;
 mod kernel;
 mod serve;
 mod shaper;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::sync::Arc;
@@ -18,6 +21,7 @@ pub use check::{CakeReport, check};
 pub use error::CakeError;
 pub use shaper::CakeShaper;
 
+use self::events::EventWatcher;
 use self::kernel::Kernel;
 use self::serve::Server;
 use crate::shaping::{Backend, Desk};
@@ -55,8 +59,12 @@ impl Backend for LinuxCake {
     fn run(self, desk: Arc<Desk>) {
         match Kernel::open() {
             Ok(kernel) => {
+                let events = EventWatcher::start(Arc::clone(&desk), kernel.port()).inspect_err(
+                    |error| tracing::warn!(%error, "changes by others are seen later"),
+                );
                 let (interfaces, interval) = (self.interfaces, self.counter_interval);
                 Server::new(kernel, interfaces, interval, Arc::clone(&desk)).run();
+                drop(events);
             }
             Err(error) => desk.set_fatal(error.into()),
         }

@@ -9,8 +9,9 @@ use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, WanId};
 
 use super::cake::Cake;
 use super::error::CakeError;
-use super::events::EventWatcher;
-use super::kernel::{self, Found, Kernel};
+use super::find::{Found, find};
+use super::kernel::Qdiscs;
+use super::wire::Qdisc;
 use crate::clock;
 use crate::config::show_rate;
 use crate::shaping::{Accord, BackendStatus, Desk, Identity, Waiting, Work};
@@ -20,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A look is followed by so many times its duration without one: a machine with hundreds of qdiscs shall
 /// not spend its time listing them.
 const REST_FACTOR: u32 = 9;
+/// A rate that is held counts as the one that was asked for if it is off by no more than this part of it.
+const ROUNDING: u64 = 100;
 /// So often a final rate is tried.
 const LAST_TRIES: u32 = 3;
 
@@ -45,8 +48,8 @@ struct Failing {
 
 /// The state of the thread.
 #[derive(Debug)]
-pub(super) struct Server {
-    kernel: Kernel,
+pub(super) struct Server<K> {
+    kernel: K,
     targets: Vec<PerDirection<Target>>,
     desk: Arc<Desk>,
     interval: Duration,
@@ -58,9 +61,9 @@ pub(super) struct Server {
     is_ready: bool,
 }
 
-impl Server {
+impl<K: Qdiscs> Server<K> {
     pub(super) fn new(
-        kernel: Kernel,
+        kernel: K,
         interfaces: Vec<PerDirection<String>>,
         interval: Duration,
         desk: Arc<Desk>,
@@ -84,8 +87,6 @@ impl Server {
 
     /// Runs until the desk says stop or an error shows that control is impossible.
     pub(super) fn run(mut self) {
-        let events = EventWatcher::start(Arc::clone(&self.desk), self.kernel.port())
-            .inspect_err(|error| tracing::warn!(%error, "changes by others are seen later"));
         match self.contact().and_then(|()| self.serve()) {
             Ok(()) => self.write_final_rates(),
             Err(error) => {
@@ -93,7 +94,6 @@ impl Server {
                 self.desk.set_fatal(error.into());
             }
         }
-        drop(events);
     }
 
     /// Finds every qdisc before the first write; nothing is written unless all are there.
@@ -112,12 +112,13 @@ impl Server {
 
     fn look_up_everything(&mut self) -> Result<(), CakeError> {
         self.kernel.check_permission()?;
-        let qdiscs = self.call(Kernel::qdiscs)?;
+        let qdiscs = self.call(K::qdiscs)?;
         let mut all = Vec::new();
         for (wan, targets) in ids().zip(&mut self.targets) {
             for direction in Direction::BOTH {
                 let target = targets.get_mut(direction);
-                let found = kernel::find(&target.name, &qdiscs)?;
+                let index = self.kernel.index(&target.name);
+                let found = find(&target.name, index, &qdiscs)?;
                 target.id = Some((found.interface, found.handle));
                 tell_found(&target.name, direction, &found);
                 all.push((wan, direction, found.cake.rate()));
@@ -186,19 +187,28 @@ impl Server {
             written = self.call(|kernel| kernel.set_rate(&name, id, rate));
         }
         let cake = written?;
-        tracing::debug!(interface = name, wanted = rate.get(), held = cake.rate().get(), "written");
+        let held = cake.rate();
+        tracing::debug!(interface = name, wanted = rate.get(), held = held.get(), "written");
+        if is_other(rate, held) {
+            return Err(CakeError::OtherRate { interface: name, asked: rate, held });
+        }
         self.has_written = true;
         self.count(wan, direction, &cake);
         self.note_success();
-        Ok(cake.rate())
+        Ok(held)
     }
 
     fn look_up(&mut self, wan: WanId, direction: Direction) -> Result<(u32, u32), CakeError> {
-        let qdiscs = self.call(Kernel::qdiscs)?;
-        let Some(target) = self.target(wan, direction) else { return Err(CakeError::BadReply) };
-        let found = kernel::find(&target.name, &qdiscs)?;
+        let qdiscs = self.call(K::qdiscs)?;
+        let found = self.find(wan, direction, &qdiscs)?;
         self.met(wan, direction, &found);
         Ok((found.interface, found.handle))
+    }
+
+    fn find(&self, wan: WanId, direction: Direction, qdiscs: &[Qdisc]) -> Result<Found, CakeError> {
+        let target = self.targets.get(usize::from(wan.0)).ok_or(CakeError::BadReply)?;
+        let name = &target.get(direction).name;
+        find(name, self.kernel.index(name), qdiscs)
     }
 
     /// Takes note of a qdisc; of one made anew, its rate is the one to be left at the end.
@@ -209,6 +219,8 @@ impl Server {
             return;
         }
         target.id = id;
+        // Whatever was disputed, was the one before.
+        target.accord = Accord::holding(target.accord.held);
         let (name, held) = (target.name.clone(), target.accord.held);
         tell_found(&name, direction, found);
         if held != Some(found.cake.rate()) {
@@ -219,7 +231,7 @@ impl Server {
     /// Reads all qdiscs: counters for the core, and what others have changed.
     fn look(&mut self) {
         let begin = Instant::now();
-        let qdiscs = self.call(Kernel::qdiscs);
+        let qdiscs = self.call(K::qdiscs);
         let took = begin.elapsed();
         self.look_due = begin + self.interval.max(took.saturating_mul(REST_FACTOR + 1));
         let qdiscs = match qdiscs {
@@ -232,8 +244,8 @@ impl Server {
         };
         for wan in ids().take(self.targets.len()) {
             for direction in Direction::BOTH {
+                let found = self.find(wan, direction, &qdiscs);
                 let Some(target) = self.target(wan, direction) else { continue };
-                let found = kernel::find(&target.name, &qdiscs);
                 tell_finding(target, found.as_ref().err());
                 match found {
                     Ok(found) => {
@@ -267,7 +279,7 @@ impl Server {
         let both = self.targets.iter().flat_map(|wan| [&wan.download, &wan.upload]);
         let finding = both.filter_map(|target| target.finding.clone()).next();
         match finding {
-            Some(finding) => self.note_failure(&finding),
+            Some(finding) => self.set_failing(&finding),
             None => self.note_success(),
         }
     }
@@ -307,7 +319,7 @@ impl Server {
     /// Makes one request and counts it.
     fn call<T>(
         &mut self,
-        request: impl FnOnce(&mut Kernel) -> Result<T, CakeError>,
+        request: impl FnOnce(&mut K) -> Result<T, CakeError>,
     ) -> Result<T, CakeError> {
         let begin = Instant::now();
         let result = request(&mut self.kernel);
@@ -323,6 +335,11 @@ impl Server {
         } else {
             tracing::debug!(%error, "a shaper still cannot be controlled");
         }
+        self.set_failing(error);
+    }
+
+    fn set_failing(&mut self, error: &CakeError) {
+        let kind = std::mem::discriminant(error);
         let since = self.failing.as_ref().map_or_else(clock::now, |failing| failing.since);
         self.failing = Some(Failing { since, kind });
         self.desk.set_status(BackendStatus::Failing { since, error: error.to_string() });
@@ -341,6 +358,11 @@ impl Server {
         self.is_ready = true;
         self.desk.set_status(BackendStatus::Ready { identity: identity() });
     }
+}
+
+/// Returns whether a rate is another than it was told, rounding aside.
+fn is_other(asked: BitsPerSecond, held: BitsPerSecond) -> bool {
+    asked.get().abs_diff(held.get()) > asked.get() / ROUNDING
 }
 
 fn ids() -> impl Iterator<Item = WanId> {

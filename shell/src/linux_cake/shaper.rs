@@ -3,7 +3,8 @@
 use wanctl_core::units::BitsPerSecond;
 
 use super::error::CakeError;
-use super::kernel::{self, Found, Kernel};
+use super::find::{Found, find};
+use super::kernel::{Kernel, Qdiscs as _};
 use crate::shaping::QueueCounters;
 
 /// The CAKE qdisc of one interface. It is looked up anew each time, for it may be replaced.
@@ -44,6 +45,6 @@ impl CakeShaper {
 
     fn find(&mut self) -> Result<Found, CakeError> {
         let qdiscs = self.kernel.qdiscs()?;
-        kernel::find(&self.interface, &qdiscs)
+        find(&self.interface, self.kernel.index(&self.interface), &qdiscs)
     }
 }

@@ -45,6 +45,11 @@ impl<T> Default for Accord<T> {
 }
 
 impl<T: Copy + PartialEq> Accord<T> {
+    /// Makes the agreement on something new that shall have this value.
+    pub(crate) const fn holding(held: Option<T>) -> Self {
+        Self { held, corrected: VecDeque::new(), truce_until: None }
+    }
+
     /// Judges the value found now, and counts a correction that it asks for.
     pub(crate) fn judge(&mut self, found: T, now: Instant) -> Verdict<T> {
         if self.truce_until.is_some_and(|until| now >= until) {
