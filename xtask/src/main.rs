@@ -10,6 +10,7 @@ mod bench;
 mod board;
 mod cross;
 mod demo;
+mod rig;
 mod run;
 mod soak;
 mod test;
@@ -29,8 +30,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Everything CI runs: formatting, lints, docs, tests, shipped configs, the README's commands,
-    /// the core on one board
-    Test,
+    /// the core on one board, the daemon once before real queues
+    Test {
+        /// Also run the whole rig (`cargo xtask rig`): a quarter of an hour
+        #[arg(long)]
+        full: bool,
+    },
     /// Measure one step of the core: time (criterion) and instructions (callgrind)
     Bench,
     /// Build the core for small ARM boards, replay recordings on them in QEMU and compare
@@ -43,6 +48,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Run controllers before real queues: CAKE, TCP and a changing line in a user-mode Linux (docs/rig.md)
+    Rig(rig::RigArgs),
     /// Build in release mode and play the demo; also reached as `cargo demo`
     Demo {
         /// Passed on to `wanctl-sim demo`: --seconds N, --root-net
@@ -53,11 +60,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Test => test::run_all(),
+        Command::Test { full } => test::run_all(full),
         Command::Bench => bench::run_all(),
         Command::Board(args) => board::run(&args),
         Command::Cross => cross::run_all(),
         Command::Soak { args } => soak::run_all(&args),
+        Command::Rig(args) => rig::run(&args),
         Command::Demo { args } => demo::run(&args),
     };
     match result {

@@ -2,14 +2,16 @@
 
 use anyhow::{Result, bail};
 
-use crate::board;
 use crate::run::{cargo, example_configs, install, run, run_watched};
+use crate::{board, rig};
 
 /// Programs the tests call, with the Debian package that brings them.
 const PROGRAMS: [(&str, &str); 1] = [("ip", "iproute2")];
 
 /// Runs every check; the number of tests is the last line.
-pub(crate) fn run_all() -> Result<()> {
+///
+/// With `full` the whole rig runs as well, and must be available.
+pub(crate) fn run_all(full: bool) -> Result<()> {
     install_programs();
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["fmt", "--check", "--manifest-path", "core/board/Cargo.toml"]))?;
@@ -22,6 +24,11 @@ pub(crate) fn run_all() -> Result<()> {
     let counts = run_tests()?;
     readme_commands()?;
     board::run_quick()?;
+    if full {
+        rig::run_suite()?;
+    } else {
+        rig::smoke()?;
+    }
     eprintln!("all checks passed");
     // Alone on its line: this is how CI learns how many tests ran.
     println_counts(&counts);

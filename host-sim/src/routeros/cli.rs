@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use wanctl::linux_cake::CakeShaper;
 
 use super::emulator::{Emulator, EmulatorOptions, Listeners};
 use super::faults::{FaultScript, FaultSpec};
+use super::plane::QueueInterface;
 use super::seed::{RouterOptions, User};
 use super::shared::Latency;
 use super::value::parse_time_us;
@@ -52,6 +54,10 @@ pub struct RouterosArgs {
     /// `,percent=50`, `,times=3`, `,from=10s`, `,until=20s`; may be repeated. docs/faults.md lists them
     #[arg(long, value_name = "FAULT")]
     pub fault: Vec<FaultSpec>,
+    /// Tree queues and the interfaces whose root qdisc, a CAKE, carries their traffic: their
+    /// `max-limit` becomes its bandwidth, its counters theirs. Needs CAP_NET_ADMIN
+    #[arg(long, value_name = "QUEUE=INTERFACE", value_delimiter = ',')]
+    pub tc: Vec<QueueInterface>,
     /// File to write the CA certificate to, for the client to trust
     #[arg(long, value_name = "FILE")]
     pub ca_out: Option<PathBuf>,
@@ -89,6 +95,12 @@ pub fn run_until(
         api_ssl: args.api_ssl.map(bind).transpose()?,
     };
     let emulator = Emulator::start_with(&options(args)?, listeners)?;
+    for QueueInterface { queue, interface } in &args.tc {
+        let bound = CakeShaper::open(interface)
+            .map_err(anyhow::Error::from)
+            .and_then(|shaper| emulator.bind(queue, Box::new(shaper)));
+        bound.with_context(|| format!("--tc {queue}={interface}"))?;
+    }
     if let Some(path) = &args.ca_out {
         std::fs::write(path, emulator.ca_pem())
             .with_context(|| format!("write {}", path.display()))?;
@@ -135,11 +147,14 @@ fn options(args: &RouterosArgs) -> anyhow::Result<EmulatorOptions> {
     certificate_names.extend(args.name.iter().cloned());
     certificate_names.sort();
     certificate_names.dedup();
+    let mut router = RouterOptions::default().with_users(vec![User::full(&args.user, &password)]);
+    for QueueInterface { queue, .. } in &args.tc {
+        if !router.has_queue(queue) {
+            router = router.with_queue(queue, "global", "cake-down", 0);
+        }
+    }
     Ok(EmulatorOptions {
-        router: RouterOptions {
-            counter_refresh: args.counter_refresh,
-            ..RouterOptions::default().with_users(vec![User::full(&args.user, &password)])
-        },
+        router: RouterOptions { counter_refresh: args.counter_refresh, ..router },
         latency: Latency { read: args.latency, write: args.write_latency.unwrap_or(args.latency) },
         certificate_names,
         ..defaults
@@ -160,6 +175,16 @@ mod tests {
     struct Command {
         #[command(flatten)]
         args: RouterosArgs,
+    }
+
+    #[test]
+    fn an_interface_without_cake_is_named_with_the_remedy() {
+        let words = ["x", "--tc", "WAN-Download=lo,WAN-Upload=lo"];
+        let command = Command::try_parse_from(words).expect("valid arguments");
+        let error = run_until(&command.args, &mut Vec::new(), &mut std::io::empty());
+        let error = format!("{:#}", error.expect_err("the loopback interface has no CAKE"));
+        assert!(error.starts_with("--tc WAN-Download=lo: ") && error.contains("hint: "), "{error}");
+        assert!(Command::try_parse_from(["x", "--tc", "WAN-Download"]).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 
 use super::counters::QueueTraffic;
 use super::faults::{Fault, FaultSpec};
+use super::plane::Shaper;
 use super::seed::RouterOptions;
 use super::server::{Port, Protocol, bind_local};
 use super::shared::{EmulatorView, HoldPoint, Latency, ReplyHold, RequestRecord, Shared};
@@ -202,6 +203,14 @@ impl Emulator {
     /// Changes the latency of requests whose turn has not come yet.
     pub fn set_latency(&self, latency: Latency) {
         self.inner.shared.set_latency(latency);
+    }
+
+    /// Lets a shaper of real traffic stand for a tree queue, which takes over its rate.
+    ///
+    /// # Errors
+    /// There is no such queue, or the shaper cannot be read.
+    pub fn bind(&self, queue: &str, shaper: Box<dyn Shaper>) -> anyhow::Result<()> {
+        self.inner.shared.bind(queue, shaper)
     }
 
     /// Counts traffic of a tree queue; returns whether the queue exists.

@@ -13,6 +13,7 @@ mod faults;
 mod http;
 mod menus;
 mod message;
+mod plane;
 mod query;
 pub mod rest;
 mod seed;
@@ -31,6 +32,7 @@ pub use faults::{
 };
 pub use menus::MenuName;
 pub use message::{Body, Origin, Request, Response, basic_credentials};
+pub use plane::{DataPlane, QueueInterface, Shaper, ShaperReading};
 pub use seed::{Policy, Quirks, RouterOptions, User, properties_of};
 pub use shared::{EmulatorView, Latency, REQUEST_LOG_MAX, ReplyHold, RequestRecord};
 pub use store::{Properties, QueueWrite, Router, WRITE_LOG_MAX};

@@ -119,6 +119,12 @@ impl RouterOptions {
         )
     }
 
+    /// Tells whether there is a tree queue of this name.
+    pub(crate) fn has_queue(&self, name: &str) -> bool {
+        let is_named = |row: &Properties| row.get("name").is_some_and(|found| found == name);
+        self.rows.iter().any(|(menu, row)| *menu == MenuName::QueueTree && is_named(row))
+    }
+
     /// Adds any row.
     #[must_use]
     pub fn with_row(mut self, menu: MenuName, properties: &[(&str, &str)]) -> Self {

@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 use super::api;
 use super::faults::{Delivery, Fate, Fault, FaultSpec, Faults, TlsFault};
 use super::message::{Request, Response};
+use super::plane::{DataPlane, Shaper};
 use super::rest;
 use super::server::Protocol;
 use super::store::{QueueWrite, Router};
@@ -104,6 +105,7 @@ struct State {
     in_flight: BTreeMap<Option<String>, usize>,
     in_flight_max: usize,
     faults: Faults,
+    plane: DataPlane,
     requests: VecDeque<RequestRecord>,
     request_holds: usize,
     reply_holds: usize,
@@ -141,6 +143,7 @@ impl Shared {
             in_flight: BTreeMap::new(),
             in_flight_max: 0,
             faults: Faults::new(),
+            plane: DataPlane::default(),
             requests: VecDeque::new(),
             request_holds: 0,
             reply_holds: 0,
@@ -350,6 +353,13 @@ impl Shared {
         f(&self.lock().view())
     }
 
+    /// Puts a shaper below a tree queue.
+    pub(crate) fn bind(&self, queue: &str, shaper: Box<dyn Shaper>) -> anyhow::Result<()> {
+        let mut state = self.lock();
+        let State { router, plane, .. } = &mut *state;
+        plane.bind(router, queue, shaper)
+    }
+
     /// Lends the router with its clock set to now.
     pub(crate) fn with_router<R>(&self, f: impl FnOnce(&mut Router) -> R) -> R {
         let mut state = self.lock();
@@ -428,8 +438,15 @@ impl State {
         }
         let rewritten = self.faults.rewrite(request);
         let writes_before = self.router.write_count();
+        let on_queues = request.path().contains("/queue");
+        if on_queues {
+            self.plane.count(&mut self.router);
+        }
         let response = api::handle(&mut self.router, rewritten.as_ref().unwrap_or(request));
         log_new_writes(&self.router, writes_before);
+        if on_queues {
+            self.plane.shape(&self.router);
+        }
         if request.is_write() && response.status < 300 {
             self.faults.written(request, user.unwrap_or_default());
         }

@@ -7,6 +7,7 @@ mod events;
 mod find;
 mod kernel;
 mod serve;
+mod shaper;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -18,6 +19,7 @@ use wanctl_core::units::PerDirection;
 
 pub use check::{CakeReport, check};
 pub use error::CakeError;
+pub use shaper::CakeShaper;
 
 use self::events::EventWatcher;
 use self::kernel::Kernel;

@@ -65,7 +65,7 @@ impl WaitingSteering {
 }
 
 /// What a shaper has counted. Whoever makes the queue anew begins again at zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueCounters {
     /// Bytes delivered.
     pub bytes: u64,
