@@ -31,7 +31,7 @@ impl Bench {
         for wan in 0..self.controller.snapshot().wans().len() {
             let (wan, reflector) = (WanId(u8::try_from(wan).unwrap()), ReflectorId(0));
             let rtt = RttNanos::from_micros(rtt_us);
-            tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0 });
+            tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0, upload_owd: None });
         }
         self.replies.drain(..).for_each(|reply| tick.push_reply(reply));
         let mut outputs = Outputs::new();
@@ -85,7 +85,7 @@ fn the_same_configuration_changes_nothing_but_the_number_of_a_step() {
             let mut tick = Tick::new(Instant::from_millis(50 * (1300 + number)));
             let (wan, reflector) = (WanId(0), ReflectorId(0));
             let rtt = RttNanos::from_micros(25_000 + number % 3 * 20_000);
-            tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0 });
+            tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0, upload_owd: None });
             let [mut is, mut should] = [Outputs::new(), Outputs::new()];
             bench.controller.step(&tick, &mut is);
             twin.controller.step(&tick, &mut should);

@@ -93,7 +93,7 @@ fn a_state_that_changes_all_the_time_is_saved_every_five_seconds() {
         let mut tick = Tick::new(Instant::from_millis(50 * number));
         let rtt = RttNanos::from_micros(25_000 + number);
         let (wan, reflector) = (WanId(0), ReflectorId(0));
-        tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0 });
+        tick.push_sample(RttSample { wan, reflector, rtt, age_us: 0, upload_owd: None });
         controller.step(&tick, &mut outputs);
         saver.offer(tick.now, &controller);
         if let Ok(state) = incoming.try_recv() {

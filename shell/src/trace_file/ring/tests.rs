@@ -64,7 +64,7 @@ impl Session {
         let mut tick = Tick::new(self.now());
         let (wan, reflector) = (WanId(0), ReflectorId(0));
         let rtt = RttNanos::from_micros(25_000 + seq % 7);
-        tick.push_sample(RttSample { wan, reflector, rtt, age_us: 9 });
+        tick.push_sample(RttSample { wan, reflector, rtt, age_us: 9, upload_owd: None });
         self.controller.step(&tick, &mut self.outputs);
         let outputs = &self.outputs;
         let bytes = frame(|buffer| trace::encode_step(seq, &tick, outputs, buffer).unwrap().len());
