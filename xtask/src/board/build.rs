@@ -12,7 +12,7 @@ use crate::run::{cargo, install_packages, output, root, run, show, target};
 /// The symbol that is defined nowhere and that a panic would need.
 const PANIC_SYMBOL: &str = "wanctl_a_panic_can_be_reached";
 const RUSTFLAGS: &str = "-C linker-flavor=ld";
-/// For the smallest code: few functions are inlined, and LLVM makes functions of what is repeated. It needs
+/// For the smallest code, where flash is short: few functions are inlined, and LLVM makes functions of what is repeated. It needs
 /// a little inlining to see that checks are needless.
 const SMALLEST: &str = " -C llvm-args=-inline-threshold=40 -C llvm-args=-enable-machine-outliner";
 /// Debian's compiler, from the package rustc-web.
@@ -144,11 +144,14 @@ fn command(board: &Board, toolchain: &Toolchain, variant: Variant, features: &[&
     let mut build = toolchain.cargo("core", &["build", "--locked", "-q", "--release"]);
     let variable = board.target.to_uppercase().replace('-', "_");
     let mut flags = RUSTFLAGS.to_owned();
-    if features.contains(&"everything") {
+    if features.contains(&"everything") || variant.resume {
         // What can be reached does not depend on sizes, but how much of it the compiler sees does.
         build.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s");
-    } else {
+    } else if variant.wans == 1 {
         flags += SMALLEST;
+    } else {
+        // A limit on flash is only there for one WAN; more of them need the time.
+        build.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3");
     }
     build
         .current_dir(root().join("core/board"))
