@@ -9,6 +9,7 @@ use embassy_time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::config::WriteBudgetConfig;
+use crate::divide::quotient;
 
 /// Tokens are counted in millionths.
 const TOKEN: u64 = 1_000_000;
@@ -32,13 +33,14 @@ struct Bucket {
 impl Bucket {
     fn new(limit: u64, room: u64, period_us: u64) -> Self {
         let gained = limit.saturating_sub(room).saturating_mul(TOKEN);
-        let gain_per_us_e6 = gained.saturating_mul(1_000_000).checked_div(period_us).unwrap_or(0);
+        let gain_per_us_e6 = quotient(gained.saturating_mul(1_000_000), period_us);
         let room = room.saturating_mul(TOKEN);
         Self { room, level: room, gain_per_us_e6 }
     }
 
     fn refill(&mut self, passed_us: u64) {
-        let gained = self.gain_per_us_e6.saturating_mul(passed_us.min(60_000_000)) / 1_000_000;
+        let gained = self.gain_per_us_e6.saturating_mul(passed_us.min(60_000_000));
+        let gained = quotient(gained, 1_000_000);
         self.level = self.level.saturating_add(gained).min(self.room);
     }
 
@@ -80,14 +82,14 @@ impl HardBudget {
     /// Returns the least change worth a write, in parts per million; `None` when there is no token.
     pub(crate) fn price_ppm(&mut self, now: Instant, is_cut: bool) -> Option<u64> {
         self.refill(now);
-        let kept = if is_cut { TOKEN } else { self.minute.room / 6 };
+        let kept = if is_cut { TOKEN } else { quotient(self.minute.room, 6) };
         let kept_second = if is_cut { TOKEN } else { TOKEN.saturating_mul(2) };
         if self.minute.level < kept.max(TOKEN) || self.second.level < kept_second {
             return None;
         }
         let missing = self.minute.room.saturating_sub(self.minute.level);
         let span = PRICE_MOST_PPM.saturating_sub(PRICE_LEAST_PPM);
-        let dearer = span.saturating_mul(missing).checked_div(self.minute.room).unwrap_or(0);
+        let dearer = quotient(span.saturating_mul(missing), self.minute.room);
         let price = PRICE_LEAST_PPM.saturating_add(dearer);
         Some(if is_cut { (price / 2).min(CUT_PRICE_MOST_PPM) } else { price })
     }

@@ -7,6 +7,7 @@ use embassy_time::Duration;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::divide::quotient;
 use crate::fixed::Ratio;
 pub use crate::law::adaptive::AdaptiveGains;
 use crate::link::LinkConfig;
@@ -244,7 +245,7 @@ impl WriteLimit {
     #[must_use]
     pub fn spacing(&self) -> Duration {
         let writes = u64::from(self.writes.max(1));
-        Duration::from_ticks(self.window.as_ticks().checked_div(writes).unwrap_or_default())
+        Duration::from_ticks(quotient(self.window.as_ticks(), writes))
     }
 }
 

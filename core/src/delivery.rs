@@ -130,7 +130,7 @@ impl Delivery {
         self.refresh = self.refresh.min(at.checked_duration_since(before)?);
         let passed = at.checked_duration_since(value.first)?;
         let bits = u128::from(bytes.saturating_sub(value.bytes)).saturating_mul(8_000_000);
-        let rate = divide(bits, u128::from(passed.as_micros()))?;
+        let rate = divide(bits, passed.as_micros())?;
         self.set(BitsPerSecond::new(u64::try_from(rate).unwrap_or(u64::MAX)), at, passed)
     }
 

@@ -14,7 +14,7 @@
 use embassy_time::Duration;
 use serde::{Deserialize, Serialize};
 
-use crate::divide::divide;
+use crate::divide::{divide, quotient, quotient_up};
 use crate::ewma::Filtered;
 use crate::units::{BitsPerSecond, Packets, RttNanos, TimeConstant};
 
@@ -58,11 +58,12 @@ impl MicrosQ32 {
     /// Makes a value from nanoseconds, rounded half up to 2^-32 µs; at most [`Self::MAX`].
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
-        let micros = nanos / 1000;
+        let micros = quotient(nanos, 1000);
         if micros >= 1 << 31 {
             return Self::MAX;
         }
-        let fraction = (((nanos % 1000) << 32).saturating_add(500)) / 1000;
+        let rest = nanos.wrapping_sub(micros.wrapping_mul(1000));
+        let fraction = quotient((rest << 32).saturating_add(500), 1000);
         Self(((micros << 32).saturating_add(fraction)).cast_signed())
     }
 
@@ -172,7 +173,7 @@ impl PpmQ32 {
         let bits = |value: Self| value.0.to_bits().max(0).cast_unsigned();
         // 63 bits times 20 bits fits 128 bits.
         let scaled = u128::from(bits(self)).saturating_mul(1_000_000);
-        let ppm = divide(scaled, u128::from(bits(whole))).unwrap_or_default();
+        let ppm = divide(scaled, bits(whole)).unwrap_or_default();
         let ppm = u64::try_from(ppm).unwrap_or(u64::MAX);
         Self::from_ppm(ppm)
     }
@@ -258,9 +259,9 @@ impl Alpha {
     /// constant; the two differ by half of `tick / tau`.
     #[must_use]
     pub const fn per_tick(tick: Duration, time_constant: TimeConstant) -> Self {
-        let tau_nanos = time_constant.as_nanos() as u128;
+        let tau_nanos = time_constant.as_nanos();
         let tick_nanos = (tick.as_micros() as u128).saturating_mul(1000);
-        let scaled = (tick_nanos << ALPHA_BITS).saturating_add(tau_nanos / 2);
+        let scaled = (tick_nanos << ALPHA_BITS).saturating_add((tau_nanos / 2) as u128);
         let Some(bits) = divide(scaled, tau_nanos) else { return Self::ONE };
         if bits >= ONE_ALPHA as u128 { Self::ONE } else { Self::from_small(bits) }
     }
@@ -305,8 +306,10 @@ impl Ratio {
         let ppm = self.0 as u64;
         // In two parts, so that nothing saturates: the first is at most the rate itself, the
         // second below one million.
-        let whole = (rate.get() / ONE).saturating_mul(ppm);
-        let rest = (rate.get() % ONE).saturating_mul(ppm) / ONE;
+        let millions = quotient(rate.get(), ONE);
+        let rest = rate.get().wrapping_sub(millions.wrapping_mul(ONE));
+        let whole = millions.saturating_mul(ppm);
+        let rest = quotient(rest.saturating_mul(ppm), ONE);
         BitsPerSecond::new(whole.saturating_add(rest))
     }
 }
@@ -321,10 +324,11 @@ impl Ratio {
             return self;
         }
         let one = u128::from(ONE_PPM);
-        let base = divide(u128::from(self.0) << POWER_BITS, one).unwrap_or_default();
+        let base = divide(u128::from(self.0) << POWER_BITS, ONE_PPM.into()).unwrap_or_default();
         let base = u64::try_from(base).unwrap_or(ONE_POWER);
-        let whole = whole_power(base, time.checked_div(step).unwrap_or_default());
-        let fraction = time.checked_rem(step).unwrap_or_default();
+        let steps = quotient(time, step);
+        let whole = whole_power(base, steps);
+        let fraction = time.wrapping_sub(steps.wrapping_mul(step));
         let power = times(whole, fractional_power(base, fraction, step));
         // 62 bits times 20 bits fits.
         let ppm = u128::from(power).wrapping_mul(one).wrapping_add(1 << (POWER_BITS - 1));
@@ -390,7 +394,7 @@ fn square_root(power: u64) -> u64 {
 #[must_use]
 pub const fn ticks_covering(duration: Duration, tick: Duration) -> u32 {
     let tick_micros = if tick.as_micros() == 0 { 1 } else { tick.as_micros() };
-    let ticks = duration.as_micros().div_ceil(tick_micros);
+    let ticks = quotient_up(duration.as_micros(), tick_micros);
     if ticks == 0 {
         1
     } else if ticks > u32::MAX as u64 {

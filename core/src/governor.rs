@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::budget::HardBudget;
 use crate::command::{Ended, RateCommand};
 use crate::config::{MAX_WRITES_PER_WINDOW, WriteBudgetConfig, WriteLimit};
+use crate::divide::{checked_quotient, quotient, quotient_up};
 use crate::fixed::MicrosQ32;
 use crate::outputs::{Action, Event, Outputs, RateReason};
 use crate::places::Empty;
@@ -229,7 +230,7 @@ impl Governor {
 fn change_ppm(command: &RateCommand, wanted: &Wanted) -> u64 {
     let Some(commanded) = command.commanded() else { return u64::MAX };
     let change = wanted.rate.get().abs_diff(commanded.get()).saturating_mul(1_000_000);
-    change.checked_div(commanded.get()).unwrap_or(u64::MAX)
+    checked_quotient(change, commanded.get()).unwrap_or(u64::MAX)
 }
 
 /// Returns whether a change is worth a write at what writes cost now.
@@ -259,7 +260,7 @@ fn is_worth_a_write(command: &RateCommand, wanted: &Wanted) -> bool {
 /// Returns the smallest raise that is worth a write; a law must be able to want that much more than
 /// the router holds, or it never rises.
 pub(crate) fn smallest_raise(ceiling: BitsPerSecond) -> BitsPerSecond {
-    BitsPerSecond::new(ceiling.get().checked_div(RAISE_MIN_SHARE).unwrap_or_default())
+    BitsPerSecond::new(quotient(ceiling.get(), RAISE_MIN_SHARE))
 }
 
 impl Limiter {
@@ -320,7 +321,7 @@ impl WriteBudget {
         let reserve = self.limit.writes.checked_div(RESERVE_SHARE).unwrap_or_default();
         let needed = self.cost().saturating_mul(u64::from(reserve).saturating_add(1));
         let missing = needed.saturating_sub(self.level);
-        let refill_time = missing.div_ceil(u64::from(self.limit.writes.max(1)));
+        let refill_time = quotient_up(missing, u64::from(self.limit.writes.max(1)));
         let since_write = self.last_write.map_or(Duration::MAX, |last| age(now, last));
         remaining(self.limit.spacing(), since_write).max(Duration::from_ticks(refill_time))
     }

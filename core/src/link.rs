@@ -24,6 +24,7 @@
 use embassy_time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
+use crate::divide::checked_quotient;
 use crate::fixed::{PpmQ32, ticks_covering};
 use crate::law::classic::STEP;
 use crate::quality::LinkQuality;
@@ -393,7 +394,7 @@ impl Link {
         let start = config.ramp_start.as_ppm_rounded().min(1_000_000);
         let span = 1_000_000_u64.saturating_sub(start);
         let share = span.saturating_mul(risen.as_micros().min(u64::from(u32::MAX)));
-        let risen_ppm = share.checked_div(config.ramp.as_micros()).unwrap_or(span);
+        let risen_ppm = checked_quotient(share, config.ramp.as_micros()).unwrap_or(span);
         Some(PpmQ32::from_ppm(start.saturating_add(risen_ppm)))
     }
 }

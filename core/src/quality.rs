@@ -5,7 +5,7 @@
 use embassy_time::Duration;
 use serde::{Deserialize, Serialize};
 
-use crate::divide::divide;
+use crate::divide::{checked_quotient, divide};
 use crate::ewma::{Ewma, Filtered as _};
 use crate::fixed::{Alpha, MicrosQ32, PpmQ32};
 use crate::places::Empty;
@@ -74,7 +74,7 @@ impl QualityEstimate {
     /// Notes how the probes that ended in this tick went, if any did.
     pub(crate) fn probes(&mut self, answered: u32, lost: u32) {
         let ended = answered.saturating_add(lost);
-        let ppm = u64::from(lost).saturating_mul(1_000_000).checked_div(u64::from(ended));
+        let ppm = checked_quotient(u64::from(lost).saturating_mul(1_000_000), u64::from(ended));
         if let Some(ppm) = ppm {
             self.loss.update(PpmQ32::from_ppm(ppm));
         }
@@ -125,7 +125,7 @@ impl Throughput {
     /// Returns a rate in parts per million of the first one; at most a thousandfold.
     fn relative(&self, rate: BitsPerSecond) -> PpmQ32 {
         let scaled = u128::from(rate.get()).saturating_mul(1_000_000);
-        let ppm = divide(scaled, u128::from(self.unit.get())).unwrap_or_default();
+        let ppm = divide(scaled, self.unit.get()).unwrap_or_default();
         PpmQ32::from_ppm(u64::try_from(ppm).unwrap_or(u64::MAX).min(1_000_000_000))
     }
 }

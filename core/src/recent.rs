@@ -16,6 +16,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::divide::{checked_quotient, quotient};
 use crate::fixed::MicrosQ32;
 use crate::history::History;
 use crate::tick::CounterReading;
@@ -119,9 +120,9 @@ impl DirectionHistory {
     fn rate_code(&self, rate: BitsPerSecond) -> u16 {
         let (rate, ceiling) = (rate.get(), self.ceiling.get());
         let code = match rate.checked_mul(FULL_RATE) {
-            Some(scaled) => scaled.saturating_add(ceiling / 2).checked_div(ceiling),
+            Some(scaled) => checked_quotient(scaled.saturating_add(ceiling / 2), ceiling),
             // Beyond 281 Tbit/s.
-            None => rate.checked_div(ceiling / FULL_RATE),
+            None => checked_quotient(rate, quotient(ceiling, FULL_RATE)),
         };
         u16::try_from(code.unwrap_or(FULL_RATE)).unwrap_or(u16::MAX)
     }
@@ -168,7 +169,8 @@ impl WanHistory {
     /// Notes a sample.
     pub(crate) fn sampled(&mut self, sample: MicrosQ32) {
         let half = ROUND_TRIP_UNIT_US / 2;
-        let units = sample.as_micros_rounded().saturating_add(half) / ROUND_TRIP_UNIT_US;
+        let units = sample.as_micros_rounded().saturating_add(half);
+        let units = quotient(units, ROUND_TRIP_UNIT_US);
         self.round_trips.push(u16::try_from(units).unwrap_or(u16::MAX));
     }
 

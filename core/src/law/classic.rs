@@ -46,9 +46,10 @@ pub struct Streaks {
 
 /// Returns the shaper with what one tick does instead of what one [`STEP`] does.
 fn per_tick(shaper: &ShaperConfig, tick: Duration) -> ShaperConfig {
-    let (tick_us, step_us) = (u128::from(tick.as_micros()), u128::from(STEP.as_micros()));
+    let (tick_us, step_us) = (u128::from(tick.as_micros()), STEP.as_micros());
     let scaled = u128::from(shaper.step_up.get()).saturating_mul(tick_us);
-    let step_up = divide(scaled.saturating_add(step_us / 2), step_us).unwrap_or_default();
+    let step_up =
+        divide(scaled.saturating_add(u128::from(step_us / 2)), step_us).unwrap_or_default();
     ShaperConfig {
         step_up: BitsPerSecond::new(u64::try_from(step_up).unwrap_or(u64::MAX)),
         factor_down: shaper.factor_down.per(tick, STEP),

@@ -16,6 +16,7 @@
 use embassy_time::Duration;
 use serde::{Deserialize, Serialize};
 
+use crate::divide::checked_quotient;
 use crate::fixed::{MicrosQ32, PacketsQ32};
 use crate::outputs::{Event, Outputs};
 use crate::steering::config::{SteeringConfig, SteeringQuirks, SteeringThresholds};
@@ -47,7 +48,7 @@ pub(super) struct Recent {
 /// Returns the nearest number of ticks, at least 1.
 fn ticks_nearest(time: Duration, tick: Duration) -> u32 {
     let half = tick.as_ticks() / 2;
-    let ticks = time.as_ticks().saturating_add(half).checked_div(tick.as_ticks());
+    let ticks = checked_quotient(time.as_ticks().saturating_add(half), tick.as_ticks());
     u32::try_from(ticks.unwrap_or(1)).unwrap_or(u32::MAX).max(1)
 }
 

@@ -6,6 +6,8 @@
 
 use embassy_time::Instant;
 
+use crate::divide::{quotient, signed_quotient};
+
 /// The whole in parts per million.
 pub(super) const ONE_PPM: i64 = 1_000_000;
 
@@ -18,39 +20,39 @@ pub(super) fn micros(at: Instant) -> i64 {
 #[inline(never)]
 pub(super) fn scale(rate_bps: u64, ppm: i64) -> u64 {
     let ppm = u64::try_from(ppm).unwrap_or(0);
-    rate_bps.saturating_mul(ppm) / 1_000_000
+    quotient(rate_bps.saturating_mul(ppm), 1_000_000)
 }
 
 /// Returns `value` times a share; both may be negative.
 #[inline(never)]
 pub(super) fn part(value: i64, ppm: i64) -> i64 {
-    value.saturating_mul(ppm) / ONE_PPM
+    signed_quotient(value.saturating_mul(ppm), ONE_PPM)
 }
 
 /// Returns `part` as a share of `whole`, 0 if there is no whole.
 #[inline(never)]
 pub(super) fn share_ppm(part: u64, whole: u64) -> i64 {
-    let ppm = part.saturating_mul(1_000_000).checked_div(whole).unwrap_or(0);
+    let ppm = quotient(part.saturating_mul(1_000_000), whole);
     i64::try_from(ppm).unwrap_or(i64::MAX)
 }
 
 /// Returns what is gained at a rate of `per_second` in `dt_us`.
 pub(super) fn over(per_second: i64, dt_us: i64) -> i64 {
-    per_second.saturating_mul(dt_us) / ONE_PPM
+    signed_quotient(per_second.saturating_mul(dt_us), ONE_PPM)
 }
 
 /// Moves `value` towards `target` by `dt / tau`.
 #[inline(never)]
 pub(super) fn follow(value: i64, target: i64, dt_us: i64, tau_us: i64) -> i64 {
     let distance = target.saturating_sub(value);
-    let step = distance.saturating_mul(dt_us).checked_div(tau_us.max(1)).unwrap_or(0);
+    let step = signed_quotient(distance.saturating_mul(dt_us), tau_us.max(1));
     if dt_us >= tau_us { target } else { value.saturating_add(step) }
 }
 
 /// Returns `part` as a share of `whole`, 0 if there is no whole.
 #[inline(never)]
 pub(super) fn ratio_ppm(part: i64, whole: i64) -> i64 {
-    part.saturating_mul(ONE_PPM).checked_div(whole).unwrap_or(0)
+    signed_quotient(part.saturating_mul(ONE_PPM), whole)
 }
 
 /// Moves a rate towards another one by `dt / tau`.

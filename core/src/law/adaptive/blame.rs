@@ -11,6 +11,7 @@ use super::flow::{Load, UseOfShaper};
 use super::noise::Threshold;
 use super::shaper::Mode;
 use super::signal::Round;
+use crate::divide::signed_quotient;
 use crate::units::Direction;
 
 /// A queue that grows by less than this share of the time is one that probing has made.
@@ -124,7 +125,7 @@ impl AdaptiveLaw {
         );
         let is_telling = other == Direction::Download && flow.presses(now_us) && falls_short;
         let least_us = if is_telling { least_us / 2 } else { least_us };
-        least_us.saturating_mul(ONE_PPM).checked_div(share).unwrap_or(least_us)
+        signed_quotient(least_us.saturating_mul(ONE_PPM), share)
     }
 
     /// Turns to the other direction when a cut does not help although it should.

@@ -8,6 +8,7 @@ use super::gains::AdaptiveGains;
 use super::noise::Threshold;
 use super::shaper::{AdaptiveShaper, Mode, TYPICAL_TAU_US};
 use super::signal::Round;
+use crate::divide::{quotient, signed_quotient};
 use crate::outputs::RateReason;
 use crate::places::Empty;
 use crate::units::Direction;
@@ -85,7 +86,7 @@ impl AdaptiveShaper {
         let arrived_us = sent_us.saturating_add(newest.delay_us).saturating_sub(oldest.delay_us);
         let arrived_us = arrived_us.max(sent_us / 4);
         let passed = u64::try_from(arrived_us).ok().filter(|passed| *passed > 0)?;
-        let kbps = self.inflow.between(from_us, to_us).checked_div(passed)?;
+        let kbps = quotient(self.inflow.between(from_us, to_us), passed);
         let carried = kbps.saturating_mul(1000).max(1000);
         match (self.direction, self.share_ppm()) {
             (Direction::Upload, Some(share)) => Some(scale(carried, share.min(ONE_PPM))),
@@ -133,8 +134,8 @@ impl AdaptiveShaper {
             Mode::Acquitted(before_bps) => before_bps,
             Mode::Climb | Mode::Drain(_) => self.rate_bps,
         };
-        let held_bps =
-            self.inflow.between(newest.sent_us.saturating_sub(100_000), newest.sent_us) / 100;
+        let held_bps = self.inflow.between(newest.sent_us.saturating_sub(100_000), newest.sent_us);
+        let held_bps = quotient(held_bps, 100);
         let carried = self.carried(newest, oldest).unwrap_or(held_bps);
         let short = self.short(oldest.sent_us, now_us);
         let capacity = short.unwrap_or(carried).min(held_bps);
@@ -232,7 +233,7 @@ impl AdaptiveShaper {
         // Before the cut the senders may have used less than they were let; not afterwards.
         let before = scale(self.inflow.between(from_us, cut_us), used_ppm);
         let let_in = before.saturating_add(self.inflow.between(cut_us, now_us));
-        let serve_us = let_in.checked_div((capacity_bps / 1000).max(1)).unwrap_or(0);
+        let serve_us = quotient(let_in, quotient(capacity_bps, 1000).max(1));
         let passed_us = now_us.saturating_sub(from_us);
         newest.delay_us.saturating_add(to_i64(serve_us)).saturating_sub(passed_us)
     }
@@ -246,11 +247,10 @@ impl AdaptiveShaper {
             return false;
         }
         let effect = *drain.effect.get_or_insert(*truth);
-        let met_kbps = (drain.met_bps / 1000).max(1);
+        let met_kbps = quotient(drain.met_bps, 1000).max(1);
         let from_us = effect.sent_us.saturating_sub(self.lag_us);
         let to_us = truth.sent_us.saturating_sub(self.lag_us);
-        let served_us =
-            to_i64(self.inflow.between(from_us, to_us).checked_div(met_kbps).unwrap_or(0));
+        let served_us = to_i64(quotient(self.inflow.between(from_us, to_us), met_kbps));
         let expected_us = to_us.saturating_sub(from_us).saturating_sub(served_us);
         let dropped_us = effect.delay_us.saturating_sub(truth.delay_us);
         if self.rate_bps <= self.floor_bps {
@@ -258,7 +258,7 @@ impl AdaptiveShaper {
             let tried_us = truth.sent_us.saturating_sub(effect.sent_us);
             return tried_us >= least_us.saturating_mul(5) && dropped_us < least_us;
         }
-        expected_us >= least_us && dropped_us < expected_us.min(effect.delay_us) / 3
+        expected_us >= least_us && dropped_us < signed_quotient(expected_us.min(effect.delay_us), 3)
     }
 
     /// Returns whether the delay has stood still while so much less came in that any queue would have
@@ -300,7 +300,7 @@ impl AdaptiveShaper {
         // the delay grow, and a download falls short.
         let is_less = self.rate_bps <= self.floor_bps
             || let_in(middle_us, newest_us) <= scale(before, 930_000);
-        let mean = |half: (i64, i64)| half.0.checked_div(half.1);
+        let mean = |half: (i64, i64)| (half.1 > 0).then(|| signed_quotient(half.0, half.1));
         let [new, old] = halves.map(mean);
         let (Some(new), Some(old)) = (new, old) else { return false };
         let quiet_us = limit.expected_us.saturating_sub(limit.mean_us).max(FLAT_WITHIN_US);

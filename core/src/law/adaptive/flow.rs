@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arith::{micros, scale, share_ppm};
 use super::inflow::Inflow;
+use crate::divide::quotient;
 use crate::places::Empty;
 use crate::tick::CounterReading;
 
@@ -130,7 +131,7 @@ impl Flow {
         if let Some(last) = last {
             let bits = new.bytes.saturating_sub(last.bytes).saturating_mul(8_000_000);
             let passed = u64::try_from(at_us.saturating_sub(last.at_us)).unwrap_or(0);
-            self.latest_bps = bits.checked_div(passed).unwrap_or(0);
+            self.latest_bps = quotient(bits, passed);
         }
         if let Some(from) = from.or(last) {
             self.rate(&from, &new, inflow, lag_us, micros(now));
@@ -149,8 +150,8 @@ impl Flow {
         let allowed =
             inflow.between(from.at_us.saturating_sub(lag_us), to.at_us.saturating_sub(lag_us));
         // 1 kbit/s for 1 µs is a thousandth of a bit.
-        let share = share_ppm(bits, allowed / 1000);
-        self.delivered_bps = bits.saturating_mul(1_000_000).checked_div(passed).unwrap_or(0);
+        let share = share_ppm(bits, quotient(allowed, 1000));
+        self.delivered_bps = quotient(bits.saturating_mul(1_000_000), passed);
         self.span_us = span_us;
         self.at_us = to.at_us;
         self.load = Load::Share(share);

@@ -3,6 +3,8 @@
 use heapless::Deque;
 use serde::{Deserialize, Serialize};
 
+use crate::divide::quotient;
+
 /// Changes that are remembered.
 const POINTS: usize = 48;
 /// Points are at least this far apart.
@@ -41,7 +43,7 @@ impl Inflow {
 
     /// Notes the rate that is held from now on.
     pub(super) fn hold(&mut self, rate_bps: u64, now_us: i64) {
-        let rate_kbps = rate_bps / 1000;
+        let rate_kbps = quotient(rate_bps, 1000);
         let Some(last) = self.points.back_mut() else {
             let _full = self.points.push_back(Point { at_us: now_us, rate_kbps, sum: 0 });
             return;

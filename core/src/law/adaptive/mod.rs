@@ -40,6 +40,7 @@ use self::one_way::OneWay;
 use self::shaper::{AdaptiveShaper, Mode};
 use self::signal::{Round, Signal};
 use crate::config::{AdaptiveConfig, WanConfig};
+use crate::divide::quotient;
 use crate::fixed::{MicrosQ32, PpmQ32};
 use crate::governor::Wanted;
 use crate::places::Empty;
@@ -278,7 +279,7 @@ impl AdaptiveLaw {
     fn packet_us(&self) -> i64 {
         let of = |direction: Direction| {
             let rate = self.shapers.get(direction).rate().get();
-            12_000_000_000_u64.checked_div(rate).unwrap_or(0)
+            quotient(12_000_000_000, rate)
         };
         let sum = of(Direction::Download).saturating_add(of(Direction::Upload));
         i64::try_from(sum).unwrap_or(i64::MAX).min(1_000_000)

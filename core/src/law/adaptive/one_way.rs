@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::divide::quotient;
 use crate::places::Empty;
 use crate::tick::{MAX_REFLECTORS, RttSample};
 use crate::units::{Direction, PerDirection, ReflectorId};
@@ -147,7 +148,7 @@ impl OneWay {
     pub(super) fn answer(&mut self, sample: &RttSample, now_us: i64) {
         let reflector = self.reflectors.get_mut(usize::from(sample.reflector.0));
         let (Some(reflector), Some(upload)) = (reflector, sample.upload_owd) else { return };
-        let rtt_us = i64::try_from(sample.rtt.get() / 1000).unwrap_or(i64::MAX);
+        let rtt_us = i64::try_from(quotient(sample.rtt.get(), 1000)).unwrap_or(i64::MAX);
         let arrived_us = now_us.saturating_sub(i64::from(sample.age_us));
         reflector.take(rtt_us, i64::from(upload.as_micros()), arrived_us);
     }

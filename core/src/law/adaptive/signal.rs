@@ -11,6 +11,7 @@ use heapless::Deque;
 use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
+use crate::divide::quotient;
 use crate::places::Empty;
 use crate::tick::{MAX_REFLECTORS, RttSample};
 use crate::units::ReflectorId;
@@ -103,7 +104,7 @@ impl Signal {
         let Some(reflector) = self.reflectors.get_mut(usize::from(sample.reflector.0)) else {
             return;
         };
-        let rtt_us = i64::try_from(sample.rtt.get() / 1000).unwrap_or(i64::MAX);
+        let rtt_us = i64::try_from(quotient(sample.rtt.get(), 1000)).unwrap_or(i64::MAX);
         let arrived_us = now_us.saturating_sub(i64::from(sample.age_us));
         let sent_us = arrived_us.saturating_sub(rtt_us);
         if reflector.baseline.take(rtt_us, now_us) >= FALL_US {
