@@ -18,6 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
          RAM : ORIGIN = {RAM_ORIGIN}, LENGTH = {ram_kib}K\n}}\n"
     );
     fs::write(out.join("memory.x"), memory)?;
+    // No interrupt has a name that a handler could be given.
+    fs::write(out.join("device.x"), "")?;
     fs::write(out.join("wans.rs"), format!("{wans}"))?;
     println!("cargo::rustc-link-search={}", out.display());
     println!("cargo::rustc-link-arg=--nmagic");

@@ -59,6 +59,16 @@ fn main() -> ! {
     }
 }
 
+unsafe extern "C" {
+    fn DefaultHandler();
+}
+
+/// The interrupts of the mps2 boards, none of which is used. Without this table there are 240.
+#[used]
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".vector_table.interrupts")]
+static __INTERRUPTS: [unsafe extern "C" fn(); 32] = [DefaultHandler; 32];
+
 /// The tick.
 #[exception]
 fn PendSV() {

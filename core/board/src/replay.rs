@@ -197,7 +197,8 @@ impl Replay {
             }
         }
         let mut buffer = [0; STEP_BYTES];
-        let bytes = trace::outputs_bytes(&desk.outputs, &mut buffer).map_err(|_| "outputs too long")?;
+        let bytes =
+            trace::outputs_bytes(&desk.outputs, &mut buffer).map_err(|_| "outputs too long")?;
         let length = u16::try_from(bytes.len()).map_err(|_| "outputs too long")?;
         self.outputs.write(&seq.to_le_bytes())?;
         self.outputs.write(&length.to_le_bytes())?;

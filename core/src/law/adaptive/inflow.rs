@@ -59,11 +59,24 @@ impl Inflow {
         let _full = self.points.push_back(Point { at_us: now_us, rate_kbps, sum });
     }
 
+    /// Returns how many points are not after a point in time.
+    #[inline(never)]
+    fn count_until(&self, at_us: i64) -> usize {
+        // From the newest on: nearly all questions are about the last moments.
+        let (older, newer) = self.points.as_slices();
+        let last = |points: &[Point]| points.iter().rposition(|point| point.at_us <= at_us);
+        let last = match last(newer) {
+            Some(last) => Some(older.len().saturating_add(last)),
+            None => last(older),
+        };
+        last.map_or(0, |last| last.saturating_add(1))
+    }
+
     /// Returns what went through before a point in time, in kbit/s x µs from an arbitrary origin.
     /// The oldest known rate stands for everything before it, the newest for everything after.
     fn sum_at(&self, at_us: i64) -> u64 {
-        let point = self.points.iter().rev().find(|point| point.at_us <= at_us);
-        if let Some(point) = point {
+        let newest = self.count_until(at_us).checked_sub(1);
+        if let Some(point) = newest.and_then(|newest| self.points.get(newest)) {
             return point.sum_at(at_us);
         }
         let Some(oldest) = self.points.front() else { return 0 };
@@ -78,16 +91,14 @@ impl Inflow {
 
     /// Returns the lowest and the highest rate held between two points in time, in bit/s.
     pub(super) fn range(&self, from_us: i64, to_us: i64) -> Option<(u64, u64)> {
-        let mut range: Option<(u64, u64)> = None;
-        for point in self.points.iter().rev().skip_while(|point| point.at_us > to_us) {
-            let rate = point.rate_kbps.saturating_mul(1000);
-            let (low, high) = range.unwrap_or((rate, rate));
-            range = Some((low.min(rate), high.max(rate)));
-            if point.at_us <= from_us {
-                break;
-            }
+        let end = self.count_until(to_us);
+        let newest = end.checked_sub(1)?;
+        let begin = self.count_until(from_us).saturating_sub(1).min(newest);
+        let (mut low, mut high) = (u64::MAX, 0);
+        for point in self.points.iter().skip(begin).take(end.saturating_sub(begin)) {
+            (low, high) = (low.min(point.rate_kbps), high.max(point.rate_kbps));
         }
-        range
+        Some((low.saturating_mul(1000), high.saturating_mul(1000)))
     }
 
     /// Returns what went through between two points in time, in kbit/s x µs.
