@@ -109,10 +109,11 @@ impl Findings {
     fn of(lines: &[String], requests: &[RequestRecord], resident_kib: (u64, u64)) -> Result<Self> {
         let latest = lines.iter().rev().find_map(|line| pacing(line)).context("no status line")?;
         let missed = latest.split(", ").find_map(|part| part.strip_suffix(" missed"));
-        let confirmed = lines.iter().filter_map(|line| confirmation(line));
-        let writes = requests.iter().filter(|request| request.method == "PATCH");
+        let writes: Vec<&RequestRecord> =
+            requests.iter().filter(|request| request.method == "PATCH").collect();
         let mut times: [Vec<f64>; 3] = Default::default();
-        for (took_ms, write) in confirmed.zip(writes) {
+        for (took_ms, number) in confirmations(lines) {
+            let Some(write) = writes.get(number) else { bail!("write {number} is unknown") };
             let router_ms = busy_ms(requests, write.at.as_secs_f64() * 1e3, took_ms);
             for (list, time) in times.iter_mut().zip([took_ms, router_ms, took_ms - router_ms]) {
                 list.push(time);
@@ -162,10 +163,27 @@ impl Findings {
     }
 }
 
-/// Reads "...: the router holds 12 Mbit/s after 21.3 ms".
-fn confirmation(line: &str) -> Option<f64> {
-    let (_, after) = line.split_once("the router holds ")?.1.split_once(" after ")?;
-    after.strip_suffix(" ms")?.parse().ok()
+/// Finds how long writes took until they were confirmed, in ms, and which of all writes each was. One that
+/// a newer decision has overtaken is never confirmed.
+fn confirmations(lines: &[String]) -> Vec<(f64, usize)> {
+    let (mut written, mut latest) = (0, [None; 2]);
+    let mut found = Vec::new();
+    for line in lines {
+        if let Some((_, queue)) = line.split_once("written queue=\"") {
+            latest[usize::from(queue.starts_with(QUEUES.1))] = Some(written);
+            written += 1;
+        } else if let Some((direction, took_ms)) = confirmation(line) {
+            found.extend(latest[direction].take().map(|number| (took_ms, number)));
+        }
+    }
+    found
+}
+
+/// Reads "... upload: the router holds 12 Mbit/s after 21.3 ms"; the upload is 1.
+fn confirmation(line: &str) -> Option<(usize, f64)> {
+    let (line, held) = line.split_once(": the router holds ")?;
+    let took_ms = held.split_once(" after ")?.1.strip_suffix(" ms")?.parse().ok()?;
+    Some((usize::from(line.ends_with(" upload")), took_ms))
 }
 
 /// The time that the router was at work in the `length_ms` before `end_ms`.
@@ -191,8 +209,24 @@ mod tests {
     #[test]
     fn confirmations_are_read_from_the_log() {
         let line = "DEBUG cable upload: the router holds 8.5 Mbit/s after 21.3 ms";
-        assert_eq!(confirmation(line), Some(21.3));
+        assert_eq!(confirmation(line), Some((1, 21.3)));
         assert_eq!(confirmation("INFO ended: the router holds download 20 Mbit/s"), None);
+    }
+
+    #[test]
+    fn a_write_that_was_overtaken_is_left_out() {
+        let written = |queue| format!("DEBUG written queue=\"{queue}\" wanted=1 held=1");
+        let holds = |direction, ms| {
+            format!("DEBUG cable {direction}: the router holds 1 Mbit/s after {ms} ms")
+        };
+        let lines = [
+            written(QUEUES.1),
+            written(QUEUES.0),
+            holds("download", 7),
+            written(QUEUES.1),
+            holds("upload", 9),
+        ];
+        assert_eq!(confirmations(&lines), [(7.0, 1), (9.0, 2)]);
     }
 
     #[test]

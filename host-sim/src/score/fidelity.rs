@@ -51,7 +51,9 @@ macro_rules! rows {
 /// the others, is of cake-autorate's rules in a script of 60 lines. `autorate` after the drop: the first
 /// drain takes about 5 % of the phase, so that the 95th percentile lies before or after its end. `sqm` was
 /// measured with a port that starts at its minimum, so that its first phase cannot be compared.
-pub const MEASURED: [Measured; 14] = rows! {
+/// The last sixteen rows are of our own daemon, `cargo xtask rig --scenario drop-and-rise,download-only
+/// --runs 3` with `--backend classic` and `--backend linux-cake`.
+pub const MEASURED: [Measured; 30] = rows! {
     "rig-dual" Base "50/20": 1.1 2.0 (2.0 2.6) 2.4, 18.7 7.2;
     "rig-dual" Base "15/6": 388.0 867.0 (544.0 1512.0) 899.0, 11.7 5.7;
     "rig-dual" Base "40/16": 1.2 2.3 (2.3 2.4) 82.0, 18.4 7.2;
@@ -66,6 +68,22 @@ pub const MEASURED: [Measured; 14] = rows! {
     "rig-download" Autorate "15/6": 44.9 129.0 (78.8 129.0) 133.0, 13.8 0.0;
     "rig-download" Autorate "40/16": 25.8 78.0 (78.0 78.0) 100.0, 35.9 0.0;
     "rig-download" Autorate "ALL": 28.6 89.0 (89.0 89.0) 131.0, 30.9 0.0;
+    "rig-dual" ClassicTuned "50/20": 29.7 54.5 (54.5 54.5) 56.5, 11.3 17.3;
+    "rig-dual" ClassicTuned "15/6": 6.0 61.3 (61.3 61.3) 64.3, 6.8 4.6;
+    "rig-dual" ClassicTuned "40/16": 10.0 50.2 (50.2 50.2) 52.8, 11.9 13.2;
+    "rig-dual" ClassicTuned "ALL": 14.5 56.5 (55.9 57.0) 89.7, 10.5 11.3;
+    "rig-dual" Adaptive "50/20": 2.4 8.1 (8.1 8.1) 9.8, 44.8 17.4;
+    "rig-dual" Adaptive "15/6": 6.2 16.2 (16.2 16.2) 19.5, 13.2 5.2;
+    "rig-dual" Adaptive "40/16": 4.9 10.0 (10.0 10.0) 11.7, 32.3 13.8;
+    "rig-dual" Adaptive "ALL": 4.2 14.4 (13.6 15.5) 37.6, 29.4 11.9;
+    "rig-download" ClassicTuned "50/20": 11.1 24.0 (24.0 24.0) 25.5, 45.8 0.0;
+    "rig-download" ClassicTuned "15/6": 2.4 33.6 (33.6 33.6) 36.7, 12.1 0.0;
+    "rig-download" ClassicTuned "40/16": 1.9 21.6 (21.6 21.6) 22.7, 35.0 0.0;
+    "rig-download" ClassicTuned "ALL": 5.2 32.8 (31.1 34.1) 54.0, 30.1 0.0;
+    "rig-download" Adaptive "50/20": 0.6 6.3 (6.3 6.3) 7.7, 46.6 0.0;
+    "rig-download" Adaptive "15/6": 1.5 11.2 (11.2 11.2) 12.5, 13.9 0.0;
+    "rig-download" Adaptive "40/16": 1.5 8.4 (8.4 8.4) 9.8, 37.5 0.0;
+    "rig-download" Adaptive "ALL": 1.3 10.0 (9.4 10.5) 16.5, 32.1 0.0;
 };
 
 /// A measured row and the model's, means over the seeds.
@@ -141,7 +159,7 @@ pub fn print(rows: &[Row], out: &mut impl Write) -> Result<()> {
     writeln!(
         out,
         "\nThe model beside the bench (added ms, goodput in Mbit/s; ! more than {:.0} % off)\n\
-         {:<13} {:<9} {:<6} {:>15} {:>16} {:>17} {:>15} {:>15}",
+         {:<13} {:<13} {:<6} {:>15} {:>16} {:>17} {:>15} {:>15}",
         TOLERANCE * 100.0,
         "scenario",
         "law",
@@ -157,7 +175,7 @@ pub fn print(rows: &[Row], out: &mut impl Write) -> Result<()> {
         let mark = |is_near| if is_near { ' ' } else { '!' };
         writeln!(
             out,
-            "{:<13} {:<9} {:<6} {:>7.1}/{:<7.1} {:>7.1}/{:<7.1}{} {:>8.1}/{:<7.1} {:>6.1}/{:<6.1}{} {:>6.1}/{:<6.1}{}",
+            "{:<13} {:<13} {:<6} {:>7.1}/{:<7.1} {:>7.1}/{:<7.1}{} {:>8.1}/{:<7.1} {:>6.1}/{:<6.1}{} {:>6.1}/{:<6.1}{}",
             real.scenario,
             real.law.name(),
             real.phase,

@@ -16,6 +16,8 @@ pub(crate) enum Controller {
     Fixed,
     /// Our daemon, with the qdiscs in its own kernel.
     LinuxCake,
+    /// The same with the classic law.
+    Classic,
     /// Our daemon, with the emulated router and its latency between it and the qdiscs.
     RouterOs,
     /// A command for `bash -c`, in the router's namespace.
@@ -33,6 +35,7 @@ impl Controller {
         match self {
             Self::Fixed => "none",
             Self::LinuxCake => "linux-cake",
+            Self::Classic => "classic",
             Self::RouterOs => "routeros",
             Self::Command(_) => "cmd",
         }
@@ -40,7 +43,7 @@ impl Controller {
 
     /// Tells whether our own programs are needed.
     pub(crate) fn is_ours(&self) -> bool {
-        matches!(self, Self::LinuxCake | Self::RouterOs)
+        matches!(self, Self::LinuxCake | Self::Classic | Self::RouterOs)
     }
 
     /// Puts the files that start it into the folder of results; `false` when there is nothing to start.
@@ -52,7 +55,7 @@ impl Controller {
                 write(folder, "scenario.sh", &described)?;
                 format!(". \"$OUT/scenario.sh\"\nexport OUT\n{command}\n")
             }
-            Self::LinuxCake | Self::RouterOs => {
+            Self::LinuxCake | Self::Classic | Self::RouterOs => {
                 write(folder, "wanctl.toml", &self.config(scenario))?;
                 write(folder, "password", "wanctl\n")?;
                 self.script(scenario)
@@ -100,7 +103,10 @@ impl Controller {
                 text,
                 "\n[[wan]]\nname = \"{up}\"\ninterface = \"{up}\"\nreflectors = [\"{net}.11\", \"{net}.12\", \"{net}.13\"]\n"
             );
-            if *self == Self::LinuxCake {
+            if *self == Self::Classic {
+                text.push_str("law = \"classic\"\n");
+            }
+            if *self != Self::RouterOs {
                 let _fits =
                     write!(text, "download-interface = \"{down}\"\nupload-interface = \"{up}\"\n");
             }

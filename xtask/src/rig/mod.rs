@@ -36,7 +36,8 @@ pub(crate) struct RigArgs {
     /// Scenario to run; may be repeated or separated by commas [default: all of them]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     scenario: Vec<String>,
-    /// How our daemon reaches CAKE: linux-cake or routeros; none leaves CAKE at the rates of the start
+    /// How our daemon reaches CAKE: linux-cake or routeros; classic is linux-cake with the classic law,
+    /// none leaves CAKE at the rates of the start
     /// [default: linux-cake and routeros, and none once to check the rig itself]
     #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "cmd")]
     backend: Vec<String>,
@@ -113,16 +114,7 @@ pub(crate) fn run(args: &RigArgs) -> Result<()> {
     ensure!(!text.contains(char::is_whitespace), "the rig cannot use a path with blanks: {text}");
     let guest = install::prepare()?;
     if jobs.iter().any(|job| job.controller.is_ours()) {
-        run::run(&mut cargo(&[
-            "build",
-            "--locked",
-            "--release",
-            "-q",
-            "-p",
-            "wanctl",
-            "-p",
-            "wanctl-sim",
-        ]))?;
+        build()?;
     }
     let begin = Instant::now();
     let done = run_jobs(&guest, &jobs, args);
@@ -200,9 +192,12 @@ impl RigArgs {
         }
         let named = |name: &String| match name.as_str() {
             "linux-cake" => Ok(Controller::LinuxCake),
+            "classic" => Ok(Controller::Classic),
             "routeros" => Ok(Controller::RouterOs),
             "none" => Ok(Controller::Fixed),
-            _ => bail!("there is no backend \"{name}\"; there are linux-cake, routeros and none"),
+            _ => bail!(
+                "there is no backend \"{name}\"; there are linux-cake, classic, routeros and none"
+            ),
         };
         self.backend.iter().map(named).collect()
     }
