@@ -104,8 +104,12 @@ impl Server {
                 let target = target.get_mut(direction);
                 let (queue, finding) =
                     Finding::of(queues.iter().filter(|queue| queue.name == target.name));
+                let is_back = target.finding.is_some() && finding.is_none();
                 tell_finding(target, finding);
                 target.id = queue.map(|queue| queue.id.clone());
+                if is_back {
+                    self.end_rest(wan, direction);
+                }
                 let Some(queue) = queue else { continue };
                 if let Some(counters) = queue.counters {
                     // When exactly the router looked at its counters is not known.
@@ -124,10 +128,21 @@ impl Server {
         if self.desk.is_waiting(id, direction) {
             return; // whatever it is now, a newer rate takes its place
         }
-        let Some(ours) = target.accord.settle(&target.name, found) else { return };
+        if target.is_resting() {
+            return;
+        }
+        let Some(ours) = target.accord.settle(&target.name, found) else {
+            // Somebody else has put it right.
+            if target.accord.held == Some(found) {
+                self.end_trouble(wan, direction);
+            }
+            return;
+        };
         if let Err(error) = self.write(id, direction, ours) {
-            self.note_failure(&error, true);
-            self.pause();
+            if let Ok(target) = self.target(wan, direction) {
+                target.accord.not_corrected();
+            }
+            self.note_failed_write(id, direction, &error);
         }
     }
 

@@ -58,6 +58,8 @@ struct Stop {
 #[derive(Debug)]
 struct State {
     slots: [PerDirection<Option<Waiting>>; MAX_WANS],
+    /// Until when the orders of a slot are not to be sent.
+    rests: [PerDirection<Option<Instant>>; MAX_WANS],
     /// The latest counters that no tick has taken yet.
     readings: [PerDirection<Option<Reading>>; MAX_WANS],
     replies: VecDeque<Reply>,
@@ -91,6 +93,7 @@ impl Desk {
     pub(crate) fn new() -> Self {
         let state = State {
             slots: [PerDirection { download: None, upload: None }; MAX_WANS],
+            rests: [PerDirection { download: None, upload: None }; MAX_WANS],
             readings: [PerDirection { download: None, upload: None }; MAX_WANS],
             replies: VecDeque::with_capacity(REPLIES_MAX),
             replies_dropped: 0,
@@ -232,15 +235,24 @@ impl Desk {
             if let Some(renewal) = state.renewal.take() {
                 return Some(Work::Renew(renewal));
             }
-            if let Some(work) = state.take_work() {
+            let now = Instant::now();
+            if let Some(work) = state.take_work(now) {
                 return Some(work);
             }
-            let left = look_due.saturating_duration_since(Instant::now());
-            if left.is_zero() || std::mem::take(&mut state.is_look_wanted) {
+            if look_due <= now || std::mem::take(&mut state.is_look_wanted) {
                 return Some(Work::Look);
             }
+            let due = state.rest_ends().fold(look_due, Instant::min);
+            let left = due.saturating_duration_since(now);
             let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Leaves the orders of one slot unsent until then; newer ones take their place as ever.
+    pub(crate) fn rest(&self, wan: WanId, direction: Direction, until: Option<Instant>) {
+        if let Some(rests) = self.lock().rests.get_mut(usize::from(wan.0)) {
+            *rests.get_mut(direction) = until;
         }
     }
 
@@ -378,23 +390,33 @@ impl Reading {
 }
 
 impl State {
-    fn take_work(&mut self) -> Option<Work> {
-        let has_cut = {
-            let mut slots = self.slots.iter().flat_map(|wan| [&wan.download, &wan.upload]);
-            slots.any(|slot| slot.is_some_and(|waiting| waiting.is_cut))
-        };
-        match self.steering.take_if(|_| !has_cut) {
+    fn take_work(&mut self, now: Instant) -> Option<Work> {
+        let most_urgent = self.most_urgent(now);
+        let has_cut = most_urgent.as_ref().is_some_and(|slot| slot.is_some_and(|it| it.is_cut));
+        if has_cut {
+            return most_urgent?.take().map(Work::Write);
+        }
+        match self.steering.take() {
             Some(waiting) => Some(Work::Steer(waiting)),
-            None => self.take_most_urgent().map(Work::Write),
+            None => self.most_urgent(now)?.take().map(Work::Write),
         }
     }
 
-    fn take_most_urgent(&mut self) -> Option<Waiting> {
+    /// Returns the slot to be served next of those that do not rest: cuts come first.
+    fn most_urgent(&mut self, now: Instant) -> Option<&mut Option<Waiting>> {
         let slots = self.slots.iter_mut().flat_map(|wan| [&mut wan.download, &mut wan.upload]);
-        let waiting = slots.filter(|slot| slot.is_some());
-        let most_urgent =
-            waiting.min_by_key(|slot| slot.map(|waiting| (!waiting.is_cut, waiting.queued_ns)));
-        most_urgent?.take()
+        let rests = self.rests.iter().flat_map(|wan| [wan.download, wan.upload]);
+        let is_free = |until: Option<Instant>| until.is_none_or(|until| until <= now);
+        let waiting = slots.zip(rests).filter(|(slot, until)| slot.is_some() && is_free(*until));
+        let urgency = |slot: &Option<Waiting>| slot.map(|it| (!it.is_cut, it.queued_ns));
+        waiting.map(|(slot, _)| slot).min_by_key(|slot| urgency(slot))
+    }
+
+    /// Returns when slots with an order may be served again.
+    fn rest_ends(&self) -> impl Iterator<Item = Instant> {
+        let slots = self.slots.iter().flat_map(|wan| [&wan.download, &wan.upload]);
+        let rests = self.rests.iter().flat_map(|wan| [wan.download, wan.upload]);
+        slots.zip(rests).filter_map(|(slot, until)| until.filter(|_| slot.is_some()))
     }
 
     fn reply(&mut self, waiting: &Waiting, outcome: Outcome) {
