@@ -122,6 +122,11 @@ fn judge_router(health: &mut Health, about: &About, now: Instant) {
     for queue in about.router.disputed() {
         health.add(HealthState::Degraded, format!("somebody keeps changing {queue}"));
     }
+    for complaint in about.router.complaints() {
+        let serious =
+            if complaint.is_serious { HealthState::Failing } else { HealthState::Degraded };
+        health.add(serious, complaint.text);
+    }
 }
 
 fn judge_wan(health: &mut Health, name: &str, wan: &WanSnapshot) {

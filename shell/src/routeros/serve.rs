@@ -271,7 +271,7 @@ impl Server {
     /// or the time is over.
     fn write_final_rates(&mut self) {
         let Some((rates, deadline)) = self.desk.final_rates() else { return };
-        self.back_off = BackOff::new();
+        (self.back_off, self.refusals) = (BackOff::new(), 0);
         let steering = self.steerer.leaves_something().then_some(Last::SteeringOff);
         let mut open: VecDeque<Last> =
             steering.into_iter().chain(rates.into_iter().map(Last::Rate)).collect();
@@ -290,7 +290,10 @@ impl Server {
                     }
                     Last::SteeringOff => tracing::warn!(%error, "steering is not confirmed off"),
                 }
-                if !error.is_fatal() {
+                // A router that has just booted is not believed here either.
+                if error.is_fatal() && (self.has_written || self.is_final(&error)) {
+                    self.desk.set_fatal(error.into());
+                } else {
                     open.push_back(last);
                     std::thread::sleep(self.back_off.next().min(left));
                 }

@@ -9,7 +9,7 @@ use super::client::Client;
 use super::error::RouterError;
 use super::model::MangleRule;
 use super::serve::Server;
-use crate::shaping::{Accord, CORRECTIONS_MAX, TRUCE, Verdict, WaitingSteering};
+use crate::shaping::{Accord, CORRECTIONS_MAX, Complaint, TRUCE, Verdict, WaitingSteering};
 
 /// Time between two looks at the rules.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
@@ -93,6 +93,15 @@ impl Steerer {
     pub(crate) fn disputed(&self) -> impl Iterator<Item = String> {
         let disputed = self.targets.iter().filter(|target| target.accord.is_truce());
         disputed.map(|target| format!("mangle rule {:?}", target.rule.comment))
+    }
+
+    /// Returns what is wrong with rules. No line is out of control for that.
+    pub(crate) fn complaints(&self) -> impl Iterator<Item = Complaint> {
+        let complaint = |target: &Target| {
+            let rule = format!("mangle rule {:?}", target.rule.comment);
+            Some(target.finding?.complaint(&rule, false))
+        };
+        self.targets.iter().filter_map(complaint)
     }
 
     /// Returns whether rules have to be switched off at the end.
@@ -201,7 +210,7 @@ impl Server {
                 self.steerer.is_refused = false;
                 self.note_success(false);
                 self.compare_rules(&rules);
-                self.tell_truces();
+                self.show_findings();
             }
             Err(error) if error.is_answer() => {
                 if !std::mem::replace(&mut self.steerer.is_refused, true) {

@@ -118,7 +118,7 @@ impl Server {
                 self.compare(wan, direction, queue.max_limit);
             }
         }
-        self.tell_truces();
+        self.show_findings();
     }
 
     fn compare(&mut self, wan: usize, direction: Direction, found: BitsPerSecond) {
@@ -146,11 +146,18 @@ impl Server {
         }
     }
 
-    pub(crate) fn tell_truces(&self) {
+    /// Tells what is disputed, and what is wrong besides rates.
+    pub(crate) fn show_findings(&self) {
         let both = self.targets.iter().flat_map(|wan| [&wan.download, &wan.upload]);
         let disputed = both.filter(|target| target.accord.is_truce());
         let queues = disputed.map(|target| target.name.clone());
         self.desk.set_disputed(queues.chain(self.steerer.disputed()).collect());
+        let both = self.targets.iter().flat_map(|wan| [&wan.download, &wan.upload]);
+        let queues = both.filter_map(|target| {
+            let finding = target.finding?;
+            Some(finding.complaint(&format!("queue {:?}", target.name), finding != Finding::NoType))
+        });
+        self.desk.set_complaints(queues.chain(self.steerer.complaints()).collect());
     }
 
     /// Hands over counters that came with a request which ended just now. Those of a request so

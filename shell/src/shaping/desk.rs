@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use wanctl_core::tick::{CounterReading, MAX_WANS, Outcome, Reply, SteeringReply, Tick};
 use wanctl_core::units::{Direction, PerDirection, WanId};
 
-use super::orders::{FinalRate, QueueCounters, RateOrder, Renewal, SteeringOrder, WaitingSteering};
+use super::orders::{
+    Complaint, FinalRate, QueueCounters, RateOrder, Renewal, SteeringOrder, WaitingSteering,
+};
 use super::worker::{BackendStatus, RequestCounters};
 use crate::clock;
 use crate::exit::Failure;
@@ -72,6 +74,7 @@ struct State {
     fatal: Option<Failure>,
     counters: RequestCounters,
     disputed: Vec<String>,
+    complaints: Vec<Complaint>,
     renewal: Option<Box<Renewal>>,
     /// Whether the queues are to be looked at sooner than planned.
     is_look_wanted: bool,
@@ -104,6 +107,7 @@ impl Desk {
             fatal: None,
             counters: RequestCounters::default(),
             disputed: Vec::new(),
+            complaints: Vec::new(),
             renewal: None,
             is_look_wanted: false,
             stop: None,
@@ -187,6 +191,10 @@ impl Desk {
 
     pub(crate) fn disputed(&self) -> Vec<String> {
         self.lock().disputed.clone()
+    }
+
+    pub(crate) fn complaints(&self) -> Vec<Complaint> {
+        self.lock().complaints.clone()
     }
 
     pub(crate) fn fatal(&self) -> Option<Failure> {
@@ -312,6 +320,10 @@ impl Desk {
 
     pub(crate) fn set_disputed(&self, queues: Vec<String>) {
         self.lock().disputed = queues;
+    }
+
+    pub(crate) fn set_complaints(&self, complaints: Vec<Complaint>) {
+        self.lock().complaints = complaints;
     }
 
     /// Returns whether an order waits to be sent.

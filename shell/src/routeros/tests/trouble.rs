@@ -10,7 +10,7 @@ use super::super::{RouterOs, SteeringRules};
 use super::client;
 use super::server::{Answer, FakeRouter};
 use super::worker::{QUEUES, applied, order, replies, wait_until};
-use crate::shaping::{BackendStatus, Worker};
+use crate::shaping::{BackendStatus, Complaint, Worker};
 use Direction::{Download, Upload};
 
 fn start(url: &str, look_interval: Duration) -> Worker {
@@ -102,4 +102,24 @@ fn a_missing_queue_leaves_the_status_failing_while_looks_succeed() {
         .map(|(direction, mbps)| (WanId(0), direction, BitsPerSecond::from_mbps(mbps)));
     let report = worker.finish(last.to_vec(), Instant::now() + Duration::from_secs(30));
     assert_eq!((report.confirmed, report.unconfirmed), (vec![last[0]], vec![last[1]]));
+}
+
+#[test]
+fn a_queue_that_does_not_shape_is_told_of_although_nothing_has_to_be_written() {
+    let router = FakeRouter::start(&QUEUES, |_| Answer::Healthy);
+    let worker = start(&router.url(), Duration::from_millis(20));
+    worker.set_rate(order(1, Download, 20, true));
+    assert_eq!(replies(&worker, 1), [(1, applied(20))]);
+    assert_eq!(worker.view().complaints(), []);
+    let up = router.tree.lock().unwrap().pop().unwrap();
+    while worker.view().complaints().is_empty() {
+        std::thread::yield_now();
+    }
+    let gone = Complaint { text: "queue \"up\" is gone".to_owned(), is_serious: true };
+    assert_eq!(worker.view().complaints(), [gone]);
+    assert!(worker.view().to_string().ends_with("ready, queue \"up\" is gone"));
+    router.tree.lock().unwrap().push(up);
+    while !worker.view().complaints().is_empty() {
+        std::thread::yield_now();
+    }
 }
