@@ -60,6 +60,13 @@ fn status_shows_what_the_daemon_does() {
     let state: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(state["wans"][0]["download"]["confirmed_bps"], 38_000_000);
     assert_eq!(state["router"]["state"], "ready");
+    // Also while somebody edits the file.
+    let good = bench.config_text();
+    for mistake in ["[router", "floor = \"900G\"\n[["] {
+        bench.write_file("wanctl.toml", &(good.clone() + mistake));
+        assert!(text_of(&status(&bench, &[])).contains("cable: "), "{mistake}");
+    }
+    bench.write_file("wanctl.toml", &good);
     assert!(!text.contains(SECRET) && !json.contains(SECRET));
     daemon.terminate().expect(0, &[]);
     assert!(!socket(&bench).exists(), "the socket is left behind");
@@ -203,4 +210,8 @@ fn the_password_can_be_a_systemd_credential() {
     command.args(["check", "--router", "--config"]).arg(bench.files.config());
     command.env("CREDENTIALS_DIRECTORY", &credentials);
     Daemon::start(&mut command).end().expect(0, &["MikroTik"]);
+    // By hand, nobody sets it.
+    command.env_remove("CREDENTIALS_DIRECTORY");
+    let advice = "CREDENTIALS_DIRECTORY=/etc/wanctl wanctl";
+    Daemon::start(&mut command).end().expect(ExitReason::PasswordMissing.code(), &[advice]);
 }
