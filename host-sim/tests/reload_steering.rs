@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Bench, Daemon, PASSWORD, PATIENCE, pings_or_skip};
+use std::process::Command;
+
+use common::{Bench, Daemon, PASSWORD, PATIENCE, pings_or_skip, wanctl_binary};
 use rustix::process::Signal;
 use wanctl_sim::demo::USER;
 use wanctl_sim::routeros::{EmulatorOptions, MenuName, RouterOptions, User};
@@ -95,6 +97,16 @@ fn a_reload_leaves_traffic_where_it_is_while_the_primary_is_out() {
     wait_for_rule(&bench, &daemon, true);
     daemon.wait_for("the change", 0, |line| line.contains("the router sends traffic to dsl"));
     assert_eq!(switches(&bench), 1);
+    // It goes on trying, and is not well meanwhile.
+    let lost = daemon.wait_for("the loss", 0, |line| line.contains("cable: link LIVE -> RESET")).0;
+    daemon.wait_for("a try", lost, |line| line.contains("cable: link INIT -> PROBE"));
+    let (from, _) = daemon.wait_for_status(daemon.process.lines().len());
+    daemon.wait_for_status(from + 1);
+    let mut command = Command::new(wanctl_binary());
+    command.args(["status", "--config"]).arg(bench.files.config());
+    let text = command.output().expect("wanctl can be run").stdout;
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains(", failing") && text.contains("! cable: "), "{text}");
     // Rates and filters of either line are another matter.
     let writes = bench.emulator.writes().len();
     bench.edit("ceiling = \"50M\"", "ceiling = \"40M\"");
