@@ -125,8 +125,16 @@ impl Delivery {
         at: Instant,
     ) -> Option<(BitsPerSecond, Duration)> {
         self.value = Some(Value { bytes, first: at, last: at, before: Some(value.last) });
-        // Not seen to appear: what was gained may belong to a longer time.
-        let before = value.before?;
+        let Some(before) = value.before else {
+            // Not seen to appear: what was gained may belong to a longer time. It stood for no longer than a
+            // slow counter does, so perhaps the router refreshes it less often now; if not, that is learned
+            // anew with the next two changes.
+            let stood = at.checked_duration_since(value.first)?;
+            if stood <= REFRESH_PERIOD_MAX {
+                self.refresh = REFRESH_PERIOD_MAX;
+            }
+            return None;
+        };
         self.refresh = self.refresh.min(at.checked_duration_since(before)?);
         let passed = at.checked_duration_since(value.first)?;
         let bits = u128::from(bytes.saturating_sub(value.bytes)).saturating_mul(8_000_000);
@@ -216,6 +224,22 @@ mod tests {
         assert!(busy.iter().all(|(_, rate)| Some(*rate) == RATE), "{busy:?}");
         assert!(idle.iter().all(|(_, rate)| *rate == BitsPerSecond::ZERO), "{idle:?}");
         assert_eq!(idle.first().map(|(ms, _)| *ms), Some(10_600));
+    }
+
+    #[test]
+    fn a_live_counter_that_is_refreshed_once_a_second_from_now_on_is_not_idle() {
+        let mut delivery = Delivery::default();
+        poll(&mut delivery, (0..10_000).step_by(200), 1, 0..60_000);
+        let rates = poll(&mut delivery, (10_000..60_000).step_by(210), 1000, 0..60_000);
+        let settled = rates.iter().filter(|(ms, _)| *ms > 13_000);
+        assert!(settled.clone().count() > 40, "{rates:?}");
+        for (ms, rate) in settled {
+            assert!(rate.get().abs_diff(8_000_000) <= 2_200_000, "{rate:?} at {ms} ms");
+        }
+        // And back.
+        let rates = poll(&mut delivery, (60_000..90_000).step_by(200), 1, 0..80_000);
+        let first = rates.iter().find(|(_, rate)| *rate == BitsPerSecond::ZERO);
+        assert_eq!(first.map(|(ms, _)| *ms), Some(80_600), "{rates:?}");
     }
 
     #[test]

@@ -7,11 +7,13 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Instant;
 
 use common::{Bench, Daemon, PATIENCE, pings_or_skip, wanctl_binary};
 use rustix::process::Signal;
 use serde_json::Value;
 use wanctl::exit::ExitReason;
+use wanctl_sim::routeros::FaultSpec;
 
 /// The password of the router, which must be nowhere in what the daemon shows.
 const SECRET: &str = common::PASSWORD;
@@ -58,6 +60,13 @@ fn status_shows_what_the_daemon_does() {
     let state: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(state["wans"][0]["download"]["confirmed_bps"], 38_000_000);
     assert_eq!(state["router"]["state"], "ready");
+    // Also while somebody edits the file.
+    let good = bench.config_text();
+    for mistake in ["[router", "floor = \"900G\"\n[["] {
+        bench.write_file("wanctl.toml", &(good.clone() + mistake));
+        assert!(text_of(&status(&bench, &[])).contains("cable: "), "{mistake}");
+    }
+    bench.write_file("wanctl.toml", &good);
     assert!(!text.contains(SECRET) && !json.contains(SECRET));
     daemon.terminate().expect(0, &[]);
     assert!(!socket(&bench).exists(), "the socket is left behind");
@@ -88,12 +97,31 @@ fn health_and_metrics_are_served_on_the_loopback_interface() {
         assert!(metrics.lines().any(|shown| shown == line), "{line} in\n{metrics}");
     }
     assert!(!metrics.contains(SECRET) && !health.contains(SECRET));
+    let gone: FaultSpec = "removed:queue".parse().expect("a fault");
+    bench.emulator.inject(gone.clone());
+    let (code, health) = wait_for_health(&address, 503);
+    assert!(health.contains("failing") && health.contains("is gone"), "{code} {health}");
+    bench.emulator.mend(gone.fault).expect("the ports are still free");
+    wait_for_health(&address, 200);
     bench.emulator.power_off();
     daemon.wait_for("a failure", 0, |line| line.contains("WARN the router fails"));
     let (code, health) = get(&address, "/health");
     assert_eq!(code, 200, "{health}");
     assert!(health.contains("degraded") && health.contains("cannot be reached"), "{health}");
     daemon.terminate().expect(0, &[]);
+}
+
+/// Asks until the answer has this code; the daemon looks at its queues five times a second.
+fn wait_for_health(address: &str, code: u16) -> (u16, String) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = get(address, "/health");
+        if answer.0 == code || Instant::now() > deadline {
+            assert_eq!(answer.0, code, "{}", answer.1);
+            return answer;
+        }
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -182,4 +210,8 @@ fn the_password_can_be_a_systemd_credential() {
     command.args(["check", "--router", "--config"]).arg(bench.files.config());
     command.env("CREDENTIALS_DIRECTORY", &credentials);
     Daemon::start(&mut command).end().expect(0, &["MikroTik"]);
+    // By hand, nobody sets it.
+    command.env_remove("CREDENTIALS_DIRECTORY");
+    let advice = "CREDENTIALS_DIRECTORY=/etc/wanctl wanctl";
+    Daemon::start(&mut command).end().expect(ExitReason::PasswordMissing.code(), &[advice]);
 }

@@ -249,7 +249,7 @@ const WARNINGS: &[(Change, &str, &str)] = &[
     (
         |router| set(router, MenuName::Resource, "", "bad-blocks", "0.4%"),
         "the router's flash has bad blocks: 0.4%",
-        "plan a replacement",
+        "plan a replacement, and lower writes-per-minute of [wan.adaptive]",
     ),
     (
         |router| set(router, MenuName::Logging, "*1", "action", "disk"),

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use common::{Bench, Daemon, PATIENCE, pings_or_skip};
 use rustix::process::Signal;
+use wanctl_sim::routeros::FaultSpec;
 
 /// The rates of the fail-safe configuration, in Mbit/s, and as the router is told them.
 const FAIL_SAFE: (u32, u32) = (20, 5);
@@ -174,4 +175,21 @@ fn a_router_that_comes_back_after_the_daemon_has_ended_gets_the_fail_safe_rates(
     let mut command = command();
     command.args(["--for", "300ms"]);
     Daemon::start(&mut command).end().expect(30, &["not confirmed by the router: download"]);
+}
+
+#[test]
+fn fail_safe_believes_a_refusal_when_it_comes_again_and_again() {
+    let bench = Bench::new();
+    bench.fail_safe(FAIL_SAFE.0, FAIL_SAFE.1);
+    let fail_safe = || {
+        let mut command = Command::new(common::wanctl_binary());
+        command.args(["fail-safe", "--config"]).arg(bench.files.config());
+        Daemon::start(&mut command).end()
+    };
+    let refuse = |fault: &str| bench.emulator.inject(fault.parse::<FaultSpec>().expect("a fault"));
+    // As a router does that has just booted.
+    refuse("login-refused,times=2");
+    fail_safe().expect(0, &["the router holds ", "download 20 Mbit/s", "upload 5 Mbit/s"]);
+    refuse("login-refused");
+    fail_safe().expect(31, &["not confirmed by the router: download"]);
 }

@@ -248,8 +248,7 @@ fn start_observer(
 /// Returns the folder of the daemon that is asked about.
 fn run_dir(config: Option<&Path>) -> Result<PathBuf, Failure> {
     let Some(config) = config else { return Ok(PathBuf::from(instance::DEFAULT_FOLDER)) };
-    let loaded = config::load(config, ReadFiles::No)?;
-    Ok(instance::folder(loaded.run_dir.as_deref()))
+    Ok(instance::folder(config::run_dir(config)?.as_deref()))
 }
 
 fn no_router() -> Failure {

@@ -412,7 +412,9 @@ pub fn leave_fail_safe(config: &DaemonConfig, patience: Duration) -> Result<Fini
     if report.is_confirmed() {
         Ok(report)
     } else {
-        Err(Failure::new(ExitReason::RouterUnreachable, report.to_string()))
+        let reason = report.refusal.as_ref().map(|refusal| refusal.reason);
+        let reason = reason.unwrap_or(ExitReason::RouterUnreachable);
+        Err(Failure::new(reason, report.to_string()))
     }
 }
 

@@ -68,7 +68,7 @@ impl ExitReason {
         (Self::Storage, 21, "the recording or the state folder cannot be used"),
         (Self::AlreadyRunning, 22, "another wanctl of the same run-dir is running"),
         (Self::NotRunning, 23, "no daemon answers (status only)"),
-        (Self::RouterUnreachable, 30, "router unreachable (check only; run keeps trying)"),
+        (Self::RouterUnreachable, 30, "router unreachable (check and fail-safe; run keeps trying)"),
         (Self::RouterLogin, 31, "the router refuses user or password"),
         (Self::QueueMissing, 32, "a queue does not exist on the router"),
         (Self::QueueAmbiguous, 33, "a queue name fits several queues on the router"),

@@ -32,7 +32,8 @@ enum Command {
     /// Everything CI runs: formatting, lints, docs, tests, shipped configs, the README's commands,
     /// the core on one board, the daemon once before real queues
     Test {
-        /// Also run the whole rig (`cargo xtask rig`): a quarter of an hour
+        /// Also run the whole rig (`cargo xtask rig`), a quarter of an hour, and the soak (`cargo xtask
+        /// soak`), ten minutes
         #[arg(long)]
         full: bool,
     },

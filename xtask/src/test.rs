@@ -3,14 +3,14 @@
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, example_configs, install, run, run_watched};
-use crate::{board, rig};
+use crate::{board, rig, soak};
 
 /// Programs the tests call, with the Debian package that brings them.
 const PROGRAMS: [(&str, &str); 1] = [("ip", "iproute2")];
 
 /// Runs every check; the number of tests is the last line.
 ///
-/// With `full` the whole rig runs as well, and must be available.
+/// With `full` the whole rig and the soak run as well, and must be available.
 pub(crate) fn run_all(full: bool) -> Result<()> {
     install_programs();
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
@@ -26,6 +26,7 @@ pub(crate) fn run_all(full: bool) -> Result<()> {
     board::run_quick()?;
     if full {
         rig::run_suite()?;
+        soak::run_all(&[])?;
     } else {
         rig::smoke()?;
     }

@@ -13,6 +13,9 @@ const DAYS_LEFT_MIN: u64 = 30;
 /// A longer RSA key makes a handshake of a small router take seconds.
 const KEY_BITS_MAX: u64 = 2048;
 
+/// How wanctl writes less, under either law.
+const FEWER: &str = "lower writes-per-minute of [wan.adaptive], or write-limit of [wan.classic]";
+
 /// A RouterOS version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
@@ -215,7 +218,7 @@ impl Look<'_> {
         if !matches!(value(&resource, "bad-blocks").as_str(), "" | "0" | "0%") {
             self.warning(
                 format!("the router's flash has bad blocks: {}", value(&resource, "bad-blocks")),
-                "RouterOS keeps its configuration there: plan a replacement, and lower write-limit",
+                format!("RouterOS keeps its configuration there: plan a replacement, and {FEWER}"),
             );
         }
         let sectors = value(&resource, "write-sect-since-reboot");
@@ -226,8 +229,7 @@ impl Look<'_> {
                     value(&resource, "uptime"),
                     value(&resource, "write-sect-total")
                 ),
-                "look again after a day of wanctl; if it writes too much, lower write-limit of \
-                 [wan.classic]",
+                format!("look again after a day of wanctl; if it writes too much, {FEWER}"),
             );
         }
     }

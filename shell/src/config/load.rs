@@ -304,17 +304,26 @@ fn without_login(text: &str) -> String {
 }
 
 fn password(file: &Placed<String>, folder: &Path, problems: &mut Problems) -> Option<Secret> {
+    let mut add = |message: String, hint: &str| {
+        let (at, subject) = (file.at.clone(), format!("{} = \"{}\"", file.key, file.value));
+        problems.add(ExitReason::PasswordMissing, at, subject, message, Some(hint.to_owned()));
+    };
     let path = match file.value.strip_prefix(CREDENTIALS) {
         Some(name) => {
-            PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_default()).join(name)
+            let Some(credentials) = std::env::var_os("CREDENTIALS_DIRECTORY") else {
+                let message = "the router's password is missing: systemd sets this variable for its \
+                               service alone";
+                let hint = "for a command by hand set it to the folder that LoadCredential names: \
+                            CREDENTIALS_DIRECTORY=/etc/wanctl wanctl ...";
+                add(message.to_owned(), hint);
+                return None;
+            };
+            PathBuf::from(credentials).join(name)
         }
         None => folder.join(&file.value),
     };
-    let hint = || Some("write the password alone into the file and chmod it 600".to_owned());
-    let mut complain = |message: String| {
-        let subject = format!("{} = \"{}\"", file.key, file.value);
-        problems.add(ExitReason::PasswordMissing, file.at.clone(), subject, message, hint());
-    };
+    let mut complain =
+        |message: String| add(message, "write the password alone into the file and chmod it 600");
     match std::fs::read_to_string(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             complain("the router's password is missing: there is no such file".to_owned());

@@ -180,12 +180,28 @@ pub enum ReadFiles {
 ///
 /// All problems at once, each with file, line, column and a hint.
 pub fn load(path: &Path, files: ReadFiles) -> Result<DaemonConfig, Failure> {
-    let source = std::fs::read_to_string(path).map_err(|error| {
-        let message = format!("{}: cannot be read: {error}", path.display());
-        Failure::new(ExitReason::ConfigUnreadable, message)
-    })?;
+    let source = read(path)?;
     parse(path, &source, files)
         .map_err(|problems| Failure::new(problems.reason(), problems.to_string()))
+}
+
+/// Reads `run-dir` and nothing else: a running daemon can be asked while its file is being edited.
+///
+/// # Errors
+///
+/// When the file cannot be read.
+pub fn run_dir(path: &Path) -> Result<Option<PathBuf>, Failure> {
+    let source = read(path)?;
+    let (document, _) = toml::de::DeTable::parse_recoverable(&source);
+    let value = document.get_ref().get("run-dir").and_then(|value| value.get_ref().as_str());
+    Ok(value.map(|value| path.parent().unwrap_or(Path::new(".")).join(value)))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("{}: cannot be read: {error}", path.display());
+        Failure::new(ExitReason::ConfigUnreadable, message)
+    })
 }
 
 /// Checks a configuration text; `path` is where it came from, for messages and relative paths.

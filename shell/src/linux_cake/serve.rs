@@ -272,6 +272,9 @@ impl<K: Qdiscs> Server<K> {
         let Some(target) = self.target(wan, direction) else { return };
         let Some(ours) = target.accord.settle(&target.name, found) else { return };
         if let Err(error) = self.write(wan, direction, ours) {
+            if let Some(target) = self.target(wan, direction) {
+                target.accord.not_corrected();
+            }
             self.note_failure(&error);
         }
     }

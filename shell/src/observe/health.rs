@@ -122,6 +122,11 @@ fn judge_router(health: &mut Health, about: &About, now: Instant) {
     for queue in about.router.disputed() {
         health.add(HealthState::Degraded, format!("somebody keeps changing {queue}"));
     }
+    for complaint in about.router.complaints() {
+        let serious =
+            if complaint.is_serious { HealthState::Failing } else { HealthState::Degraded };
+        health.add(serious, complaint.text);
+    }
 }
 
 fn judge_wan(health: &mut Health, name: &str, wan: &WanSnapshot) {
@@ -129,12 +134,37 @@ fn judge_wan(health: &mut Health, name: &str, wan: &WanSnapshot) {
         (TickResult::Frozen | TickResult::Failed, _) => {
             health.add(HealthState::Failing, format!("{name}: no reflector answers"));
         }
-        (_, LinkState::Init | LinkState::Reset) => {
+        // Without an answer it waits in PROBE for as long as that takes.
+        (_, LinkState::Init | LinkState::Probe | LinkState::Reset) => {
             health.add(HealthState::Failing, format!("{name}: the link is {}", wan.link.name()));
         }
         (_, LinkState::Degrade) => {
             health.add(HealthState::Degraded, format!("{name}: the line is bad"));
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_well_when_it_is_controlled_and_answers() {
+        let judged = |link, result| {
+            let mut health = Health { state: HealthState::Ok, reasons: Vec::new() };
+            judge_wan(&mut health, "cable", &WanSnapshot { link, result, ..Default::default() });
+            health.state
+        };
+        use LinkState::{Cooldown, Degrade, Init, Live, Probe, Reset, Warm};
+        for link in [Warm, Live, Cooldown] {
+            assert_eq!(judged(link, TickResult::Controlled), HealthState::Ok, "{link:?}");
+        }
+        assert_eq!(judged(Degrade, TickResult::Controlled), HealthState::Degraded);
+        // Between two bursts of losses nothing is frozen, and all the same nobody answers.
+        for link in [Init, Probe, Reset] {
+            assert_eq!(judged(link, TickResult::Waiting), HealthState::Failing, "{link:?}");
+        }
+        assert_eq!(judged(Live, TickResult::Frozen), HealthState::Failing);
     }
 }

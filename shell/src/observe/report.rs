@@ -145,6 +145,7 @@ fn router_json(about: &About) -> Value {
         "last_us": requests.last_us,
         "worst_us": requests.worst_us,
         "disputed_queues": about.router.disputed(),
+        "complaints": about.router.complaints().iter().map(|it| &it.text).collect::<Vec<_>>(),
     })
 }
 

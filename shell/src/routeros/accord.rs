@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::model::{MangleRule, Queue};
+use crate::shaping::Complaint;
 
 /// What is wrong with a queue besides its rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,13 @@ impl Finding {
         let (rule, finding) = Self::of_one(named);
         let is_invalid = rule.is_some_and(|rule| rule.invalid);
         (rule, finding.or(is_invalid.then_some(Self::Invalid)))
+    }
+
+    /// Returns what status and health say about it; the log has the advice.
+    pub(crate) fn complaint(self, whose: &str, is_serious: bool) -> Complaint {
+        let what = self.to_string();
+        let what = what.split("; hint:").next().unwrap_or_default();
+        Complaint { text: format!("{whose} {what}"), is_serious }
     }
 
     fn of_one<T>(mut named: impl Iterator<Item = T>) -> (Option<T>, Option<Self>) {

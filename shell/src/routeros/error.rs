@@ -222,6 +222,21 @@ impl RouterError {
         )
     }
 
+    /// Returns whether the error concerns the queue that was written to and no other.
+    pub(crate) const fn is_about_queue(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSuchQueue { .. }
+                | Self::AmbiguousQueue { .. }
+                | Self::NoSuchId { .. }
+                | Self::OtherQueue { .. }
+                | Self::Refused {
+                    code: RefusalCode::Http(400) | RefusalCode::Trap(_) | RefusalCode::Accepted,
+                    ..
+                }
+        )
+    }
+
     /// Returns whether a remembered id has become wrong.
     pub(crate) const fn is_stale_id(&self) -> bool {
         matches!(self, Self::NoSuchId { .. } | Self::OtherQueue { .. } | Self::OtherRule { .. })

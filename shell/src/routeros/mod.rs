@@ -11,6 +11,7 @@ mod serve;
 mod steer;
 mod target;
 pub mod transport;
+mod trouble;
 mod watch;
 
 pub use api::sentence;

@@ -12,6 +12,7 @@ use super::client::Client;
 use super::error::RouterError;
 use super::model::{Queue, RouterIdentity, Written};
 use super::steer::{Steerer, SteeringRules};
+use super::trouble::Trouble;
 use super::watch::Watch;
 use crate::clock;
 use crate::shaping::{
@@ -62,6 +63,8 @@ pub(crate) struct Target {
     pub(crate) accord: Accord,
     /// What was wrong at the last look.
     pub(crate) finding: Option<Finding>,
+    /// What keeps it from being written.
+    pub(crate) trouble: Option<Trouble>,
 }
 
 /// An episode of failures.
@@ -151,6 +154,7 @@ impl Server {
             counted: None,
             accord: Accord::default(),
             finding: None,
+            trouble: None,
         };
         let targets = queues
             .into_iter()
@@ -205,6 +209,7 @@ impl Server {
         (self.back_off, self.refusals) = (BackOff::new(), 0);
         self.watch.renew(renewal.counter_interval);
         self.steerer.look_now();
+        self.end_all_rests();
         tracing::info!("the router's login is renewed");
     }
 
@@ -251,8 +256,7 @@ impl Server {
                 if self.is_final(&error) {
                     return Err(error);
                 }
-                self.note_failure(&error, true);
-                self.pause();
+                self.note_failed_write(order.wan, order.direction, &error);
             }
         }
         Ok(())
@@ -267,7 +271,7 @@ impl Server {
     /// or the time is over.
     fn write_final_rates(&mut self) {
         let Some((rates, deadline)) = self.desk.final_rates() else { return };
-        self.back_off = BackOff::new();
+        (self.back_off, self.refusals) = (BackOff::new(), 0);
         let steering = self.steerer.leaves_something().then_some(Last::SteeringOff);
         let mut open: VecDeque<Last> =
             steering.into_iter().chain(rates.into_iter().map(Last::Rate)).collect();
@@ -286,7 +290,10 @@ impl Server {
                     }
                     Last::SteeringOff => tracing::warn!(%error, "steering is not confirmed off"),
                 }
-                if !error.is_fatal() {
+                // A router that has just booted is not believed here either.
+                if error.is_fatal() && (self.has_written || self.is_final(&error)) {
+                    self.desk.set_fatal(error.into());
+                } else {
                     open.push_back(last);
                     std::thread::sleep(self.back_off.next().min(left));
                 }
@@ -385,6 +392,7 @@ impl Server {
             Ok(Written { held, counters }) => {
                 tracing::debug!(queue = name, wanted = rate.get(), held = held.get(), "written");
                 self.has_written = true;
+                self.end_trouble(wan, direction);
                 if let Some(counters) = *counters {
                     // The router makes the record after it has written.
                     self.counted(wan, direction, counters, begin.elapsed(), Duration::ZERO);
@@ -397,7 +405,11 @@ impl Server {
         written.map(|written| written.held)
     }
 
-    fn target(&mut self, wan: usize, direction: Direction) -> Result<&mut Target, RouterError> {
+    pub(crate) fn target(
+        &mut self,
+        wan: usize,
+        direction: Direction,
+    ) -> Result<&mut Target, RouterError> {
         let target = self.targets.get_mut(wan).map(|wan| wan.get_mut(direction));
         target.ok_or_else(|| RouterError::BadTarget(format!("WAN {wan} has no queues")))
     }
@@ -429,20 +441,28 @@ impl Server {
 
     /// Ends an episode of failures, unless it takes a write for that.
     pub(crate) fn note_success(&mut self, is_write: bool) {
-        let Some(identity) = self.identity.clone() else { return };
+        let Some(identity) = &self.identity else { return };
         match &self.failing {
             Some(failing) if failing.until_written && !is_write => return,
             Some(_) => {
                 tracing::info!(router = identity.name, "the router works again");
                 self.watch.look_now();
                 self.steerer.look_now();
+                self.end_all_rests();
             }
             None if self.has_written => return, // the status says so already
             None => {}
         }
         self.failing = None;
         self.back_off = BackOff::new();
-        self.desk.set_status(BackendStatus::Ready { identity: identity.into() });
+        self.show_status();
+    }
+
+    /// Tells how a router is that answers.
+    pub(crate) fn show_status(&self) {
+        let (None, Some(identity)) = (&self.failing, self.identity.clone()) else { return };
+        let good = || BackendStatus::Ready { identity: identity.into() };
+        self.desk.set_status(self.troubled_status().unwrap_or_else(good));
     }
 }
 

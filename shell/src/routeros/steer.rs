@@ -9,7 +9,7 @@ use super::client::Client;
 use super::error::RouterError;
 use super::model::MangleRule;
 use super::serve::Server;
-use crate::shaping::{Accord, CORRECTIONS_MAX, TRUCE, Verdict, WaitingSteering};
+use crate::shaping::{Accord, CORRECTIONS_MAX, Complaint, TRUCE, Verdict, WaitingSteering};
 
 /// Time between two looks at the rules.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
@@ -65,6 +65,8 @@ pub(crate) struct Steerer {
     due: Option<Instant>,
     /// Whether the last look was refused.
     is_refused: bool,
+    /// Why the last order could not be carried out.
+    failure: Option<String>,
 }
 
 impl Steerer {
@@ -72,7 +74,7 @@ impl Steerer {
         let target = |rule| Target { rule, id: None, accord: Accord::default(), finding: None };
         let SteeringRules { rules, dry_run, look_interval } = rules;
         let targets = rules.into_iter().map(target).collect();
-        Self { targets, dry_run, look_interval, due: None, is_refused: false }
+        Self { targets, dry_run, look_interval, due: None, is_refused: false, failure: None }
     }
 
     /// Returns when to look at the rules next.
@@ -95,6 +97,15 @@ impl Steerer {
         disputed.map(|target| format!("mangle rule {:?}", target.rule.comment))
     }
 
+    /// Returns what is wrong with rules. No line is out of control for that.
+    pub(crate) fn complaints(&self) -> impl Iterator<Item = Complaint> {
+        let complaint = |target: &Target| {
+            let rule = format!("mangle rule {:?}", target.rule.comment);
+            Some(target.finding?.complaint(&rule, false))
+        };
+        self.targets.iter().filter_map(complaint)
+    }
+
     /// Returns whether rules have to be switched off at the end.
     pub(crate) fn leaves_something(&self) -> bool {
         !self.dry_run && !self.targets.is_empty()
@@ -109,12 +120,19 @@ impl Server {
 
     fn look_up_rule(&mut self, index: usize) -> Result<String, RouterError> {
         let comment = self.rule(index)?.rule.comment.clone();
-        let MangleRule { id, chain, action, disabled, invalid, .. } =
-            self.call(|client| client.find_rule(&comment))?;
-        tracing::info!(comment, id, chain, action, disabled, "steering rule found");
-        if invalid {
-            tracing::warn!(comment, "the steering rule is invalid and steers nothing");
+        let found = self.call(|client| client.find_rule(&comment));
+        let finding = match &found {
+            Err(RouterError::NoSuchRule { .. }) => Some(Some(Finding::Missing)),
+            Err(RouterError::AmbiguousRule { .. }) => Some(Some(Finding::Several)),
+            Err(_) => None,
+            Ok(rule) => Some(rule.invalid.then_some(Finding::Invalid)),
+        };
+        if let Some(finding) = finding {
+            tell_finding(self.rule(index)?, finding);
+            self.show_findings();
         }
+        let MangleRule { id, chain, action, disabled, .. } = found?;
+        tracing::info!(comment, id, chain, action, disabled, "steering rule found");
         self.rule(index)?.id = Some(id.clone());
         Ok(id)
     }
@@ -179,11 +197,18 @@ impl Server {
         let result = self.steer(waiting.order.to);
         self.desk.reply_steering(waiting.reply(result.is_ok()));
         match result {
-            Ok(()) => self.note_success(false),
+            Ok(()) => {
+                self.steerer.failure = None;
+                self.note_success(false);
+            }
             Err(error) if self.is_final(&error) => return Err(error),
             Err(error) if error.is_answer() => {
-                // The shapers must not wait for a rule that somebody removed.
-                tracing::warn!(%error, "the steering rule cannot be switched");
+                // The shapers must not wait for a rule that somebody removed. The order comes again every
+                // few seconds.
+                let text = Some(error.to_string());
+                if std::mem::replace(&mut self.steerer.failure, text.clone()) != text {
+                    tracing::warn!(%error, "the steering rule cannot be switched");
+                }
             }
             Err(error) => {
                 self.note_failure(&error, false);
@@ -201,7 +226,7 @@ impl Server {
                 self.steerer.is_refused = false;
                 self.note_success(false);
                 self.compare_rules(&rules);
-                self.tell_truces();
+                self.show_findings();
             }
             Err(error) if error.is_answer() => {
                 if !std::mem::replace(&mut self.steerer.is_refused, true) {

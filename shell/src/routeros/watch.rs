@@ -104,8 +104,12 @@ impl Server {
                 let target = target.get_mut(direction);
                 let (queue, finding) =
                     Finding::of(queues.iter().filter(|queue| queue.name == target.name));
+                let is_back = target.finding.is_some() && finding.is_none();
                 tell_finding(target, finding);
                 target.id = queue.map(|queue| queue.id.clone());
+                if is_back {
+                    self.end_rest(wan, direction);
+                }
                 let Some(queue) = queue else { continue };
                 if let Some(counters) = queue.counters {
                     // When exactly the router looked at its counters is not known.
@@ -114,7 +118,7 @@ impl Server {
                 self.compare(wan, direction, queue.max_limit);
             }
         }
-        self.tell_truces();
+        self.show_findings();
     }
 
     fn compare(&mut self, wan: usize, direction: Direction, found: BitsPerSecond) {
@@ -124,18 +128,36 @@ impl Server {
         if self.desk.is_waiting(id, direction) {
             return; // whatever it is now, a newer rate takes its place
         }
-        let Some(ours) = target.accord.settle(&target.name, found) else { return };
+        if target.is_resting() {
+            return;
+        }
+        let Some(ours) = target.accord.settle(&target.name, found) else {
+            // Somebody else has put it right.
+            if target.accord.held == Some(found) {
+                self.end_trouble(wan, direction);
+            }
+            return;
+        };
         if let Err(error) = self.write(id, direction, ours) {
-            self.note_failure(&error, true);
-            self.pause();
+            if let Ok(target) = self.target(wan, direction) {
+                target.accord.not_corrected();
+            }
+            self.note_failed_write(id, direction, &error);
         }
     }
 
-    pub(crate) fn tell_truces(&self) {
+    /// Tells what is disputed, and what is wrong besides rates.
+    pub(crate) fn show_findings(&self) {
         let both = self.targets.iter().flat_map(|wan| [&wan.download, &wan.upload]);
         let disputed = both.filter(|target| target.accord.is_truce());
         let queues = disputed.map(|target| target.name.clone());
         self.desk.set_disputed(queues.chain(self.steerer.disputed()).collect());
+        let both = self.targets.iter().flat_map(|wan| [&wan.download, &wan.upload]);
+        let queues = both.filter_map(|target| {
+            let finding = target.finding?;
+            Some(finding.complaint(&format!("queue {:?}", target.name), finding != Finding::NoType))
+        });
+        self.desk.set_complaints(queues.chain(self.steerer.complaints()).collect());
     }
 
     /// Hands over counters that came with a request which ended just now. Those of a request so

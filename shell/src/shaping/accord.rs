@@ -72,6 +72,11 @@ impl<T: Copy + PartialEq> Accord<T> {
         Verdict::Correct(held)
     }
 
+    /// The correction that was asked for last has failed: it does not count.
+    pub(crate) fn not_corrected(&mut self) {
+        self.corrected.pop_back();
+    }
+
     /// Returns whether changes by others are left alone at present.
     pub(crate) const fn is_truce(&self) -> bool {
         self.truce_until.is_some()
@@ -140,6 +145,16 @@ mod tests {
             let now = start + Duration::from_secs(change * 20);
             assert_eq!(accord.judge(THEIRS, now), Verdict::Correct(OURS), "{change}");
             assert_eq!(accord.judge(OURS, now), Verdict::Agreed);
+        }
+    }
+
+    #[test]
+    fn a_correction_that_failed_does_not_count() {
+        let (mut accord, start) = (accord(), Instant::now());
+        for second in 0..10 {
+            let verdict = accord.judge(THEIRS, start + Duration::from_secs(second));
+            assert_eq!(verdict, Verdict::Correct(OURS), "{second}");
+            accord.not_corrected();
         }
     }
 

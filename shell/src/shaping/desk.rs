@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use wanctl_core::tick::{CounterReading, MAX_WANS, Outcome, Reply, SteeringReply, Tick};
 use wanctl_core::units::{Direction, PerDirection, WanId};
 
-use super::orders::{FinalRate, QueueCounters, RateOrder, Renewal, SteeringOrder, WaitingSteering};
+use super::orders::{
+    Complaint, FinalRate, QueueCounters, RateOrder, Renewal, SteeringOrder, WaitingSteering,
+};
 use super::worker::{BackendStatus, RequestCounters};
 use crate::clock;
 use crate::exit::Failure;
@@ -58,6 +60,8 @@ struct Stop {
 #[derive(Debug)]
 struct State {
     slots: [PerDirection<Option<Waiting>>; MAX_WANS],
+    /// Until when the orders of a slot are not to be sent.
+    rests: [PerDirection<Option<Instant>>; MAX_WANS],
     /// The latest counters that no tick has taken yet.
     readings: [PerDirection<Option<Reading>>; MAX_WANS],
     replies: VecDeque<Reply>,
@@ -70,6 +74,7 @@ struct State {
     fatal: Option<Failure>,
     counters: RequestCounters,
     disputed: Vec<String>,
+    complaints: Vec<Complaint>,
     renewal: Option<Box<Renewal>>,
     /// Whether the queues are to be looked at sooner than planned.
     is_look_wanted: bool,
@@ -91,6 +96,7 @@ impl Desk {
     pub(crate) fn new() -> Self {
         let state = State {
             slots: [PerDirection { download: None, upload: None }; MAX_WANS],
+            rests: [PerDirection { download: None, upload: None }; MAX_WANS],
             readings: [PerDirection { download: None, upload: None }; MAX_WANS],
             replies: VecDeque::with_capacity(REPLIES_MAX),
             replies_dropped: 0,
@@ -101,6 +107,7 @@ impl Desk {
             fatal: None,
             counters: RequestCounters::default(),
             disputed: Vec::new(),
+            complaints: Vec::new(),
             renewal: None,
             is_look_wanted: false,
             stop: None,
@@ -186,6 +193,10 @@ impl Desk {
         self.lock().disputed.clone()
     }
 
+    pub(crate) fn complaints(&self) -> Vec<Complaint> {
+        self.lock().complaints.clone()
+    }
+
     pub(crate) fn fatal(&self) -> Option<Failure> {
         self.lock().fatal.clone()
     }
@@ -232,15 +243,24 @@ impl Desk {
             if let Some(renewal) = state.renewal.take() {
                 return Some(Work::Renew(renewal));
             }
-            if let Some(work) = state.take_work() {
+            let now = Instant::now();
+            if let Some(work) = state.take_work(now) {
                 return Some(work);
             }
-            let left = look_due.saturating_duration_since(Instant::now());
-            if left.is_zero() || std::mem::take(&mut state.is_look_wanted) {
+            if look_due <= now || std::mem::take(&mut state.is_look_wanted) {
                 return Some(Work::Look);
             }
+            let due = state.rest_ends().fold(look_due, Instant::min);
+            let left = due.saturating_duration_since(now);
             let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Leaves the orders of one slot unsent until then; newer ones take their place as ever.
+    pub(crate) fn rest(&self, wan: WanId, direction: Direction, until: Option<Instant>) {
+        if let Some(rests) = self.lock().rests.get_mut(usize::from(wan.0)) {
+            *rests.get_mut(direction) = until;
         }
     }
 
@@ -300,6 +320,10 @@ impl Desk {
 
     pub(crate) fn set_disputed(&self, queues: Vec<String>) {
         self.lock().disputed = queues;
+    }
+
+    pub(crate) fn set_complaints(&self, complaints: Vec<Complaint>) {
+        self.lock().complaints = complaints;
     }
 
     /// Returns whether an order waits to be sent.
@@ -378,23 +402,33 @@ impl Reading {
 }
 
 impl State {
-    fn take_work(&mut self) -> Option<Work> {
-        let has_cut = {
-            let mut slots = self.slots.iter().flat_map(|wan| [&wan.download, &wan.upload]);
-            slots.any(|slot| slot.is_some_and(|waiting| waiting.is_cut))
-        };
-        match self.steering.take_if(|_| !has_cut) {
+    fn take_work(&mut self, now: Instant) -> Option<Work> {
+        let most_urgent = self.most_urgent(now);
+        let has_cut = most_urgent.as_ref().is_some_and(|slot| slot.is_some_and(|it| it.is_cut));
+        if has_cut {
+            return most_urgent?.take().map(Work::Write);
+        }
+        match self.steering.take() {
             Some(waiting) => Some(Work::Steer(waiting)),
-            None => self.take_most_urgent().map(Work::Write),
+            None => self.most_urgent(now)?.take().map(Work::Write),
         }
     }
 
-    fn take_most_urgent(&mut self) -> Option<Waiting> {
+    /// Returns the slot to be served next of those that do not rest: cuts come first.
+    fn most_urgent(&mut self, now: Instant) -> Option<&mut Option<Waiting>> {
         let slots = self.slots.iter_mut().flat_map(|wan| [&mut wan.download, &mut wan.upload]);
-        let waiting = slots.filter(|slot| slot.is_some());
-        let most_urgent =
-            waiting.min_by_key(|slot| slot.map(|waiting| (!waiting.is_cut, waiting.queued_ns)));
-        most_urgent?.take()
+        let rests = self.rests.iter().flat_map(|wan| [wan.download, wan.upload]);
+        let is_free = |until: Option<Instant>| until.is_none_or(|until| until <= now);
+        let waiting = slots.zip(rests).filter(|(slot, until)| slot.is_some() && is_free(*until));
+        let urgency = |slot: &Option<Waiting>| slot.map(|it| (!it.is_cut, it.queued_ns));
+        waiting.map(|(slot, _)| slot).min_by_key(|slot| urgency(slot))
+    }
+
+    /// Returns when slots with an order may be served again.
+    fn rest_ends(&self) -> impl Iterator<Item = Instant> {
+        let slots = self.slots.iter().flat_map(|wan| [&wan.download, &wan.upload]);
+        let rests = self.rests.iter().flat_map(|wan| [wan.download, wan.upload]);
+        slots.zip(rests).filter_map(|(slot, until)| until.filter(|_| slot.is_some()))
     }
 
     fn reply(&mut self, waiting: &Waiting, outcome: Outcome) {

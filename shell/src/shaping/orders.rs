@@ -35,6 +35,15 @@ pub struct SteeringOrder {
     pub to: Option<WanId>,
 }
 
+/// Something wrong with a queue or a rule, for its owner to mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// What, with the name.
+    pub text: String,
+    /// Whether it keeps a line from being controlled.
+    pub is_serious: bool,
+}
+
 /// Another way to log in to the same router, and another time between two looks at the queues.
 #[derive(Debug)]
 pub struct Renewal {

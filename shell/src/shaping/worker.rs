@@ -9,7 +9,7 @@ use wanctl_core::tick::Tick;
 
 use super::Backend;
 use super::desk::Desk;
-use super::orders::{FinalRate, RateOrder, Renewal, SteeringOrder};
+use super::orders::{Complaint, FinalRate, RateOrder, Renewal, SteeringOrder};
 use crate::config::show_rate;
 use crate::exit::Failure;
 
@@ -86,6 +86,8 @@ pub struct FinishReport {
     pub steering_off: Option<bool>,
     /// Whether the deadline passed during a request. Its thread was left behind.
     pub timed_out: bool,
+    /// Why something was given up before the deadline.
+    pub refusal: Option<Failure>,
 }
 
 impl FinishReport {
@@ -158,6 +160,12 @@ impl BackendView {
     pub fn disputed(&self) -> Vec<String> {
         self.0.disputed()
     }
+
+    /// Returns what is wrong with queues and rules, as of the latest look at them.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<Complaint> {
+        self.0.complaints()
+    }
 }
 
 impl fmt::Display for BackendView {
@@ -165,6 +173,9 @@ impl fmt::Display for BackendView {
         write!(f, "{}", self.status())?;
         for queue in self.disputed() {
             write!(f, ", somebody keeps changing {queue}")?;
+        }
+        for complaint in self.complaints() {
+            write!(f, ", {}", complaint.text)?;
         }
         Ok(())
     }
@@ -245,7 +256,8 @@ impl Worker {
             |rate: &FinalRate| !confirmed.iter().any(|held| (held.0, held.1) == (rate.0, rate.1));
         let unconfirmed = final_rates.into_iter().filter(is_open).collect();
         let steering_off = self.has_steering.then(|| self.desk.is_steering_off());
-        FinishReport { confirmed, unconfirmed, steering_off, timed_out: !is_ended }
+        let refusal = self.desk.fatal();
+        FinishReport { confirmed, unconfirmed, steering_off, timed_out: !is_ended, refusal }
     }
 }
 

@@ -19,6 +19,9 @@ use super::secret::{Redactor, Secret};
 use super::target::client_config;
 use super::transport::{Request, Transport, TransportKind};
 
+/// How much of a senseless answer an error shows, in characters.
+const EXCERPT_CHARS: usize = 120;
+
 /// The command of a login since RouterOS 6.43.
 const LOGIN: &str = "/login";
 
@@ -177,7 +180,12 @@ impl Api {
                 RouterError::Unreachable { url, detail }
             }
             Failure::Io(error) => RouterError::from_io(url, &error),
-            Failure::Nonsense(detail) => RouterError::BadReply { request, detail, transport },
+            Failure::Nonsense(detail) => {
+                // Cut only afterwards: half a login would not be found.
+                let detail = self.redactor.redact(detail);
+                let detail = detail.chars().take(EXCERPT_CHARS).collect();
+                RouterError::BadReply { request, detail, transport }
+            }
         }
     }
 

@@ -12,9 +12,6 @@ use crate::routeros::transport::{CONNECT_TIMEOUT, REPLY_BYTES_MAX, REQUEST_TIMEO
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 16 << 10;
-/// How much of a senseless answer an error shows, in characters.
-const EXCERPT_CHARS: usize = 80;
-
 /// Why a command brought no answer. But for [`Failure::Trap`] the session is over.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -24,7 +21,7 @@ pub(super) enum Failure {
     Fatal(String),
     /// The connection broke, or a time limit passed.
     Io(io::Error),
-    /// What came is not what the protocol has.
+    /// What came is not what the protocol has; in full, so that a login in it can be found.
     Nonsense(String),
 }
 
@@ -137,8 +134,7 @@ impl Reply {
         let mut words = words.iter().map(|word| text(word));
         let kind = words.next().unwrap_or_default();
         if !kind.starts_with('!') {
-            let excerpt: String = kind.chars().take(EXCERPT_CHARS).collect();
-            return Err(format!("no reply: {excerpt:?}"));
+            return Err(format!("no reply: {kind:?}"));
         }
         let mut reply = Self { kind, tag: None, attributes: Record::new(), text: String::new() };
         for word in words {

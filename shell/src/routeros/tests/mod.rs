@@ -6,6 +6,7 @@ mod client;
 mod server;
 mod steering;
 mod tls;
+mod trouble;
 mod worker;
 
 use super::{Client, RouterTarget, Secret, TlsTrust, TransportKind};

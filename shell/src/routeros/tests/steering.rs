@@ -183,6 +183,9 @@ fn a_rule_that_is_gone_fails_the_order_and_leaves_the_shapers_at_work() {
     worker.set_rate(RateOrder { id: CommandId(20), wan, direction, rate, is_cut: true });
     assert_eq!(router.next_write().0, "/rest/queue/tree/*1");
     assert!(worker.fatal().is_none());
+    // Without waiting for a look at the rules: each order puts that off.
+    let complaints: Vec<_> = worker.view().complaints().into_iter().map(|it| it.text).collect();
+    assert_eq!(complaints, ["mangle rule \"to LTE\" is gone"]);
 }
 
 /// Waits until the worker has brought something about.

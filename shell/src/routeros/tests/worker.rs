@@ -14,7 +14,7 @@ use super::*;
 use crate::exit::ExitReason;
 use crate::shaping::{BackendStatus, RateOrder, Worker};
 
-const QUEUES: [(&str, &str); 2] = [("*1", "down"), ("*2", "up")];
+pub(super) const QUEUES: [(&str, &str); 2] = [("*1", "down"), ("*2", "up")];
 /// Far more than any of these tests needs.
 const AMPLE: Duration = Duration::from_secs(30);
 use Direction::{Download, Upload};
@@ -27,17 +27,17 @@ fn start(url: &str) -> Worker {
     Worker::start(RouterOs::new(client(url), vec![queues], steering, interval)).unwrap()
 }
 
-fn order(id: u32, direction: Direction, mbps: u64, is_cut: bool) -> RateOrder {
+pub(super) fn order(id: u32, direction: Direction, mbps: u64, is_cut: bool) -> RateOrder {
     let rate = BitsPerSecond::from_mbps(mbps);
     RateOrder { id: CommandId(id), wan: WanId(0), direction, rate, is_cut }
 }
 
-fn applied(mbps: u64) -> Outcome {
+pub(super) fn applied(mbps: u64) -> Outcome {
     Outcome::Applied(BitsPerSecond::from_mbps(mbps))
 }
 
 /// Drains until `count` replies have come.
-fn replies(worker: &Worker, count: usize) -> Vec<(u32, Outcome)> {
+pub(super) fn replies(worker: &Worker, count: usize) -> Vec<(u32, Outcome)> {
     let mut all = Vec::new();
     while all.len() < count {
         let mut tick = Tick::new(crate::clock::now());
@@ -49,7 +49,7 @@ fn replies(worker: &Worker, count: usize) -> Vec<(u32, Outcome)> {
     all
 }
 
-fn wait_until(worker: &Worker, is_so: impl Fn(&BackendStatus) -> bool) {
+pub(super) fn wait_until(worker: &Worker, is_so: impl Fn(&BackendStatus) -> bool) {
     loop {
         let status = worker.status();
         if is_so(&status) {

@@ -9,7 +9,7 @@ fn order(id: u32, wan: u8, direction: Direction, is_cut: bool) -> RateOrder {
 }
 
 fn taken(desk: &Desk) -> Vec<u32> {
-    let next = || desk.lock().take_most_urgent().map(|waiting| waiting.order.id.0);
+    let next = || desk.lock().most_urgent(Instant::now())?.take().map(|it| it.order.id.0);
     std::iter::from_fn(next).collect()
 }
 
@@ -70,6 +70,26 @@ fn steering_waits_for_cuts_but_not_for_raises() {
         other => panic!("{other:?}"),
     };
     assert_eq!([next(), next(), next()], [2, 3, 1]);
+}
+
+#[test]
+fn an_order_of_a_slot_that_rests_holds_up_neither_the_others_nor_steering() {
+    let desk = Desk::new();
+    desk.give(order(1, 0, Direction::Upload, true));
+    desk.give(order(2, 1, Direction::Download, false));
+    desk.give_steering(SteeringOrder { id: CommandId(3), to: None });
+    desk.rest(WanId(0), Direction::Upload, Some(Instant::now() + Duration::from_secs(3600)));
+    let next = || match desk.next_work(Instant::now()) {
+        Some(Work::Write(waiting)) => waiting.order.id.0,
+        Some(Work::Steer(waiting)) => waiting.order.id.0,
+        Some(Work::Look) => 0,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([next(), next(), next()], [3, 2, 0]);
+    desk.rest(WanId(0), Direction::Upload, Some(Instant::now() + Duration::from_millis(20)));
+    // The look is due in an hour: it is the end of the rest that wakes the worker.
+    let look_due = Instant::now() + Duration::from_secs(3600);
+    assert!(matches!(desk.next_work(look_due), Some(Work::Write(it)) if it.order.id.0 == 1));
 }
 
 #[test]
