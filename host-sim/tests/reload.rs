@@ -51,6 +51,7 @@ fn rates_change_without_a_restart_and_the_recording_replays() {
         return;
     }
     let bench = Bench::new();
+    bench.be_patient();
     bench.edit("run-dir = \"run\"", "run-dir = \"run\"\nstate-dir = \"state\"");
     let mut daemon = bench.start_controlling();
     let before = bench.emulator.writes().len();

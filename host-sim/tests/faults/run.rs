@@ -60,13 +60,6 @@ const REQUESTS: u64 = 10;
 /// What the status lines say of two directions, without their confirmation, at the end.
 const NOT_USABLE: [&str; 3] = ["panicked", "watchdog", "the router cannot be controlled"];
 
-const PATIENT_LAW: &str = r#"
-[wan.classic]
-target-delay = "700ms"
-warn-delay = "800ms"
-hard-red-delay = "900ms"
-"#;
-
 const SECOND_WAN: &str = r#"
 [[wan]]
 name = "dsl"
@@ -107,8 +100,7 @@ fn bench(scene: Scene) -> Bench {
     }
     let bench = Bench::with_options(&EmulatorOptions { router, ..Default::default() });
     bench.fail_safe(FAIL_SAFE_MBPS.0, FAIL_SAFE_MBPS.1);
-    // However late the pings are on a busy machine, the wanted rate is the ceiling.
-    bench.write_file("wanctl.toml", &(bench.config_text() + PATIENT_LAW));
+    bench.be_patient();
     if scene == Scene::Steering {
         let second = SECOND_WAN
             .replace("floor = \"5M\"", "floor = \"5M\"\nfail-safe = \"20M\"")
