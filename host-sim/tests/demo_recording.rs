@@ -24,7 +24,7 @@ use wanctl_sim::routeros::{Emulator, EmulatorOptions};
 fn a_recorded_demo_replays_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("demo.trace");
-    let episode = Episode { length: Duration::from_secs(5), line: LineProfile::CABLE };
+    let episode = Episode::new(Duration::from_secs(5), LineProfile::CABLE);
     demo::play_in_process(episode, Some(&path), &mut Vec::new()).unwrap();
     let outcome = replay(File::open(&path).unwrap(), None).unwrap();
     assert!(outcome.difference.is_none(), "{:?}", outcome.difference);

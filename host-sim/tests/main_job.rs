@@ -33,7 +33,7 @@ fn queues_that_build_on_a_congested_line_are_drained_and_the_rate_returns() {
     if !usable_or_skip("queues_that_build_on_a_congested_line_are_drained_and_the_rate_returns") {
         return;
     }
-    let episode = Episode { length: LENGTH, line: LineProfile::SLOW };
+    let episode = Episode::new(LENGTH, LineProfile::SLOW);
     let mut table = Vec::new();
     let played = play_root_net(episode, common::wanctl_binary(), &mut table);
     // Straight to the process's standard output: it is worth seeing when the test passes, too.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use wanctl::routeros::TransportKind;
 use wanctl_core::units::{Direction, PerDirection};
 
 use crate::link::CapacitySchedule;
@@ -79,9 +80,17 @@ pub struct Episode {
     pub length: Duration,
     /// The line it happens on.
     pub line: LineProfile,
+    /// How the daemon talks to the router.
+    pub transport: TransportKind,
 }
 
 impl Episode {
+    /// Makes an episode over REST.
+    #[must_use]
+    pub const fn new(length: Duration, line: LineProfile) -> Self {
+        Self { length, line, transport: TransportKind::Rest }
+    }
+
     /// When load begins, capacity drops and capacity returns, in percent of the length.
     const BUSY: u32 = 10;
     const CONGESTED: u32 = 30;
@@ -136,7 +145,7 @@ mod tests {
 
     #[test]
     fn capacity_follows_the_phases() {
-        let episode = Episode { length: Duration::from_secs(20), line: LineProfile::CABLE };
+        let episode = Episode::new(Duration::from_secs(20), LineProfile::CABLE);
         let capacity = episode.capacity(Direction::Upload);
         for (seconds, phase, bps) in [
             (1, Phase::Idle, 20_000_000),

@@ -47,7 +47,7 @@ pub fn run(args: &DemoArgs, out: &mut impl Write) -> Result<()> {
     let length = Duration::from_secs(args.seconds);
     writeln!(out, "wanctl demo: a busy line loses most of its capacity and gets it back")?;
     if !args.root_net {
-        let episode = Episode { length, line: LineProfile::CABLE };
+        let episode = Episode::new(length, LineProfile::CABLE);
         return play_in_process(episode, args.record.as_deref(), out);
     }
     if let Err(why) = crate::netns::available() {
@@ -58,7 +58,7 @@ pub fn run(args: &DemoArgs, out: &mut impl Write) -> Result<()> {
         None => std::env::current_exe()?.with_file_name("wanctl"),
     };
     let wanctl = wanctl.canonicalize().with_context(|| format!("{}", wanctl.display()))?;
-    play_root_net(Episode { length, line: LineProfile::SLOW }, &wanctl, out)?;
+    play_root_net(Episode::new(length, LineProfile::SLOW), &wanctl, out)?;
     Ok(())
 }
 

@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn figures_cover_the_loaded_part_only() {
-        let episode = Episode { length: Duration::from_secs(10), line: LineProfile::CABLE };
+        let episode = Episode::new(Duration::from_secs(10), LineProfile::CABLE);
         let sample = |second: u64, delay_ms: u64, bytes: u64| LineSample {
             at: Duration::from_secs(second),
             delay: PerDirection { download: delay_ms * 1_000_000, upload: 0 },

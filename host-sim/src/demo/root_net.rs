@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
+use wanctl::routeros::TransportKind;
 use wanctl_core::units::{Direction, PerDirection};
 
 use super::accounting::{Accounting, Passed};
@@ -19,7 +20,7 @@ use super::files::{DaemonFiles, QUEUES, config_text};
 use super::recording::{Figures, LineSample, Row, millis};
 use crate::daemon_process::DaemonProcess;
 use crate::netns::{Namespace, PacketLink, PacketLinkOptions, REFLECTORS, TcpLoad};
-use crate::routeros::{Emulator, EmulatorOptions, Latency, QueueWrite};
+use crate::routeros::{Emulator, EmulatorOptions, Latency, Listeners, QueueWrite};
 
 /// How long the emulated router takes for a read and a write, as an RB5009 does on average.
 const LATENCY: Latency =
@@ -57,9 +58,16 @@ pub(super) fn run(episode: Episode, wanctl: &Path, out: &mut impl Write) -> Resu
     let emulator = with.start_emulator()?;
     let reflectors = REFLECTORS.map(|address| address.to_string());
     let reflectors: Vec<&str> = reflectors.iter().map(String::as_str).collect();
-    let config = config_text(&emulator, &episode.line, &reflectors);
+    let mut config = config_text(&emulator, &episode.line, &reflectors);
+    let mut served = format!("{}/rest (emulated, HTTPS)", emulator.https_url());
+    if episode.transport == TransportKind::Api {
+        let url = emulator.api_ssl_url();
+        config = config.replace(&emulator.https_url(), &url);
+        config = config.replace("[router]", "[router]\ntransport = \"api\"");
+        served = format!("{url} (emulated, binary API with TLS)");
+    }
     let files = DaemonFiles::write(&config, emulator.ca_pem())?;
-    writeln!(out, "router    {}/rest (emulated, HTTPS)", emulator.https_url())?;
+    writeln!(out, "router    {served}")?;
     writeln!(
         out,
         "line      user-space link over TUN between two namespaces, real TCP and ICMP\n"
@@ -156,9 +164,10 @@ impl NetLine {
 
     /// Starts an emulated router that only this home can reach.
     fn start_emulator(&self) -> Result<Emulator> {
-        let listener = self.lan.run(|| TcpListener::bind("127.0.0.1:0"))??;
+        let listen = || self.lan.run(|| TcpListener::bind("127.0.0.1:0"));
+        let (https, api_ssl) = (Some(listen()??), Some(listen()??));
         let options = EmulatorOptions { latency: LATENCY, ..Default::default() };
-        Emulator::start_on(&options, None, Some(listener))
+        Emulator::start_with(&options, Listeners { https, api_ssl, ..Listeners::default() })
     }
 
     fn shape(&self, rates: PerDirection<u64>) {

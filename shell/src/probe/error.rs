@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+use nix::errno::Errno;
 use wanctl_core::tick::MAX_WANS;
 
 use super::MAX_POOL;
@@ -31,6 +32,15 @@ pub enum ProbeError {
     },
     /// The thread or its wake-up could not be made.
     Thread(io::Error),
+}
+
+impl ProbeError {
+    /// Returns whether an interface or address is missing that may well come.
+    pub(crate) fn is_absence(&self) -> bool {
+        let Self::Socket { error, .. } = self else { return false };
+        let code = error.raw_os_error().map(Errno::from_raw);
+        matches!(code, Some(Errno::ENODEV | Errno::EADDRNOTAVAIL))
+    }
 }
 
 impl fmt::Display for ProbeError {

@@ -100,7 +100,7 @@ impl IcmpProber {
     /// # Errors
     ///
     /// Says why no probe could ever leave: missing rights (with the remedy), an unknown interface
-    /// or source address, or more WANs or reflectors than the core serves.
+    /// or source address of all WANs, or more WANs or reflectors than the core serves.
     pub fn start(
         wans: &[ProbeWan],
         timeout: Duration,
@@ -110,8 +110,7 @@ impl IcmpProber {
             return Err(ProbeError::TooManyWans(wans.len()));
         }
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let open = |(wan, settings)| ProbedWan::open(wan, settings, nanos(timeout), unpredictable);
-        let wans = wans.iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
+        let wans = open_all(wans, nanos(timeout))?;
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let wake = eventfd(0, flags).map_err(|error| ProbeError::Thread(error.into()))?;
         let (mailbox, wake) = (Arc::new(Mailbox::new()), Arc::new(wake));
@@ -158,6 +157,24 @@ impl Drop for IcmpProber {
             let _ = thread.join();
         }
     }
+}
+
+/// Opens the sockets of all WANs. One whose interface or address is missing, as a modem that is not
+/// plugged in at boot, is waited for, and must not keep the others from being controlled.
+fn open_all(wans: &[ProbeWan], timeout_ns: u64) -> Result<Vec<ProbedWan>, ProbeError> {
+    let open = |(wan, settings)| ProbedWan::open(wan, settings, timeout_ns, unpredictable);
+    let mut opened: Vec<_> = wans.iter().enumerate().map(open).collect();
+    if opened.iter().any(Result::is_ok) {
+        for (wan, (settings, result)) in wans.iter().zip(&mut opened).enumerate() {
+            if let Err(error) = result
+                && error.is_absence()
+            {
+                tracing::warn!(%error, "going on with the other lines, and trying again");
+                *result = ProbedWan::closed(wan, settings, timeout_ns, unpredictable);
+            }
+        }
+    }
+    opened.into_iter().collect()
 }
 
 /// Sends one ping by a WAN's way and waits for its answer; returns whether it came in time.

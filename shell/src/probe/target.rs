@@ -71,7 +71,28 @@ impl ProbedWan {
         wan: usize,
         settings: &ProbeWan,
         timeout_ns: u64,
+        random: impl FnMut() -> u64,
+    ) -> Result<Self, ProbeError> {
+        let lines = open_lines(wan, settings)?;
+        Self::with_lines(wan, settings, timeout_ns, random, lines)
+    }
+
+    /// Makes a WAN whose interface or address is not there yet: sockets are tried again and again.
+    pub(crate) fn closed(
+        wan: usize,
+        settings: &ProbeWan,
+        timeout_ns: u64,
+        random: impl FnMut() -> u64,
+    ) -> Result<Self, ProbeError> {
+        Self::with_lines(wan, settings, timeout_ns, random, Vec::new())
+    }
+
+    fn with_lines(
+        wan: usize,
+        settings: &ProbeWan,
+        timeout_ns: u64,
         mut random: impl FnMut() -> u64,
+        lines: Vec<Line>,
     ) -> Result<Self, ProbeError> {
         let count = settings.reflectors.len();
         let [first_identifier, ..] = split(random());
@@ -94,7 +115,7 @@ impl ProbedWan {
             // `wan` is below MAX_WANS.
             id: WanId(u8::try_from(wan).unwrap_or(u8::MAX)),
             settings: settings.clone(),
-            lines: open_lines(wan, settings)?,
+            lines,
             reflectors,
             pool: Pool::new(count, settings.active(), now_ns),
             reopened_ns: 0,

@@ -117,6 +117,19 @@ fn source_address_of_another_machine_is_refused_at_start() {
 }
 
 #[test]
+fn an_interface_that_is_not_there_yet_does_not_keep_other_lines_from_being_probed() {
+    let mut absent = loopback(&[local(2)]);
+    absent.interface = Some("wanctl-absent".to_owned());
+    let Some(mut prober) = start_or_skip(&[loopback(&[local(1)]), absent.clone()]) else { return };
+    prober.send(WanId(0), ReflectorId(0));
+    prober.send(WanId(1), ReflectorId(0));
+    assert_eq!(collect(&mut prober, 2), (vec![(0, 0)], vec![(1, 0)]));
+    // Alone it is a mistake of the configuration.
+    let refused = IcmpProber::start(&[absent], TIMEOUT, SPREAD).unwrap_err().to_string();
+    assert!(refused.contains("interface wanctl-absent"), "{refused}");
+}
+
+#[test]
 fn too_many_wans_and_reflectors_are_refused() {
     let wans = vec![loopback(&[]); MAX_WANS + 1];
     assert!(matches!(IcmpProber::start(&wans, TIMEOUT, SPREAD), Err(ProbeError::TooManyWans(5))));
