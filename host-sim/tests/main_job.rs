@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use wanctl_core::units::{Direction, PerDirection};
 use wanctl_core::zone::Zone;
-use wanctl_sim::demo::{
-    Episode, LineProfile, LineSample, NetRecording, Phase, QUEUES, play_root_net,
-};
+use wanctl_sim::demo::{Episode, LineProfile, LineSample, NetRecording, Phase, QUEUES};
 use wanctl_sim::netns::usable_or_skip;
 
 /// Long enough for half a minute of TCP: the queue builds, is drained, and the rate returns.
@@ -34,12 +32,10 @@ fn queues_that_build_on_a_congested_line_are_drained_and_the_rate_returns() {
         return;
     }
     let episode = Episode::new(LENGTH, LineProfile::SLOW);
-    let mut table = Vec::new();
-    let played = play_root_net(episode, common::wanctl_binary(), &mut table);
+    let (recording, table) = common::play_undisturbed(episode);
     // Straight to the process's standard output: it is worth seeing when the test passes, too.
     let mut stdout = std::io::stdout();
     let _closed = stdout.write_all(&table).and_then(|()| stdout.flush());
-    let recording = played.expect("the episode is played");
 
     queue_builds_when_the_capacity_drops(&recording);
     zone_leaves_green_and_returns(&recording);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wanctl::routeros::TransportKind;
 use wanctl_core::units::Direction;
 use wanctl_core::zone::Zone;
-use wanctl_sim::demo::{Episode, LineProfile, LineSample, Phase, QUEUES, play_root_net};
+use wanctl_sim::demo::{Episode, LineProfile, LineSample, Phase, QUEUES};
 use wanctl_sim::netns::usable_or_skip;
 
 const LENGTH: Duration = Duration::from_secs(20);
@@ -21,9 +21,7 @@ fn over_the_api_the_shaper_follows_and_the_queue_is_drained_as_well() {
     }
     let transport = TransportKind::Api;
     let episode = Episode { transport, ..Episode::new(LENGTH, LineProfile::SLOW) };
-    let mut table = Vec::new();
-    let recording =
-        play_root_net(episode, common::wanctl_binary(), &mut table).expect("the episode is played");
+    let (recording, table) = common::play_undisturbed(episode);
     assert!(String::from_utf8_lossy(&table).contains("binary API with TLS"));
     let path = &recording.log.zone_path;
     let left = |way: &(Direction, Zone)| way.0 == Direction::Download && way.1 != Zone::Green;
