@@ -53,6 +53,8 @@ pub(crate) struct Governor {
     commands: PerDirection<RateCommand>,
     /// Whether the wait of a raise has been told.
     held: PerDirection<bool>,
+    /// Which direction was raised last: where writes are dear, the other one goes first.
+    raised: Direction,
 }
 
 /// What limits the writes.
@@ -74,6 +76,7 @@ impl Empty for Governor {
         })),
         commands: PerDirection { download: RateCommand::new(), upload: RateCommand::new() },
         held: PerDirection { download: false, upload: false },
+        raised: Direction::Download,
     };
 }
 
@@ -89,6 +92,7 @@ impl Governor {
             },
             commands: PerDirection { download: none, upload: none },
             held: PerDirection { download: false, upload: false },
+            raised: Direction::Upload,
         }
     }
 
@@ -147,7 +151,7 @@ impl Governor {
     ) {
         let mut written = false;
         for want_cut in [true, false] {
-            for direction in Direction::BOTH {
+            for direction in self.order(want_cut) {
                 let wanted = wanted.get(direction);
                 let command = self.commands.get(direction);
                 let is_cut = command.is_cut(wanted.rate);
@@ -156,6 +160,9 @@ impl Governor {
                 } else if is_cut == want_cut && self.may_write(direction, wanted, moment, out) {
                     let from = self.write(direction, wanted, is_cut, moment, next_id, out);
                     counters.count_write(from, wanted.rate);
+                    if !is_cut {
+                        self.raised = direction;
+                    }
                     self.limiter.count(moment.now);
                     written = true;
                 }
@@ -163,6 +170,16 @@ impl Governor {
         }
         if written {
             self.limiter.record(moment.now);
+        }
+    }
+
+    /// Returns which direction goes first.
+    const fn order(&self, want_cut: bool) -> [Direction; 2] {
+        match (&self.limiter, self.raised) {
+            (Limiter::Hard(_), Direction::Download) if !want_cut => {
+                [Direction::Upload, Direction::Download]
+            }
+            _ => Direction::BOTH,
         }
     }
 

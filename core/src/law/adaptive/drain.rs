@@ -61,6 +61,15 @@ pub(super) struct Look {
     pub(super) dt_us: i64,
 }
 
+impl Look {
+    /// Returns what one direction has met of it.
+    pub(super) fn of(&self, direction: Direction) -> Self {
+        let of = |round: &Round| round.shared_like(&self.newest).of(direction);
+        let (truth, oldest) = (of(&self.truth), of(&self.oldest));
+        Self { newest: self.newest.of(direction), truth, oldest, ..*self }
+    }
+}
+
 impl Empty for Drain {
     const EMPTY: Self = Self {
         since_us: 0,
@@ -71,7 +80,13 @@ impl Empty for Drain {
         used_ppm: 0,
         is_on_trial: false,
         is_settled: false,
-        effect: Some(Round { sent_us: 0, delay_us: 0, voices: 0, is_bound: false }),
+        effect: Some(Round {
+            sent_us: 0,
+            delay_us: 0,
+            voices: 0,
+            is_bound: false,
+            upload_share: None,
+        }),
     };
 }
 
