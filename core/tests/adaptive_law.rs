@@ -131,7 +131,6 @@ fn one_way_delays_spare_the_direction_that_has_no_queue() {
     };
     let without: usize = SEEDS.map(|seed| wrongly_cut(false, seed)).sum();
     let with: usize = SEEDS.map(|seed| wrongly_cut(true, seed)).sum();
-    panic!("{:?}", {let capacity = |direction, t| pick(direction, 90.0, if t < 20.0 { 20.0 } else { 8.0 }); let scene = Scene { capacity, demand: |direction, _: f64| pick(direction, 30.0, f64::INFINITY), counters_ms: None, tells_one_way: true, ..Scene::default() }; let mut line = Line::new(&config(None), scene, SEEDS[0]); line.run(40.0); line.cuts.clone()});
     assert!(without > 20 && with * 4 < without, "{with} instead of {without}");
 }
 

@@ -52,6 +52,9 @@ const SHOWN_TAU_US: i64 = 150_000;
 const TURN_US: i64 = 1_500_000;
 /// A delay that stands for this long on an idle line is the path's own.
 const PATH_US: i64 = 1_500_000;
+/// Where writes are limited a queue is drained in so many times the time: a deep cut has to be taken back
+/// by a second write, and until there is one for it, the line is not used.
+const DEAR_DRAIN: u32 = 2;
 /// The longest step of time that is believed at once.
 const STEP_MAX_US: i64 = 200_000;
 
@@ -127,6 +130,10 @@ impl AdaptiveLaw {
     #[inline(never)]
     pub(crate) fn begin(&mut self, config: &AdaptiveConfig, wan: &WanConfig, tick: Duration) {
         self.config = *config;
+        if config.write_budget.is_some() {
+            let gains = &mut self.config.gains;
+            gains.drain_us = gains.drain_us.saturating_mul(DEAR_DRAIN);
+        }
         self.signal = Signal::new(tick);
         self.one_way = OneWay::new();
         self.noise = Noise::new();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::signal::Round;
 use crate::places::Empty;
 use crate::tick::{MAX_REFLECTORS, RttSample};
-use crate::units::{PerDirection, ReflectorId};
+use crate::units::{Direction, PerDirection, ReflectorId};
 
 /// Number of parts of the window of lowest delays.
 const PARTS: usize = 3;
@@ -21,7 +21,7 @@ const RECENT_US: i64 = 200_000;
 /// How far the sum of both rises may be from the rise of the round trip: a reflector's clock counts
 /// whole milliseconds, twice, and drifts.
 const ODD_US: i64 = 4_000;
-/// A rise of both directions together below this has no proportion.
+/// A direction is told apart by this much at least; less has no proportion.
 const APART_US: i64 = 4_000;
 /// So many odd answers in a row are a clock that was set: the lowest delays are void.
 const ODD_MAX: u8 = 10;
@@ -162,7 +162,7 @@ impl OneWay {
 
     /// Returns how much of a delay stands in the upload, if what reflectors have told lately explains
     /// that delay. A queue on the line meets every probe, so the least rise of either direction counts.
-    /// Probes that are overdue meet the queue that was told last.
+    /// Probes that are overdue meet the queue told last, if it was clearly one direction's.
     pub(super) fn upload_share(&self, round: &Round, now_us: i64) -> Option<u8> {
         let delay_us = round.delay_us;
         let is_recent = |reflector: &&Reflector| {
@@ -174,6 +174,14 @@ impl OneWay {
         let download_us = least(|reflector| reflector.rise_us.download)?;
         let upload_us = least(|reflector| reflector.rise_us.upload)?;
         let sum_us = download_us.saturating_add(upload_us);
+        let odd_us = delay_us.saturating_sub(sum_us).abs();
+        let is_explained = odd_us <= sum_us.max(ODD_US);
+        if round.is_bound && !is_explained {
+            return match told_apart(download_us, upload_us)? {
+                Direction::Download => Some(0),
+                Direction::Upload => Some(Round::WHOLE),
+            };
+        }
         let (share_us, whole_us) = if sum_us >= APART_US {
             (upload_us, sum_us)
         } else {
@@ -182,10 +190,20 @@ impl OneWay {
             let upload_us = delay_us.saturating_add(more_us) / 2;
             (upload_us.max(0).min(delay_us), delay_us.max(1))
         };
-        let odd_us = delay_us.saturating_sub(sum_us).abs();
-        let is_explained = odd_us <= sum_us.max(ODD_US) || (round.is_bound && sum_us >= APART_US);
         let share = share_us.saturating_mul(i64::from(Round::WHOLE)).checked_div(whole_us)?;
         u8::try_from(share).ok().filter(|_| is_explained)
+    }
+}
+
+/// Returns in which direction nearly all of a delay stands.
+pub(super) fn told_apart(download_us: i64, upload_us: i64) -> Option<Direction> {
+    let is_more = |one: i64, other: i64| {
+        one.saturating_sub(other) >= APART_US && one >= other.saturating_mul(2)
+    };
+    match (is_more(download_us, upload_us), is_more(upload_us, download_us)) {
+        (true, _) => Some(Direction::Download),
+        (_, true) => Some(Direction::Upload),
+        (false, false) => None,
     }
 }
 
@@ -194,7 +212,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::units::{Direction, RelativeOwd, RttNanos, WanId};
+    use crate::units::{RelativeOwd, RttNanos, WanId};
 
     const TICK_US: i64 = 50_000;
 

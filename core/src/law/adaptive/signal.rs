@@ -11,7 +11,7 @@ use heapless::Deque;
 use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
-use super::one_way::OneWay;
+use super::one_way::{OneWay, told_apart};
 use crate::places::Empty;
 use crate::tick::{MAX_REFLECTORS, RttSample};
 use crate::units::{Direction, ReflectorId};
@@ -20,8 +20,6 @@ use crate::units::{Direction, ReflectorId};
 const FALL_US: i64 = 500;
 /// After such a fall the queue is emptied further for so long, to see whether there is more.
 const DEEPER_US: i64 = 700_000;
-/// A direction is told apart by this much at least.
-const APART_US: i64 = 4_000;
 /// Rounds that are remembered.
 pub(super) const ROUNDS: usize = 16;
 /// A reflector that has not answered for this long has no say.
@@ -67,16 +65,7 @@ impl Round {
     /// Returns in which direction the delay stands, if nearly all of it is said to stand in one.
     pub(super) fn culprit(&self) -> Option<Direction> {
         self.upload_share?;
-        let of = |way| self.of(way).delay_us;
-        let (download_us, upload_us) = (of(Direction::Download), of(Direction::Upload));
-        let is_more = |one: i64, other: i64| {
-            one.saturating_sub(other) >= APART_US && one >= other.saturating_mul(2)
-        };
-        match (is_more(download_us, upload_us), is_more(upload_us, download_us)) {
-            (true, _) => Some(Direction::Download),
-            (_, true) => Some(Direction::Upload),
-            (false, false) => None,
-        }
+        told_apart(self.of(Direction::Download).delay_us, self.of(Direction::Upload).delay_us)
     }
 }
 
