@@ -177,8 +177,13 @@ impl AdaptiveLaw {
             if !told.map_or(is_unmoved, |culprit| culprit == other) {
                 continue;
             }
-            if matches!(self.shapers.get(other).mode(), Mode::Drain(_)) {
-                self.shapers.get_mut(direction).end_trial();
+            if self.drains(other) {
+                let shaper = self.shapers.get_mut(direction);
+                if told == Some(other) && drain.is_on_trial {
+                    shaper.suspend();
+                } else {
+                    shaper.end_trial();
+                }
                 continue;
             }
             self.flips = self.flips.saturating_add(1);

@@ -232,7 +232,10 @@ impl AdaptiveShaper {
     /// respond, it has another cause, but the cut was no mistake.
     pub(super) const fn has_helped(&self, truth: &Round) -> bool {
         match self.mode {
-            Mode::Drain(drain) => truth.delay_us.saturating_mul(2) < drain.peak_us,
+            Mode::Drain(drain) => {
+                let is_later = truth.sent_us >= drain.since_us;
+                is_later && truth.delay_us.saturating_mul(2) < drain.peak_us
+            }
             Mode::Climb | Mode::Acquitted(_) => false,
         }
     }
