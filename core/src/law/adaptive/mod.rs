@@ -52,9 +52,10 @@ const SHOWN_TAU_US: i64 = 150_000;
 const TURN_US: i64 = 1_500_000;
 /// A delay that stands for this long on an idle line is the path's own.
 const PATH_US: i64 = 1_500_000;
-/// Where writes are limited a queue is drained in so many times the time: a deep cut has to be taken back
-/// by a second write, and until there is one for it, the line is not used.
-const DEAR_DRAIN: u32 = 2;
+/// The least share of the capacity while draining where writes are limited. There a queue is also drained
+/// half as long again: a deep cut has to be taken back by a second write, and until there is one for it,
+/// the line is not used.
+const DEAR_LEAST_PPM: u32 = 500_000;
 /// The longest step of time that is believed at once.
 const STEP_MAX_US: i64 = 200_000;
 
@@ -132,7 +133,8 @@ impl AdaptiveLaw {
         self.config = *config;
         if config.write_budget.is_some() {
             let gains = &mut self.config.gains;
-            gains.drain_us = gains.drain_us.saturating_mul(DEAR_DRAIN);
+            gains.drain_us = gains.drain_us.saturating_add(gains.drain_us / 2);
+            gains.drain_least_ppm = gains.drain_least_ppm.max(DEAR_LEAST_PPM);
         }
         self.signal = Signal::new(tick);
         self.one_way = OneWay::new();
