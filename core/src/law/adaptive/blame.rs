@@ -1,9 +1,10 @@
 //! Who has caused a queue: the round-trip time does not say in which direction it stands.
 //!
-//! Only a direction that carries something can be blamed. If both do, a first suspect is chosen, and
-//! the trial is the cut itself: a queue must respond to it within a round trip. If it does not, the
-//! other direction is cut and the first one gets its rate back when the delay has gone. Where
-//! reflectors tell one-way delays, these decide at once.
+//! Where reflectors tell one-way delays, each direction answers for its own part of the delay, and
+//! both may be emptied at once. Otherwise only a direction that carries something can be blamed. If
+//! both do, a first suspect is chosen, and the trial is the cut itself: a queue must respond to it
+//! within a round trip. If it does not, the other direction is cut and the first one gets its rate
+//! back when the delay has gone.
 
 use super::AdaptiveLaw;
 use super::arith::{ONE_PPM, part};
@@ -38,7 +39,8 @@ impl AdaptiveLaw {
         let is_loaded = Direction::BOTH.into_iter().any(carries);
         let evidence = self.evidence.get(direction);
         let presses = flow.presses(now_us);
-        if !presses && !(is_loaded && evidence.is_strong(limit)) {
+        let is_likely = presses || (is_loaded && evidence.is_strong(limit));
+        if !is_likely {
             return;
         }
         let oldest = self.since(evidence.rounds(), round);

@@ -9,7 +9,8 @@
 //! | `shaper` | what may this direction send? |
 //!
 //! A direction *climbs* while no queue stands and it presses against its rate: slowly at first, faster
-//! and faster, and fastest up to what the line usually carries. When a queue stands it *drains*: the
+//! and faster, and fastest up to what the line usually carries. Where reflectors tell one-way delays, only
+//! its own queue matters; otherwise any. When a queue stands it *drains*: the
 //! rate is the capacity met, less what empties the predicted queue in [`AdaptiveGains::drain_us`]. The
 //! prediction counts everything that was let in since the newest probe left, so a cut is not repeated
 //! while its effect is still on the way. `docs/control-law.md` has the reasons and the scores.
