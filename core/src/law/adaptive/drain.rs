@@ -93,6 +93,7 @@ impl Empty for Drain {
 impl AdaptiveShaper {
     /// Returns what the line has carried between two rounds while a queue stood: what came into the
     /// queue between two probes went out of it between their arrivals.
+    #[inline(never)]
     fn carried(&self, newest: &Round, oldest: &Round) -> Option<u64> {
         let from_us = oldest.sent_us.saturating_sub(self.lag_us);
         let to_us = newest.sent_us.saturating_sub(self.lag_us);
@@ -122,6 +123,7 @@ impl AdaptiveShaper {
 
     /// Returns what comes through, if that is clearly less than what is let through: the capacity.
     /// `since_us` is when the queue began.
+    #[inline(never)]
     fn short(&self, since_us: i64, now_us: i64) -> Option<u64> {
         if !self.flow.is_of_full_line(since_us) {
             return None;
@@ -137,6 +139,7 @@ impl AdaptiveShaper {
     }
 
     /// Begins to empty a queue this direction is blamed for.
+    #[inline(never)]
     pub(super) fn begin_drain(
         &mut self,
         newest: &Round,
@@ -174,6 +177,7 @@ impl AdaptiveShaper {
     }
 
     /// Goes on emptying the queue; returns whether it is empty.
+    #[inline(never)]
     pub(super) fn drain(&mut self, look: &Look, limit: &Threshold, gains: &AdaptiveGains) -> bool {
         let Look { newest, now_us, dt_us, .. } = *look;
         let newest = &newest;

@@ -297,6 +297,7 @@ impl AdaptiveLaw {
         Direction::BOTH.iter().any(|way| self.evidence.get(*way).is_suspicious())
     }
 
+    #[inline(never)]
     fn clear_evidence(&mut self) {
         self.evidence = PerDirection { download: Evidence::EMPTY, upload: Evidence::EMPTY };
     }
@@ -305,6 +306,7 @@ impl AdaptiveLaw {
         matches!(self.shapers.get(direction).mode(), Mode::Drain(_))
     }
 
+    #[inline(never)]
     fn is_draining(&self) -> bool {
         Direction::BOTH.iter().any(|way| self.drains(*way))
     }
@@ -428,6 +430,7 @@ impl AdaptiveLaw {
 
     /// Returns whether nothing speaks against trying more: where nobody tells whose a queue is, in
     /// either direction.
+    #[inline(never)]
     fn may_try(&self, direction: Direction, is_told: bool) -> bool {
         let is_clear =
             |way: Direction| !self.evidence.get(way).is_suspicious() && !self.drains(way);

@@ -163,6 +163,7 @@ impl OneWay {
     /// Returns how much of a delay stands in the upload, if what reflectors have told lately explains
     /// that delay. A queue on the line meets every probe, so the least rise of either direction counts.
     /// Probes that are overdue meet the queue told last, if it was clearly one direction's.
+    #[inline(never)]
     pub(super) fn upload_share(&self, round: &Round, now_us: i64) -> Option<u8> {
         let delay_us = round.delay_us;
         let is_recent = |reflector: &&Reflector| {

@@ -45,12 +45,14 @@ impl Round {
     pub(super) const WHOLE: u8 = u8::MAX;
 
     /// Returns the round with its delay shared like another one's, as far as nobody has told about it.
+    #[inline(never)]
     pub(super) fn shared_like(&self, other: &Self) -> Self {
         let told = other.upload_share;
         Self { upload_share: told.and(self.upload_share.or(told)), ..*self }
     }
 
     /// Returns the round as one direction has met it: with the whole delay, if nobody tells.
+    #[inline(never)]
     pub(super) fn of(&self, direction: Direction) -> Self {
         let Some(upload) = self.upload_share else { return *self };
         let share = match direction {
