@@ -54,6 +54,8 @@ pub(crate) struct Governor {
     commands: PerDirection<RateCommand>,
     /// Whether the wait of a raise has been told.
     held: PerDirection<bool>,
+    /// Which direction was raised last: where writes are dear, the other one goes first.
+    raised: Direction,
 }
 
 /// What limits the writes.
@@ -75,6 +77,7 @@ impl Empty for Governor {
         })),
         commands: PerDirection { download: RateCommand::new(), upload: RateCommand::new() },
         held: PerDirection { download: false, upload: false },
+        raised: Direction::Download,
     };
 }
 
@@ -90,6 +93,7 @@ impl Governor {
             },
             commands: PerDirection { download: none, upload: none },
             held: PerDirection { download: false, upload: false },
+            raised: Direction::Upload,
         }
     }
 
@@ -148,7 +152,7 @@ impl Governor {
     ) {
         let mut written = false;
         for want_cut in [true, false] {
-            for direction in Direction::BOTH {
+            for direction in self.order(want_cut) {
                 let wanted = wanted.get(direction);
                 let command = self.commands.get(direction);
                 let is_cut = command.is_cut(wanted.rate);
@@ -157,6 +161,9 @@ impl Governor {
                 } else if is_cut == want_cut && self.may_write(direction, wanted, moment, out) {
                     let from = self.write(direction, wanted, is_cut, moment, next_id, out);
                     counters.count_write(from, wanted.rate);
+                    if !is_cut {
+                        self.raised = direction;
+                    }
                     self.limiter.count(moment.now);
                     written = true;
                 }
@@ -164,6 +171,16 @@ impl Governor {
         }
         if written {
             self.limiter.record(moment.now);
+        }
+    }
+
+    /// Returns which direction goes first.
+    const fn order(&self, want_cut: bool) -> [Direction; 2] {
+        match (&self.limiter, self.raised) {
+            (Limiter::Hard(_), Direction::Download) if !want_cut => {
+                [Direction::Upload, Direction::Download]
+            }
+            _ => Direction::BOTH,
         }
     }
 

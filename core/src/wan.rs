@@ -17,7 +17,7 @@ use crate::fixed::{MicrosQ32, ticks_covering};
 use crate::governor::{Governor, Moment, Wanted};
 use crate::law::adaptive::{AdaptiveLaw, LawInputs};
 use crate::law::classic::ClassicShaper;
-use crate::link::{Link, LinkChange, LinkInputs, LinkState};
+use crate::link::{Link, LinkChange, LinkEdge, LinkInputs, LinkState};
 use crate::outputs::{Action, Event, Outputs};
 use crate::places::{Empty, Places};
 use crate::quality::QualityEstimate;
@@ -268,6 +268,9 @@ impl Wan {
             out.tell(Event::LinkChanged { wan: self.id, from, to, edge, quality });
             if to == LinkState::Reset {
                 self.forget(now, history);
+            } else if edge == LinkEdge::Heard {
+                // What was lost before says nothing about the line that answers now.
+                self.quality = QualityEstimate::new(self.tick);
             }
         }
         !matches!(state, LinkState::Init | LinkState::Reset)

@@ -134,6 +134,46 @@ fn one_way_delays_spare_the_direction_that_has_no_queue() {
     assert!(without > 20 && with * 4 < without, "{with} instead of {without}");
 }
 
+/// Both directions are loaded, and both lines carry twice as much from 20 s on.
+#[test]
+fn where_one_way_delays_are_told_neither_direction_waits_for_the_other_to_climb() {
+    let capacity = |direction, t| pick(direction, 30.0, 10.0) * if t < 20.0 { 1.0 } else { 2.0 };
+    let found = |tells_one_way, seed| {
+        let scene = Scene { capacity, tells_one_way, ..Scene::default() };
+        let mut line = Line::new(&config(None), scene, seed);
+        line.run(20.0);
+        until(&mut line, 30.0, |line| {
+            line.held_mbps(Direction::Download) > 54.0 && line.held_mbps(Direction::Upload) > 18.0
+        })
+    };
+    for seed in SEEDS {
+        let (with, without) = (found(true, seed), found(false, seed));
+        assert!(with < 4.0 && with < without, "seed {seed}: {with} s instead of {without} s");
+    }
+}
+
+/// A write for every raise there is would go to the download, which is asked first.
+#[test]
+fn where_writes_are_limited_both_directions_get_their_share_of_the_raises() {
+    let budget = WriteBudgetConfig { per_second: 6, per_minute: 60 };
+    let capacity = |direction, _: f64| pick(direction, 50.0, 20.0);
+    let scene = Scene { capacity, tells_one_way: true, ..Scene::default() };
+    let mut line = Line::new(&config(Some(budget)), scene, 1);
+    line.run(10.0);
+    let mut raises = [0_u32; 2];
+    while line.seconds() < 130.0 {
+        line.tick();
+        for event in &line.out.events {
+            let Event::RateChanged { direction, from: Some(from), to, .. } = event else {
+                continue;
+            };
+            raises[usize::from(*direction == Direction::Upload)] += u32::from(to > from);
+        }
+    }
+    let [download, upload] = raises;
+    assert!(upload * 2 >= download && download * 2 >= upload, "{download} and {upload} raises");
+}
+
 #[test]
 fn without_counters_the_delay_is_bounded_and_the_line_is_used() {
     for seed in SEEDS {

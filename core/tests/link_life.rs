@@ -7,8 +7,10 @@ use wanctl_core::example;
 use wanctl_core::fixed::{MicrosQ32, PpmQ32};
 use wanctl_core::link::{LinkConfig, LinkEdge, LinkState};
 use wanctl_core::outputs::{Action, Event, RateReason};
-use wanctl_core::tick::{CheckKind, ConnectivityReport, CounterReading, LinkFact, OperState};
-use wanctl_core::units::Direction;
+use wanctl_core::tick::{
+    CheckKind, ConnectivityReport, CounterReading, LinkFact, OperState, ProbeLoss,
+};
+use wanctl_core::units::{Direction, ReflectorId};
 
 use self::common::{Rig, WAN, mbps, unfiltered};
 
@@ -56,6 +58,25 @@ fn an_outage_forgets_the_path_and_the_new_one_begins_half_way_up() {
     rig.answer_times(300, 40);
     assert_eq!(rig.wan().link, LinkState::Live);
     assert_eq!(rig.download().wanted, mbps(940));
+}
+
+/// The losses of an outage say nothing about the line that has come back.
+#[test]
+fn a_line_that_works_again_is_not_degraded_by_the_losses_of_its_outage() {
+    let mut rig = live();
+    for _ in 0..300 {
+        rig.lose(false);
+    }
+    let mut seen = Vec::new();
+    for tick in 0..300 {
+        // Probes of the outage are given up for two more seconds.
+        if tick < 40 {
+            rig.tick.push_loss(ProbeLoss { wan: WAN, reflector: ReflectorId(0) });
+        }
+        rig.answer(GREEN_MS);
+        seen.extend(edges(&rig));
+    }
+    assert_eq!(seen, [LinkEdge::Heard, LinkEdge::WentLive]);
 }
 
 #[test]

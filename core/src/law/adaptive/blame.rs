@@ -1,9 +1,10 @@
 //! Who has caused a queue: the round-trip time does not say in which direction it stands.
 //!
-//! Only a direction that carries something can be blamed. If both do, a first suspect is chosen, and
-//! the trial is the cut itself: a queue must respond to it within a round trip. If it does not, the
-//! other direction is cut and the first one gets its rate back when the delay has gone. Where
-//! reflectors tell one-way delays, these decide at once.
+//! Where reflectors tell one-way delays, each direction answers for its own part of the delay, and
+//! both may be emptied at once. Otherwise only a direction that carries something can be blamed. If
+//! both do, a first suspect is chosen, and the trial is the cut itself: a queue must respond to it
+//! within a round trip. If it does not, the other direction is cut and the first one gets its rate
+//! back when the delay has gone.
 
 use super::AdaptiveLaw;
 use super::arith::{ONE_PPM, part};
@@ -25,10 +26,39 @@ const DARE_PPM: i64 = 100_000;
 const FLIPS_MAX: u8 = 3;
 
 impl AdaptiveLaw {
+    /// Begins to drain a direction that reflectors tell to have a queue. One that carries little is
+    /// believed to have it only after some rounds, and never on an idle line.
+    pub(super) fn accuse(
+        &mut self,
+        direction: Direction,
+        round: &Round,
+        limit: &Threshold,
+        now_us: i64,
+    ) {
+        let flow = &self.shapers.get(direction).flow;
+        let carries = |way| self.shapers.get(way).flow.carries();
+        let is_loaded = Direction::BOTH.into_iter().any(carries);
+        let evidence = self.evidence.get(direction);
+        let presses = flow.presses(now_us);
+        let is_likely = presses || (is_loaded && evidence.is_strong(limit));
+        if !is_likely {
+            return;
+        }
+        let oldest = self.since(evidence.rounds(), round);
+        self.evidence.get_mut(direction).clear();
+        let (newest, oldest) = (round.of(direction), oldest.shared_like(round).of(direction));
+        self.shapers.get_mut(direction).begin_drain(&newest, &oldest, now_us, false);
+    }
+
+    /// Returns the last round before these.
+    fn since(&self, rounds: u8, newest: &Round) -> Round {
+        let rounds = usize::from(rounds).clamp(1, 6);
+        self.signal.newest_first().nth(rounds).copied().unwrap_or(*newest)
+    }
+
     /// Begins to drain whoever has caused a queue.
     pub(super) fn blame(&mut self, round: &Round, limit: &Threshold, now_us: i64) {
-        let rounds = usize::from(self.evidence.rounds()).clamp(1, 6);
-        let oldest = self.signal.newest_first().nth(rounds).copied().unwrap_or(*round);
+        let oldest = self.since(self.evidence.download.rounds(), round);
         let carries = |way| self.shapers.get(way).flow.carries();
         let presses = |way| self.shapers.get(way).flow.presses(now_us);
         let (mut down, mut up) = (carries(Direction::Download), carries(Direction::Upload));
@@ -44,19 +74,16 @@ impl AdaptiveLaw {
             (true, true) => self.suspect(round, &oldest, now_us),
         };
         let presses = self.shapers.get(suspect).flow.presses(now_us);
-        if !presses && !self.evidence.is_strong(limit) {
+        if !presses && !self.evidence.download.is_strong(limit) {
             return;
         }
-        self.evidence.clear();
+        self.clear_evidence();
         self.flips = 0;
         self.shapers.get_mut(suspect).begin_drain(round, &oldest, now_us, both);
     }
 
     /// Both directions carry something: chooses the likelier one.
     fn suspect(&self, round: &Round, oldest: &Round, now_us: i64) -> Direction {
-        if let Some(culprit) = self.one_way.culprit(now_us) {
-            return culprit;
-        }
         let sent_us = round.sent_us.saturating_sub(oldest.sent_us);
         let grown_us = round.delay_us.saturating_sub(oldest.delay_us);
         let is_slow = grown_us < part(sent_us, SLOW_PPM);
@@ -146,15 +173,20 @@ impl AdaptiveLaw {
             }
             let least_us = self.trial_us(other, limit, now_us);
             let is_unmoved = self.shapers.get_mut(direction).is_unmoved(truth, least_us);
-            let told = self.one_way.culprit(now_us);
+            let told = round.culprit();
             if told == Some(direction) {
                 self.shapers.get_mut(direction).convict();
             }
             if !told.map_or(is_unmoved, |culprit| culprit == other) {
                 continue;
             }
-            if matches!(self.shapers.get(other).mode(), Mode::Drain(_)) {
-                self.shapers.get_mut(direction).end_trial();
+            if self.drains(other) {
+                let shaper = self.shapers.get_mut(direction);
+                if told == Some(other) && drain.is_on_trial {
+                    shaper.suspend();
+                } else {
+                    shaper.end_trial();
+                }
                 continue;
             }
             self.flips = self.flips.saturating_add(1);
@@ -166,8 +198,9 @@ impl AdaptiveLaw {
             } else {
                 self.shapers.get_mut(direction).end_trial();
             }
-            let from = self.signal.newest_first().nth(3).copied().unwrap_or(*round);
-            self.shapers.get_mut(other).begin_drain(round, &from, now_us, is_open);
+            let from = self.since(3, round).shared_like(round).of(other);
+            let is_open = is_open && told.is_none();
+            self.shapers.get_mut(other).begin_drain(&round.of(other), &from, now_us, is_open);
             if !is_open {
                 self.shapers.get_mut(other).end_trial();
             }

@@ -62,6 +62,15 @@ pub(super) struct Look {
     pub(super) dt_us: i64,
 }
 
+impl Look {
+    /// Returns what one direction has met of it.
+    pub(super) fn of(&self, direction: Direction) -> Self {
+        let of = |round: &Round| round.shared_like(&self.newest).of(direction);
+        let (truth, oldest) = (of(&self.truth), of(&self.oldest));
+        Self { newest: self.newest.of(direction), truth, oldest, ..*self }
+    }
+}
+
 impl Empty for Drain {
     const EMPTY: Self = Self {
         since_us: 0,
@@ -72,13 +81,20 @@ impl Empty for Drain {
         used_ppm: 0,
         is_on_trial: false,
         is_settled: false,
-        effect: Some(Round { sent_us: 0, delay_us: 0, voices: 0, is_bound: false }),
+        effect: Some(Round {
+            sent_us: 0,
+            delay_us: 0,
+            voices: 0,
+            is_bound: false,
+            upload_share: None,
+        }),
     };
 }
 
 impl AdaptiveShaper {
     /// Returns what the line has carried between two rounds while a queue stood: what came into the
     /// queue between two probes went out of it between their arrivals.
+    #[inline(never)]
     fn carried(&self, newest: &Round, oldest: &Round) -> Option<u64> {
         let from_us = oldest.sent_us.saturating_sub(self.lag_us);
         let to_us = newest.sent_us.saturating_sub(self.lag_us);
@@ -108,6 +124,7 @@ impl AdaptiveShaper {
 
     /// Returns what comes through, if that is clearly less than what is let through: the capacity.
     /// `since_us` is when the queue began.
+    #[inline(never)]
     fn short(&self, since_us: i64, now_us: i64) -> Option<u64> {
         if !self.flow.is_of_full_line(since_us) {
             return None;
@@ -123,6 +140,7 @@ impl AdaptiveShaper {
     }
 
     /// Begins to empty a queue this direction is blamed for.
+    #[inline(never)]
     pub(super) fn begin_drain(
         &mut self,
         newest: &Round,
@@ -160,6 +178,7 @@ impl AdaptiveShaper {
     }
 
     /// Goes on emptying the queue; returns whether it is empty.
+    #[inline(never)]
     pub(super) fn drain(&mut self, look: &Look, limit: &Threshold, gains: &AdaptiveGains) -> bool {
         let Look { newest, now_us, dt_us, .. } = *look;
         let newest = &newest;
@@ -218,7 +237,10 @@ impl AdaptiveShaper {
     /// respond, it has another cause, but the cut was no mistake.
     pub(super) const fn has_helped(&self, truth: &Round) -> bool {
         match self.mode {
-            Mode::Drain(drain) => truth.delay_us.saturating_mul(2) < drain.peak_us,
+            Mode::Drain(drain) => {
+                let is_later = truth.sent_us >= drain.since_us;
+                is_later && truth.delay_us.saturating_mul(2) < drain.peak_us
+            }
             Mode::Climb | Mode::Acquitted(_) => false,
         }
     }

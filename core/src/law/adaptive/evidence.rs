@@ -22,6 +22,7 @@ impl Empty for Evidence {
 
 impl Evidence {
     /// Takes a round; returns whether a queue stands.
+    #[inline(never)]
     pub(super) fn take(&mut self, round: &Round, limit: &Threshold) -> bool {
         let excess = round.delay_us.saturating_sub(limit.expected_us);
         // A single voice may be wrong: it takes two rounds of it.

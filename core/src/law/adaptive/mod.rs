@@ -9,7 +9,8 @@
 //! | `shaper` | what may this direction send? |
 //!
 //! A direction *climbs* while no queue stands and it presses against its rate: slowly at first, faster
-//! and faster, and fastest up to what the line usually carries. When a queue stands it *drains*: the
+//! and faster, and fastest up to what the line usually carries. Where reflectors tell one-way delays, only
+//! its own queue matters; otherwise any. When a queue stands it *drains*: the
 //! rate is the capacity met, less what empties the predicted queue in [`AdaptiveGains::drain_us`]. The
 //! prediction counts everything that was let in since the newest probe left, so a cut is not repeated
 //! while its effect is still on the way. `docs/control-law.md` has the reasons and the scores.
@@ -53,6 +54,10 @@ const SHOWN_TAU_US: i64 = 150_000;
 const TURN_US: i64 = 1_500_000;
 /// A delay that stands for this long on an idle line is the path's own.
 const PATH_US: i64 = 1_500_000;
+/// The least share of the capacity while draining where writes are limited. There a queue is also drained
+/// half as long again: a deep cut has to be taken back by a second write, and until there is one for it,
+/// the line is not used.
+const DEAR_LEAST_PPM: u32 = 500_000;
 /// The longest step of time that is believed at once.
 const STEP_MAX_US: i64 = 200_000;
 
@@ -79,7 +84,7 @@ pub(crate) struct AdaptiveLaw {
     signal: Signal,
     one_way: OneWay,
     noise: Noise,
-    evidence: Evidence,
+    evidence: PerDirection<Evidence>,
     shapers: PerDirection<AdaptiveShaper>,
     /// From a command to its confirmation.
     write_us: i64,
@@ -108,7 +113,7 @@ impl Empty for AdaptiveLaw {
         signal: Signal::EMPTY,
         one_way: OneWay::EMPTY,
         noise: Noise::EMPTY,
-        evidence: Evidence::EMPTY,
+        evidence: PerDirection { download: Evidence::EMPTY, upload: Evidence::EMPTY },
         shapers: PerDirection { download: AdaptiveShaper::EMPTY, upload: AdaptiveShaper::EMPTY },
         write_us: 0,
         last_us: None,
@@ -128,10 +133,15 @@ impl AdaptiveLaw {
     #[inline(never)]
     pub(crate) fn begin(&mut self, config: &AdaptiveConfig, wan: &WanConfig, tick: Duration) {
         self.config = *config;
+        if config.write_budget.is_some() {
+            let gains = &mut self.config.gains;
+            gains.drain_us = gains.drain_us.saturating_add(gains.drain_us / 2);
+            gains.drain_least_ppm = gains.drain_least_ppm.max(DEAR_LEAST_PPM);
+        }
         self.signal = Signal::new(tick);
         self.one_way = OneWay::new();
         self.noise = Noise::new();
-        self.evidence = Evidence::default();
+        self.clear_evidence();
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
             shaper.begin(direction, wan.shapers.get(direction), &config.gains);
@@ -200,7 +210,7 @@ impl AdaptiveLaw {
         self.signal.forget();
         self.one_way = OneWay::new();
         self.noise = Noise::new();
-        self.evidence.clear();
+        self.clear_evidence();
         self.standing = None;
         self.shown_us = 0;
     }
@@ -244,35 +254,62 @@ impl AdaptiveLaw {
         let passed_us = self.last_us.map_or(0, |last| now_us.saturating_sub(last));
         self.last_us = Some(now_us);
         let dt_us = passed_us.clamp(0, STEP_MAX_US);
-        let round = self.signal.close(now_us).filter(|_| inputs.is_usable)?;
+        let round = self.signal.close(now_us, &self.one_way).filter(|_| inputs.is_usable)?;
         let before = self.baseline();
         // Spikes are smoothed; that a queue has gone shows at once.
         let tau_us = if round.delay_us < self.shown_us { SHOWN_TAU_US / 3 } else { SHOWN_TAU_US };
         self.shown_us = follow(self.shown_us, round.delay_us, dt_us, tau_us);
         let limit = self.noise.threshold(&self.config.gains, self.packet_us());
         self.learn(&round, &limit, dt_us);
-        let mut is_longer = false;
-        if self.is_draining() {
-            is_longer = self.go_on_draining(&round, &limit, now_us, dt_us);
-        } else if self.take_evidence(&round, &limit, now_us) {
-            self.blame(&round, &limit, now_us);
-            is_longer = self.go_on_draining(&round, &limit, now_us, dt_us);
-        }
+        self.notice(&round, &limit, now_us);
+        let mut is_longer =
+            self.is_draining() && self.go_on_draining(&round, &limit, now_us, dt_us);
         is_longer |= self.watch_path(&round, &limit, now_us);
-        self.climb(inputs, now_us, dt_us);
+        self.climb(inputs, round.upload_share.is_some(), now_us, dt_us);
         before.filter(|_| is_longer)
     }
 
-    fn take_evidence(&mut self, round: &Round, limit: &Threshold, now_us: i64) -> bool {
-        let was_suspicious = self.evidence.is_suspicious();
-        let is_alarm = self.evidence.take(round, limit);
+    /// Looks for a queue that is not being drained: where reflectors tell, in each direction.
+    fn notice(&mut self, round: &Round, limit: &Threshold, now_us: i64) {
+        let (is_told, is_draining) = (round.upload_share.is_some(), self.is_draining());
+        if is_draining && !is_told {
+            return;
+        }
+        let was_suspicious = self.is_suspicious();
+        let mut is_alarm = false;
+        for direction in Direction::BOTH {
+            if self.drains(direction) {
+                continue;
+            }
+            let alarms = self.evidence.get_mut(direction).take(&round.of(direction), limit);
+            if alarms && is_told {
+                self.accuse(direction, round, limit, now_us);
+            }
+            is_alarm |= alarms;
+        }
         self.note_order(was_suspicious, now_us);
-        is_alarm
+        if is_alarm && !is_told {
+            self.blame(round, limit, now_us);
+        }
     }
 
+    /// Returns whether anything speaks for a queue.
+    fn is_suspicious(&self) -> bool {
+        Direction::BOTH.iter().any(|way| self.evidence.get(*way).is_suspicious())
+    }
+
+    #[inline(never)]
+    fn clear_evidence(&mut self) {
+        self.evidence = PerDirection { download: Evidence::EMPTY, upload: Evidence::EMPTY };
+    }
+
+    fn drains(&self, direction: Direction) -> bool {
+        matches!(self.shapers.get(direction).mode(), Mode::Drain(_))
+    }
+
+    #[inline(never)]
     fn is_draining(&self) -> bool {
-        let drains = |way: &Direction| matches!(self.shapers.get(*way).mode(), Mode::Drain(_));
-        Direction::BOTH.iter().any(drains)
+        Direction::BOTH.iter().any(|way| self.drains(*way))
     }
 
     /// Returns how long a full packet of each direction takes at the rates of now.
@@ -297,7 +334,7 @@ impl AdaptiveLaw {
         });
         if is_idle {
             self.noise.learn(round.delay_us, dt_us, 3_000_000);
-        } else if !self.evidence.is_suspicious() || round.delay_us < limit.expected_us {
+        } else if !self.is_suspicious() || round.delay_us < limit.expected_us {
             let most_us = i64::try_from(self.config.target_delay.as_micros()).unwrap_or(i64::MAX);
             self.noise.learn(round.delay_us.min(most_us), dt_us, 20_000_000);
         }
@@ -324,14 +361,17 @@ impl AdaptiveLaw {
         let gains = self.config.gains;
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
+            let look = look.of(direction);
             if matches!(shaper.mode(), Mode::Drain(_)) && shaper.drain(&look, limit, &gains) {
                 shaper.resume(&gains);
                 self.culprit = Some(direction);
-                self.evidence.clear();
+                self.evidence.get_mut(direction).clear();
             }
         }
-        if !self.is_draining() {
-            for direction in Direction::BOTH {
+        let is_over = !self.is_draining();
+        for direction in Direction::BOTH {
+            let part = round.of(direction);
+            if is_over || (part.upload_share.is_some() && part.delay_us <= limit.expected_us) {
                 self.shapers.get_mut(direction).acquit(&gains);
             }
         }
@@ -355,7 +395,8 @@ impl AdaptiveLaw {
         }
         let least_us = self.signal.least_of(8).unwrap_or(0);
         self.signal.lengthen(least_us.saturating_sub(limit.mean_us / 2));
-        self.evidence.clear();
+        self.one_way = OneWay::new();
+        self.clear_evidence();
         let gains = self.config.gains;
         for direction in Direction::BOTH {
             self.shapers.get_mut(direction).give_back(&gains);
@@ -380,36 +421,38 @@ impl AdaptiveLaw {
         if now_us.saturating_sub(standing.since_us) >= PATH_US {
             let by_us = standing.least_us.saturating_sub(limit.mean_us);
             self.signal.lengthen(by_us);
-            self.evidence.clear();
+            self.one_way = OneWay::new();
+            self.clear_evidence();
             self.standing = None;
             return true;
         }
         false
     }
 
-    /// Lets the directions grow that press against their rate, one at a time.
-    fn climb(&mut self, inputs: &LawInputs, now_us: i64, dt_us: i64) {
-        if self.evidence.is_suspicious() || self.is_draining() {
-            return;
+    /// Returns whether nothing speaks against trying more: where nobody tells whose a queue is, in
+    /// either direction.
+    #[inline(never)]
+    fn may_try(&self, direction: Direction, is_told: bool) -> bool {
+        let is_clear =
+            |way: Direction| !self.evidence.get(way).is_suspicious() && !self.drains(way);
+        if is_told {
+            is_clear(direction) && self.shapers.get(direction).mode() == Mode::Climb
+        } else {
+            Direction::BOTH.into_iter().all(is_clear)
         }
+    }
+
+    /// Lets the directions grow that press against their rate; one at a time, where nobody tells whose
+    /// a queue is.
+    fn climb(&mut self, inputs: &LawInputs, is_told: bool, now_us: i64, dt_us: i64) {
         let gains = self.config.gains;
-        if self.signal.is_falling(now_us) {
-            for direction in Direction::BOTH {
-                self.shapers.get_mut(direction).deepen(&gains);
-            }
-            return;
-        }
         let share = i64::from(gains.pressing_ppm);
+        let is_falling = self.signal.is_falling(now_us);
         let presses = |law: &Self, direction| law.shapers.get(direction).flow.presses_now(share);
         let (down, up) = (presses(self, Direction::Download), presses(self, Direction::Upload));
-        let both = down && up;
-        for (direction, presses) in [(Direction::Download, down), (Direction::Upload, up)] {
-            let held = inputs.held.get(direction).map_or(0, BitsPerSecond::get);
-            if presses {
-                self.shapers.get_mut(direction).prove(held, dt_us);
-            }
-        }
-        if both {
+        let takes_turns = down && up && !is_told;
+        let is_quiet = self.may_try(Direction::Download, false);
+        if takes_turns && !is_falling && self.may_try(Direction::Download, is_told) {
             self.turn_us = self.turn_us.saturating_add(dt_us);
             if self.turn_us > TURN_US || self.shapers.get(self.turn).is_at_ceiling() {
                 self.turn_us = 0;
@@ -420,11 +463,24 @@ impl AdaptiveLaw {
             }
         }
         for (direction, presses) in [(Direction::Download, down), (Direction::Upload, up)] {
-            let waits = both && self.turn != direction;
-            let is_idle_and_low = !presses && self.shapers.get(direction).is_low();
+            if !self.may_try(direction, is_told) {
+                continue;
+            }
+            let shaper = self.shapers.get_mut(direction);
+            if is_falling {
+                if is_quiet {
+                    shaper.deepen(&gains);
+                }
+                continue;
+            }
+            let held = *inputs.held.get(direction);
+            if presses {
+                shaper.prove(held.map_or(0, BitsPerSecond::get), dt_us);
+            }
+            let waits = takes_turns && self.turn != direction;
+            let is_idle_and_low = !presses && shaper.is_low();
             if (presses && !waits) || is_idle_and_low {
-                let held = *inputs.held.get(direction);
-                self.shapers.get_mut(direction).climb(&gains, dt_us, held);
+                shaper.climb(&gains, dt_us, held);
             }
         }
     }

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::divide::quotient;
+use super::signal::Round;
 use crate::places::Empty;
 use crate::tick::{MAX_REFLECTORS, RttSample};
 use crate::units::{Direction, PerDirection, ReflectorId};
@@ -21,7 +22,7 @@ const RECENT_US: i64 = 200_000;
 /// How far the sum of both rises may be from the rise of the round trip: a reflector's clock counts
 /// whole milliseconds, twice, and drifts.
 const ODD_US: i64 = 4_000;
-/// A direction is told apart by this much at least.
+/// A direction is told apart by this much at least; less has no proportion.
 const APART_US: i64 = 4_000;
 /// So many odd answers in a row are a clock that was set: the lowest delays are void.
 const ODD_MAX: u8 = 10;
@@ -160,26 +161,51 @@ impl OneWay {
         }
     }
 
-    /// Returns in which direction the delay of now stands, if all who can tell agree that it is one of
-    /// them: at least twice the rise of the other direction. A queue on the line meets every probe,
-    /// so the least rise counts.
-    pub(super) fn culprit(&self, now_us: i64) -> Option<Direction> {
+    /// Returns how much of a delay stands in the upload, if what reflectors have told lately explains
+    /// that delay. A queue on the line meets every probe, so the least rise of either direction counts.
+    /// Probes that are overdue meet the queue told last, if it was clearly one direction's.
+    #[inline(never)]
+    pub(super) fn upload_share(&self, round: &Round, now_us: i64) -> Option<u8> {
+        let delay_us = round.delay_us;
         let is_recent = |reflector: &&Reflector| {
             let arrived_us = reflector.arrived_us;
             arrived_us.is_some_and(|arrived| now_us.saturating_sub(arrived) <= RECENT_US)
         };
         let recent = || self.reflectors.iter().filter(is_recent);
         let least = |rise: fn(&Reflector) -> i32| recent().map(rise).min().map(i64::from);
-        let download = least(|reflector| reflector.rise_us.download)?;
-        let upload = least(|reflector| reflector.rise_us.upload)?;
-        let is_more = |one: i64, other: i64| {
-            one.saturating_sub(other) >= APART_US && one >= other.saturating_mul(2)
-        };
-        match (is_more(download, upload), is_more(upload, download)) {
-            (true, _) => Some(Direction::Download),
-            (_, true) => Some(Direction::Upload),
-            (false, false) => None,
+        let download_us = least(|reflector| reflector.rise_us.download)?;
+        let upload_us = least(|reflector| reflector.rise_us.upload)?;
+        let sum_us = download_us.saturating_add(upload_us);
+        let odd_us = delay_us.saturating_sub(sum_us).abs();
+        let is_explained = odd_us <= sum_us.max(ODD_US);
+        if round.is_bound && !is_explained {
+            return match told_apart(download_us, upload_us)? {
+                Direction::Download => Some(0),
+                Direction::Upload => Some(Round::WHOLE),
+            };
         }
+        let (share_us, whole_us) = if sum_us >= APART_US {
+            (upload_us, sum_us)
+        } else {
+            // Too little for a proportion: what is not told is shared.
+            let more_us = upload_us.saturating_sub(download_us);
+            let upload_us = delay_us.saturating_add(more_us) / 2;
+            (upload_us.max(0).min(delay_us), delay_us.max(1))
+        };
+        let share = share_us.saturating_mul(i64::from(Round::WHOLE)).checked_div(whole_us)?;
+        u8::try_from(share).ok().filter(|_| is_explained)
+    }
+}
+
+/// Returns in which direction nearly all of a delay stands.
+pub(super) fn told_apart(download_us: i64, upload_us: i64) -> Option<Direction> {
+    let is_more = |one: i64, other: i64| {
+        one.saturating_sub(other) >= APART_US && one >= other.saturating_mul(2)
+    };
+    match (is_more(download_us, upload_us), is_more(upload_us, download_us)) {
+        (true, _) => Some(Direction::Download),
+        (_, true) => Some(Direction::Upload),
+        (false, false) => None,
     }
 }
 
@@ -198,15 +224,17 @@ mod tests {
         now_us: i64,
         offset_us: [i64; MAX_REFLECTORS],
         drift_ppm: i64,
+        delay_us: i64,
     }
 
     impl Clocks {
         fn new(offset_us: [i64; MAX_REFLECTORS], drift_ppm: i64) -> Self {
-            Self { one_way: OneWay::new(), now_us: 7_000_000, offset_us, drift_ppm }
+            Self { one_way: OneWay::new(), now_us: 7_000_000, offset_us, drift_ppm, delay_us: 0 }
         }
 
         /// Lets time pass with queues of these lengths; answers wobble below 1 ms.
         fn pass(&mut self, ticks: i64, upload_us: i64, download_us: i64) {
+            self.delay_us = upload_us + download_us;
             for _ in 0..ticks {
                 self.now_us += TICK_US;
                 for (number, offset_us) in (0..).zip(self.offset_us) {
@@ -227,7 +255,15 @@ mod tests {
         }
 
         fn culprit(&self) -> Option<Direction> {
-            self.one_way.culprit(self.now_us)
+            self.culprit_at(self.now_us)
+        }
+
+        fn culprit_at(&self, now_us: i64) -> Option<Direction> {
+            let (sent_us, delay_us) = (now_us, self.delay_us);
+            let mut round =
+                Round { sent_us, delay_us, voices: 3, is_bound: false, upload_share: None };
+            round.upload_share = self.one_way.upload_share(&round, now_us);
+            round.culprit()
         }
     }
 
@@ -290,11 +326,11 @@ mod tests {
         clocks.pass(3, 20_000, 0);
         assert_eq!(clocks.culprit(), Some(Direction::Upload));
         let later_us = clocks.now_us + RECENT_US + 1;
-        assert_eq!(clocks.one_way.culprit(later_us), None);
+        assert_eq!(clocks.culprit_at(later_us), None);
         let (wan, reflector, rtt) = (WanId(0), ReflectorId(0), RttNanos::from_micros(90_000));
         let sample = RttSample { wan, reflector, rtt, age_us: 0, upload_owd: None };
         clocks.one_way.answer(&sample, later_us);
-        assert_eq!(clocks.one_way.culprit(later_us), None);
+        assert_eq!(clocks.culprit_at(later_us), None);
     }
 
     #[test]

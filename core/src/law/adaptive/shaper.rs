@@ -188,6 +188,7 @@ impl AdaptiveShaper {
     }
 
     /// Ends the draining: goes on just below the capacity met.
+    #[inline(never)]
     pub(super) fn resume(&mut self, gains: &AdaptiveGains) {
         self.mode = Mode::Climb;
         if let Some(capacity) = self.capacity_bps {
@@ -244,6 +245,7 @@ impl AdaptiveShaper {
     }
 
     /// Gives the rate back that was taken by mistake.
+    #[inline(never)]
     pub(super) fn acquit(&mut self, gains: &AdaptiveGains) {
         if let Mode::Acquitted(before_bps) = self.mode {
             self.mode = Mode::Climb;
@@ -279,6 +281,7 @@ impl AdaptiveShaper {
     }
 
     /// Tries more, a little at a time.
+    #[inline(never)]
     pub(super) fn climb(&mut self, gains: &AdaptiveGains, dt_us: i64, held: Option<BitsPerSecond>) {
         let growth = if self.is_low() {
             self.growth_ppm.max(i64::from(gains.recovery_ppm))

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
 use crate::divide::quotient;
+use super::one_way::{OneWay, told_apart};
 use crate::places::Empty;
 use crate::tick::{MAX_REFLECTORS, RttSample};
-use crate::units::ReflectorId;
+use crate::units::{Direction, ReflectorId};
 
 /// A baseline that falls by this much has not been the true one: a queue stood in it.
 const FALL_US: i64 = 500;
@@ -36,6 +37,39 @@ pub(super) struct Round {
     pub(super) voices: u8,
     /// Whether the probes are still on their way and the delay is a lower bound.
     pub(super) is_bound: bool,
+    /// How much of the delay stands in the upload, in parts of [`Round::WHOLE`], where reflectors tell.
+    pub(super) upload_share: Option<u8>,
+}
+
+impl Round {
+    /// All of the delay.
+    pub(super) const WHOLE: u8 = u8::MAX;
+
+    /// Returns the round with its delay shared like another one's, as far as nobody has told about it.
+    #[inline(never)]
+    pub(super) fn shared_like(&self, other: &Self) -> Self {
+        let told = other.upload_share;
+        Self { upload_share: told.and(self.upload_share.or(told)), ..*self }
+    }
+
+    /// Returns the round as one direction has met it: with the whole delay, if nobody tells.
+    #[inline(never)]
+    pub(super) fn of(&self, direction: Direction) -> Self {
+        let Some(upload) = self.upload_share else { return *self };
+        let share = match direction {
+            Direction::Upload => upload,
+            Direction::Download => Self::WHOLE.saturating_sub(upload),
+        };
+        let whole = i64::from(Self::WHOLE);
+        let delay_us = self.delay_us.saturating_mul(i64::from(share)).checked_div(whole);
+        Self { delay_us: delay_us.unwrap_or(self.delay_us), ..*self }
+    }
+
+    /// Returns in which direction the delay stands, if nearly all of it is said to stand in one.
+    pub(super) fn culprit(&self) -> Option<Direction> {
+        self.upload_share?;
+        told_apart(self.of(Direction::Download).delay_us, self.of(Direction::Upload).delay_us)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -120,12 +154,13 @@ impl Signal {
     }
 
     /// Makes a round of what has come in since the last call, if that says anything.
-    pub(super) fn close(&mut self, now_us: i64) -> Option<Round> {
+    pub(super) fn close(&mut self, now_us: i64, one_way: &OneWay) -> Option<Round> {
         let round = self.answered_round().or_else(|| self.overdue_round(now_us));
         for reflector in &mut self.reflectors {
             reflector.is_fresh = false;
         }
-        let round = round?;
+        let mut round = round?;
+        round.upload_share = one_way.upload_share(&round, now_us);
         if self.rounds.back().is_some_and(|last| last.is_bound) {
             // A bound is only good until something better is known.
             self.rounds.pop_back();
@@ -145,7 +180,7 @@ impl Signal {
         let round = || fresh().filter(|reflector| reflector.sent_us >= oldest_us);
         let delay_us = round().map(|reflector| reflector.delay_us).min()?;
         let voices = u8::try_from(round().count()).unwrap_or(u8::MAX);
-        Some(Round { sent_us, delay_us, voices, is_bound: false })
+        Some(Round { sent_us, delay_us, voices, is_bound: false, upload_share: None })
     }
 
     /// The probes after the newest answered ones, when all of them are late. A single reflector has
@@ -167,7 +202,7 @@ impl Signal {
         let delay_us = alive().map(bound).min().filter(|bound| *bound > 0)?;
         let sent_us = alive().map(|reflector| reflector.sent_us.saturating_add(gap_us)).max()?;
         let voices = u8::try_from(voices).unwrap_or(u8::MAX);
-        Some(Round { sent_us, delay_us, voices, is_bound: true })
+        Some(Round { sent_us, delay_us, voices, is_bound: true, upload_share: None })
     }
 
     /// Returns whether the baselines have fallen a moment ago, so that they may be too high still.
