@@ -345,6 +345,23 @@ pub enum Event {
     },
     /// The configuration was replaced; what was learned is kept where it still holds.
     Reconfigured,
+    /// A loaded direction has not reached its shaper's rate for seconds, and pings show no queue: they
+    /// may not see the one that TCP waits in. Counters decide from now on (adaptive law).
+    SignalBlind {
+        /// The WAN.
+        wan: WanId,
+        /// The direction.
+        direction: Direction,
+        /// The rate it falls back to, below what comes through.
+        rate: BitsPerSecond,
+    },
+    /// Nothing holds that direction back any more, up to its ceiling: pings decide again.
+    SignalSees {
+        /// The WAN.
+        wan: WanId,
+        /// The direction.
+        direction: Direction,
+    },
 }
 
 /// Everything the core wants done and has to say after one tick.

@@ -6,6 +6,7 @@
 //! | `noise`, `evidence` | is that a queue? |
 //! | `flow`, `inflow`, `one_way`, `blame` | whose queue? |
 //! | `drain` | what does the line carry, and is the queue going? |
+//! | `blind` | is there a queue that pings do not see? |
 //! | `shaper` | what may this direction send? |
 //!
 //! A direction *climbs* while no queue stands and it presses against its rate: slowly at first, faster
@@ -17,6 +18,7 @@
 mod arith;
 mod baseline;
 mod blame;
+mod blind;
 mod drain;
 mod evidence;
 mod flow;
@@ -92,6 +94,8 @@ pub(crate) struct AdaptiveLaw {
     culprit: Option<Direction>,
     /// How often the blame has changed sides in this episode.
     flips: u8,
+    /// Queues that pings have seen on this path.
+    seen: u8,
     /// Whether the download fell short in the last tick, and whether it did before the delay grew.
     was_short: bool,
     was_short_first: bool,
@@ -117,6 +121,7 @@ impl Empty for AdaptiveLaw {
         turn_us: 0,
         culprit: Some(Direction::Download),
         flips: 0,
+        seen: 0,
         was_short: false,
         was_short_first: false,
     };
@@ -143,6 +148,7 @@ impl AdaptiveLaw {
         self.turn_us = 0;
         self.culprit = None;
         self.flips = 0;
+        self.seen = 0;
         (self.was_short, self.was_short_first) = (false, false);
     }
 
@@ -202,6 +208,7 @@ impl AdaptiveLaw {
         self.evidence.clear();
         self.standing = None;
         self.shown_us = 0;
+        self.seen = 0;
     }
 
     /// Takes an answered probe.
@@ -258,6 +265,7 @@ impl AdaptiveLaw {
             is_longer = self.go_on_draining(&round, &limit, now_us, dt_us);
         }
         is_longer |= self.watch_path(&round, &limit, now_us);
+        self.look_behind(inputs, dt_us);
         self.climb(inputs, now_us, dt_us);
         before.filter(|_| is_longer)
     }
@@ -324,7 +332,11 @@ impl AdaptiveLaw {
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
             if matches!(shaper.mode(), Mode::Drain(_)) && shaper.drain(&look, limit, &gains) {
+                let mode = shaper.mode();
                 shaper.resume(&gains);
+                if let Mode::Drain(drain) = mode {
+                    self.note_seen(&drain);
+                }
                 self.culprit = Some(direction);
                 self.evidence.clear();
             }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::arith::{ONE_PPM, follow_bps, over, part, ratio_ppm, scale, share_ppm};
+use super::blind::Blind;
 use super::drain::Drain;
 use super::flow::{Flow, Load};
 use super::gains::AdaptiveGains;
@@ -56,6 +57,7 @@ pub(super) struct AdaptiveShaper {
     pub(super) flow: Flow,
     /// From a command to its effect on the queue.
     pub(super) lag_us: i64,
+    pub(super) blind: Blind,
 }
 
 impl Empty for AdaptiveShaper {
@@ -74,6 +76,7 @@ impl Empty for AdaptiveShaper {
         inflow: Inflow::new(),
         flow: Flow::EMPTY,
         lag_us: 0,
+        blind: Blind::EMPTY,
     };
 }
 
@@ -97,6 +100,7 @@ impl AdaptiveShaper {
         self.inflow.clear();
         self.flow = Flow::new();
         self.lag_us = 0;
+        self.blind = Blind::EMPTY;
     }
 
     pub(super) const fn rate(&self) -> BitsPerSecond {
@@ -249,8 +253,13 @@ impl AdaptiveShaper {
             self.mode = Mode::Climb;
             self.capacity_bps = Some(before_bps);
             self.set(before_bps, RateReason::Acquitted);
-            self.growth_ppm = i64::from(gains.growth_start_ppm.0);
+            self.slow_down(gains);
         }
+    }
+
+    /// Begins to try anew, slowly.
+    pub(super) fn slow_down(&mut self, gains: &AdaptiveGains) {
+        self.growth_ppm = i64::from(gains.growth_start_ppm.0);
     }
 
     /// Stays well below the capacity, because a queue may stand that the baseline hides.
