@@ -435,7 +435,7 @@ impl AdaptiveLaw {
             let is_idle_and_low = !presses && self.shapers.get(direction).is_low();
             if (presses && !waits) || is_idle_and_low {
                 let held = *inputs.held.get(direction);
-                self.shapers.get_mut(direction).climb(&gains, dt_us, held);
+                self.shapers.get_mut(direction).climb(&gains, dt_us, held, !both);
             }
         }
     }
