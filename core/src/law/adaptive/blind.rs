@@ -24,10 +24,10 @@ use crate::units::{BitsPerSecond, Direction};
 const SHORT_US: i64 = 3_000_000;
 /// For so long a full shaper at its ceiling shows that nothing holds it back.
 const FREE_US: i64 = 5_000_000;
-/// A direction that uses less than this share of its shaper is not loaded: a call, a stream. Lines that
-/// are known for blind pings deliver half of their best in the mean (`--suite corners`).
+/// A direction that carries less than this share of its ceiling is not loaded: a call, a stream. Lines
+/// that are known for blind pings deliver half of their best in the mean (`--suite corners`).
 const LOADED_PPM: i64 = 300_000;
-/// The same while pings are not believed: the rate is a different one then.
+/// While pings are not believed it is loaded if it uses this share of its shaper.
 const CARRIES_PPM: i64 = 200_000;
 /// Share of what comes through that empties a hidden queue: 0.15 s of it in a second.
 const BELOW_PPM: i64 = 850_000;
@@ -95,6 +95,7 @@ impl AdaptiveLaw {
 }
 
 impl AdaptiveShaper {
+    #[inline(never)]
     fn look_behind(&mut self, gains: &AdaptiveGains, now_us: i64, dt_us: i64) {
         let Some((delivered, share)) = self.comes_through() else { return };
         let presses = self.flow.presses(now_us);
@@ -102,7 +103,8 @@ impl AdaptiveShaper {
             (presses && self.is_at_ceiling(), FREE_US)
         } else {
             let is_new = !self.blind.is_steady(delivered, MOVED_PPM);
-            (share >= LOADED_PPM && !presses && is_new, SHORT_US)
+            let is_loaded = delivered >= scale(self.ceiling_bps, LOADED_PPM);
+            (is_loaded && !presses && is_new, SHORT_US)
         };
         let for_us = self.blind.for_us;
         self.blind.for_us = match speaks {
