@@ -355,7 +355,8 @@ pub enum Event {
         /// The rate it falls back to, below what comes through.
         rate: BitsPerSecond,
     },
-    /// Nothing holds that direction back any more, up to its ceiling: pings decide again.
+    /// Pings decide on that direction again: they have seen a queue, or the same comes through
+    /// every time, as an application wants it.
     SignalSees {
         /// The WAN.
         wan: WanId,

@@ -379,17 +379,19 @@ impl Wan {
         let held = self.held();
         let Some(law) = self.adaptive.first_mut() else { return };
         let wan = self.id;
-        let blind = |law: &AdaptiveLaw| Direction::BOTH.map(|way| law.blind(way));
-        let were_blind = blind(law);
+        let were_blind = Direction::BOTH.map(|way| law.is_blind(way));
         if let (Some(from), to) = (law.step(&LawInputs { now, held, is_usable }), law.baseline()) {
             let to = to.unwrap_or(from);
             out.tell(Event::BaselineReanchored { wan, from, to });
         }
         for (direction, was_blind) in Direction::BOTH.into_iter().zip(were_blind) {
-            match (was_blind, law.blind(direction)) {
-                (None, Some(rate)) => out.tell(Event::SignalBlind { wan, direction, rate }),
-                (Some(_), None) => out.tell(Event::SignalSees { wan, direction }),
-                (None, None) | (Some(_), Some(_)) => {}
+            if law.is_blind(direction) != was_blind {
+                let rate = law.wanted(direction).rate;
+                out.tell(if was_blind {
+                    Event::SignalSees { wan, direction }
+                } else {
+                    Event::SignalBlind { wan, direction, rate }
+                });
             }
         }
         let delay = law.delay();

@@ -142,7 +142,10 @@ fn text(event: &Event, names: &[String]) -> String {
             format!("{line}: falls short of its shaper, but pings show no queue; back to {rate}")
         }
         Event::SignalSees { wan, direction } => {
-            format!("{}: nothing holds it back, pings decide again", line(wan, direction))
+            format!(
+                "{}: pings are believed again: they saw a queue, or it is an application that wants no more",
+                line(wan, direction)
+            )
         }
         Event::SampleRejected { wan, reflector, why } => {
             let why = rejection_text(why);

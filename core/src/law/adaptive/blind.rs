@@ -17,13 +17,11 @@ use super::shaper::AdaptiveShaper;
 use super::{AdaptiveLaw, LawInputs};
 use crate::outputs::RateReason;
 use crate::places::Empty;
-use crate::units::{BitsPerSecond, Direction};
+use crate::units::Direction;
 
 /// So long a loaded direction has to stay away from its shaper. Slow start and a CUBIC flow that has lost
 /// take less on a line of 100 ms.
 const SHORT_US: i64 = 3_000_000;
-/// For so long a full shaper at its ceiling shows that nothing holds it back.
-const FREE_US: i64 = 5_000_000;
 /// A direction that carries less than this share of its ceiling is not loaded: a call, a stream. Lines
 /// that are known for blind pings deliver half of their best in the mean (`--suite corners`).
 const LOADED_PPM: i64 = 300_000;
@@ -41,11 +39,10 @@ const MOVED_PPM: i64 = 100_000;
 /// Counters that are older, or rates over more, do not tell what happens now.
 const RECENT_US: i64 = 400_000;
 const SPAN_US: i64 = 600_000;
-/// A queue that pings see is at least so long and lasts for so many rounds; noise does not.
+/// A queue that pings see is at least so long and lasts for so many rounds; noise does not. After one
+/// pings are believed for as long as the path stays.
 const SEEN_US: i64 = 15_000;
 const SEEN_ROUNDS: u8 = 5;
-/// After so many of them pings are believed, for as long as the path stays.
-const SEEN_ENOUGH: u8 = 1;
 
 /// What is known about one direction.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -66,26 +63,23 @@ impl Empty for Blind {
 }
 
 impl AdaptiveLaw {
-    /// Returns what may be sent in a direction whose queue pings do not see.
-    pub(crate) fn blind(&self, direction: Direction) -> Option<BitsPerSecond> {
-        let shaper = self.shapers.get(direction);
-        shaper.blind.is_blind.then_some(shaper.rate())
+    /// Returns whether pings are not believed to see the queue of a direction.
+    pub(crate) fn is_blind(&self, direction: Direction) -> bool {
+        self.shapers.get(direction).blind.is_blind
     }
 
     /// Notes whether a queue that has been emptied was one that pings have seen.
-    pub(super) fn note_seen(&mut self, drain: &Drain) {
-        if drain.peak_us >= SEEN_US && drain.rounds >= SEEN_ROUNDS {
-            self.seen = self.seen.saturating_add(1);
-        }
+    pub(super) const fn note_seen(&mut self, drain: &Drain) {
+        self.has_seen |= drain.peak_us >= SEEN_US && drain.rounds >= SEEN_ROUNDS;
     }
 
     /// Looks for queues that pings do not see; not while they see one.
     pub(super) fn look_behind(&mut self, inputs: &LawInputs, dt_us: i64) {
         let (gains, now_us) = (self.config.gains, micros(inputs.now));
-        let (is_trusted, sees) = (self.seen >= SEEN_ENOUGH, self.is_draining());
+        let (has_seen, sees) = (self.has_seen, self.is_draining());
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
-            if is_trusted {
+            if has_seen {
                 shaper.blind = Blind::EMPTY;
             } else if !sees {
                 shaper.look_behind(&gains, now_us, dt_us);
@@ -98,26 +92,22 @@ impl AdaptiveShaper {
     #[inline(never)]
     fn look_behind(&mut self, gains: &AdaptiveGains, now_us: i64, dt_us: i64) {
         let Some((delivered, share)) = self.comes_through() else { return };
-        let presses = self.flow.presses(now_us);
-        let (speaks, least_us) = if self.blind.is_blind {
-            (presses && self.is_at_ceiling(), FREE_US)
-        } else {
-            let is_new = !self.blind.is_steady(delivered, MOVED_PPM);
+        if !self.blind.is_blind {
             let is_loaded = delivered >= scale(self.ceiling_bps, LOADED_PPM);
-            (is_loaded && !presses && is_new, SHORT_US)
-        };
-        let for_us = self.blind.for_us;
-        self.blind.for_us = match speaks {
-            true => for_us.saturating_add(dt_us),
-            false => for_us.saturating_sub(dt_us).max(0),
-        };
-        if self.blind.for_us >= least_us {
-            self.blind = Blind { is_blind: !self.blind.is_blind, ..Blind::EMPTY };
+            let is_new = !self.blind.is_steady(delivered, MOVED_PPM);
+            let speaks = is_loaded && is_new && !self.flow.presses(now_us);
+            let by_us = if speaks { dt_us } else { dt_us.saturating_neg() };
+            let for_us = self.blind.for_us.saturating_add(by_us).max(0);
+            let is_blind = for_us >= SHORT_US;
+            self.blind = Blind { is_blind, for_us, ..self.blind };
+            if !is_blind {
+                return;
+            }
         }
         // What waits in the shaper is not held back behind it.
         let is_short = self.flow.use_of_shaper(now_us, RECENT_US) == UseOfShaper::Short
             && self.flow.waits(now_us, RECENT_US) == Some(false);
-        if self.blind.is_blind && is_short && share >= CARRIES_PPM {
+        if is_short && share >= CARRIES_PPM {
             self.fall_back(delivered, gains, now_us);
         }
     }
@@ -142,7 +132,7 @@ impl AdaptiveShaper {
             (self.blind.level_bps, self.blind.fell_us) = (delivered, now_us);
         }
         if self.blind.times >= STEADY {
-            self.blind.is_blind = false;
+            (self.blind.is_blind, self.blind.for_us) = (false, 0);
             return;
         }
         self.set(rate, RateReason::Queue);

@@ -94,8 +94,8 @@ pub(crate) struct AdaptiveLaw {
     culprit: Option<Direction>,
     /// How often the blame has changed sides in this episode.
     flips: u8,
-    /// Queues that pings have seen on this path.
-    seen: u8,
+    /// Whether pings have seen a queue on this path.
+    has_seen: bool,
     /// Whether the download fell short in the last tick, and whether it did before the delay grew.
     was_short: bool,
     was_short_first: bool,
@@ -121,7 +121,7 @@ impl Empty for AdaptiveLaw {
         turn_us: 0,
         culprit: Some(Direction::Download),
         flips: 0,
-        seen: 0,
+        has_seen: false,
         was_short: false,
         was_short_first: false,
     };
@@ -148,7 +148,7 @@ impl AdaptiveLaw {
         self.turn_us = 0;
         self.culprit = None;
         self.flips = 0;
-        self.seen = 0;
+        self.has_seen = false;
         (self.was_short, self.was_short_first) = (false, false);
     }
 
@@ -208,7 +208,7 @@ impl AdaptiveLaw {
         self.evidence.clear();
         self.standing = None;
         self.shown_us = 0;
-        self.seen = 0;
+        self.has_seen = false;
     }
 
     /// Takes an answered probe.
