@@ -345,6 +345,24 @@ pub enum Event {
     },
     /// The configuration was replaced; what was learned is kept where it still holds.
     Reconfigured,
+    /// A loaded direction has not reached its shaper's rate for seconds, and pings show no queue: they
+    /// may not see the one that TCP waits in. Counters decide from now on (adaptive law).
+    SignalBlind {
+        /// The WAN.
+        wan: WanId,
+        /// The direction.
+        direction: Direction,
+        /// The rate it falls back to, below what comes through.
+        rate: BitsPerSecond,
+    },
+    /// Pings decide on that direction again: they have seen a queue, or the same comes through
+    /// every time, as an application wants it.
+    SignalSees {
+        /// The WAN.
+        wan: WanId,
+        /// The direction.
+        direction: Direction,
+    },
 }
 
 /// Everything the core wants done and has to say after one tick.

@@ -382,9 +382,20 @@ impl Wan {
         let held = self.held();
         let Some(law) = self.adaptive.first_mut() else { return };
         let wan = self.id;
+        let were_blind = Direction::BOTH.map(|way| law.is_blind(way));
         if let (Some(from), to) = (law.step(&LawInputs { now, held, is_usable }), law.baseline()) {
             let to = to.unwrap_or(from);
             out.tell(Event::BaselineReanchored { wan, from, to });
+        }
+        for (direction, was_blind) in Direction::BOTH.into_iter().zip(were_blind) {
+            if law.is_blind(direction) != was_blind {
+                let rate = law.wanted(direction).rate;
+                out.tell(if was_blind {
+                    Event::SignalSees { wan, direction }
+                } else {
+                    Event::SignalBlind { wan, direction, rate }
+                });
+            }
         }
         let delay = law.delay();
         for direction in Direction::BOTH {

@@ -50,6 +50,7 @@ fn level(event: &Event) -> Level {
         | Event::SteeringCommanded { .. }
         | Event::SteeringConfirmed { .. }
         | Event::SteeringWouldChange { .. }
+        | Event::SignalSees { .. }
         | Event::StateRestored
         | Event::Reconfigured => Level::INFO,
         Event::LinkChanged { to, .. } => match to {
@@ -70,6 +71,7 @@ fn level(event: &Event) -> Level {
         | Event::WriteTimedOut { .. }
         | Event::BaselineOutOfBounds { .. }
         | Event::BlindBegan { .. }
+        | Event::SignalBlind { .. }
         | Event::BlindLimitReached { .. }
         | Event::TickGap { .. }
         | Event::InputsDropped { .. }
@@ -135,6 +137,16 @@ fn text(event: &Event, names: &[String]) -> String {
             format!("{}: no reflector has answered for {ticks} ticks", name(wan))
         }
         Event::BlindEnded { wan, .. } => format!("{}: reflectors answer again", name(wan)),
+        Event::SignalBlind { wan, direction, rate } => {
+            let (line, rate) = (line(wan, direction), show_rate(rate));
+            format!("{line}: falls short of its shaper, but pings show no queue; back to {rate}")
+        }
+        Event::SignalSees { wan, direction } => {
+            format!(
+                "{}: pings are believed again: they saw a queue, or it is an application that wants no more",
+                line(wan, direction)
+            )
+        }
         Event::SampleRejected { wan, reflector, why } => {
             let why = rejection_text(why);
             format!("{}: a sample of reflector {} was not used: {why}", name(wan), reflector.0)

@@ -192,7 +192,7 @@ const REFUSALS: [StateRefusal; 5] = [
 pub(crate) type EventValues = (u64, i64, i64, u32, u8);
 
 /// Kinds of events that [`event_of`] makes.
-pub(crate) const EVENT_KINDS: u8 = 30;
+pub(crate) const EVENT_KINDS: u8 = 32;
 
 /// Returns the number of an event's kind, in the order of [`Event`]. A new variant does not compile
 /// here until it has a number and a line in [`event_of`].
@@ -228,6 +228,8 @@ pub(crate) fn kind_of(event: &Event) -> u8 {
         Event::SteeringWouldChange { .. } => 27,
         Event::IncidentMarked { .. } => 28,
         Event::Reconfigured => 29,
+        Event::SignalBlind { .. } => 30,
+        Event::SignalSees { .. } => 31,
     }
 }
 
@@ -278,6 +280,8 @@ pub(crate) fn event_of(
         19 => Event::ConnectivityChecked { wan, kind: CHECKS[pick(2)], connected },
         28 => Event::IncidentMarked { number: small },
         29 => Event::Reconfigured,
+        30 => Event::SignalBlind { wan, direction, rate },
+        31 => Event::SignalSees { wan, direction },
         _ => steering_event_of(kind, wan, (large, delay, small, tiny)),
     }
 }

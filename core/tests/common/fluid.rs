@@ -34,6 +34,8 @@ pub(crate) struct Scene {
     pub(crate) quiet_s: f64,
     /// Whether reflectors tell when probes reach them.
     pub(crate) tells_one_way: bool,
+    /// Whether probes overtake the queues.
+    pub(crate) is_blind: bool,
 }
 
 impl Default for Scene {
@@ -51,6 +53,7 @@ impl Default for Scene {
             write_ms: 2.0,
             quiet_s: 2.0,
             tells_one_way: false,
+            is_blind: false,
         }
     }
 }
@@ -188,6 +191,8 @@ impl Line {
                 Direction::Upload => inflow * step,
             };
             way.bytes += counted / 8.0;
+            // What the line holds back does not wait in the shaper.
+            way.waits &= !self.scene.is_blind || counted >= 0.999 * seen * step;
             let stats = self.stats.get_mut(way.direction);
             stats.delivered += out;
             stats.possible += capacity.min(demand) * step;
@@ -208,11 +213,8 @@ impl Line {
         let own = self.jitter_ms();
         let jitter = if self.scene.is_common { common_ms } else { own };
         let t = self.now_us as f64 / 1e6;
-        let rtt_ms = self.scene.base_ms[reflector]
-            + (self.scene.path_ms)(t)
-            + jitter
-            + self.queue_ms(0)
-            + self.queue_ms(1);
+        let queues_ms = if self.scene.is_blind { 0.0 } else { self.queue_ms(0) + self.queue_ms(1) };
+        let rtt_ms = self.scene.base_ms[reflector] + (self.scene.path_ms)(t) + jitter + queues_ms;
         let lost = self.random() < self.scene.loss;
         let sent_us = self.now_us;
         let arrives_us = sent_us + (rtt_ms * 1e3) as i64;

@@ -91,6 +91,10 @@ pub struct ScoreArgs {
     /// How often RouterOS is asked for its counters
     #[arg(long, value_name = "MS", default_value_t = 250)]
     counters_ms: u64,
+    /// How many of the three reflectors answer ICMP timestamps [default: what the scenario says, 1
+    /// in all that are built in]
+    #[arg(long, value_name = "0-3", value_parser = clap::value_parser!(u8).range(0..=3))]
+    timestamps: Option<u8>,
     /// Threads to use [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
@@ -220,6 +224,9 @@ fn scenarios(args: &ScoreArgs) -> Result<Vec<Scenario>> {
     }
     suites::keep(&mut scenarios, &args.only);
     ensure!(!scenarios.is_empty(), "no scenario is left to run");
+    for scenario in &mut scenarios {
+        scenario.path.stamping = args.timestamps.unwrap_or(scenario.path.stamping);
+    }
     Ok(scenarios)
 }
 

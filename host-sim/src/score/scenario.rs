@@ -177,6 +177,10 @@ pub struct TrafficSpec {
 /// Full packets per acknowledgement, as offloads and ack filters leave them.
 pub const PACKETS_PER_ACK: u8 = 4;
 
+/// Reflectors of three that answer ICMP timestamps, if nothing else is said: many hosts do, the
+/// best-known resolvers do not, and wanctl uses whoever does (`docs/probing.md`).
+pub const STAMPING: u8 = 1;
+
 /// Everything on the way that is not a queue.
 #[derive(Debug, Clone)]
 pub struct PathSpec {
@@ -206,6 +210,8 @@ pub struct PathSpec {
     pub packets_per_ack: u64,
     /// Whether probes overtake the queues, as pings do on some cellular and satellite lines.
     pub is_blind: bool,
+    /// How many of the reflectors answer ICMP timestamps, the farthest first.
+    pub stamping: u8,
 }
 
 impl Default for PathSpec {
@@ -224,6 +230,7 @@ impl Default for PathSpec {
             route_changes: Vec::new(),
             packets_per_ack: PACKETS_PER_ACK.into(),
             is_blind: false,
+            stamping: STAMPING,
         }
     }
 }

@@ -12,8 +12,8 @@ use wanctl_core::units::{Direction, PerDirection};
 use super::input::{self, InputError};
 use super::run;
 use super::scenario::{
-    CapacitySpec, Limits, LineSpec, PACKETS_PER_ACK, PathSpec, Purpose, Scenario, StepSpec,
-    TrafficSpec, WanderSpec,
+    CapacitySpec, Limits, LineSpec, PACKETS_PER_ACK, PathSpec, Purpose, STAMPING, Scenario,
+    StepSpec, TrafficSpec, WanderSpec,
 };
 use super::traces;
 
@@ -147,6 +147,7 @@ struct PathEntry {
     route_changes: Vec<(f64, f64)>,
     packets_per_ack: NonZeroU8,
     blind: bool,
+    timestamps: u8,
 }
 
 impl Default for PathEntry {
@@ -165,6 +166,7 @@ impl Default for PathEntry {
             route_changes: Vec::new(),
             packets_per_ack: NonZeroU8::new(PACKETS_PER_ACK).unwrap_or(NonZeroU8::MIN),
             blind: false,
+            timestamps: STAMPING,
         }
     }
 }
@@ -375,6 +377,7 @@ impl Entry {
                     .collect(),
                 packets_per_ack: path.packets_per_ack.get().into(),
                 is_blind: path.blind,
+                stamping: path.timestamps,
             },
             phases: Vec::new(),
         }

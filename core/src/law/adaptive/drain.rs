@@ -35,7 +35,9 @@ pub(super) struct Drain {
     /// When it began.
     queue_us: i64,
     /// The longest delay since it was noticed.
-    peak_us: i64,
+    pub(super) peak_us: i64,
+    /// In how many rounds it was above what is expected.
+    pub(super) rounds: u8,
     /// The rate before.
     pub(super) before_bps: u64,
     /// The capacity as it was first estimated.
@@ -76,6 +78,7 @@ impl Empty for Drain {
         since_us: 0,
         queue_us: 0,
         peak_us: 0,
+        rounds: 0,
         before_bps: 0,
         met_bps: 0,
         used_ppm: 0,
@@ -168,6 +171,7 @@ impl AdaptiveShaper {
             since_us: now_us,
             queue_us: oldest.sent_us,
             peak_us: newest.delay_us,
+            rounds: 0,
             before_bps,
             met_bps: capacity,
             used_ppm: self.share_ppm().unwrap_or(ONE_PPM).min(ONE_PPM),
@@ -184,6 +188,9 @@ impl AdaptiveShaper {
         let newest = &newest;
         let Mode::Drain(drain) = &mut self.mode else { return true };
         drain.peak_us = drain.peak_us.max(newest.delay_us);
+        if newest.delay_us > limit.expected_us {
+            drain.rounds = drain.rounds.saturating_add(1);
+        }
         let drain = *drain;
         let Some(capacity) = self.capacity_bps else { return true };
         let took_effect = newest.sent_us >= drain.since_us.saturating_add(self.lag_us);

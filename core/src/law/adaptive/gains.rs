@@ -67,8 +67,8 @@ impl Empty for AdaptiveGains {
 }
 
 impl AdaptiveGains {
-    /// The values in use, by hand-made sweeps of `wanctl-sim score --seeds 4 --laws adaptive` over one
-    /// value at a time (`docs/control-law.md` has the table).
+    /// The values in use. `wanctl-sim sweep docs/sweeps/adaptive.toml` tries the four that matter most; the others are from
+    /// runs of `wanctl-sim score --laws adaptive` over one value at a time (`docs/control-law.md` has both).
     pub const DEFAULT: Self = Self {
         noise_allowance_ppm: 2_000_000,
         allowance_min_us: 2_000,

@@ -6,6 +6,7 @@
 //! | `noise`, `evidence` | is that a queue? |
 //! | `flow`, `inflow`, `one_way`, `blame` | whose queue? |
 //! | `drain` | what does the line carry, and is the queue going? |
+//! | `blind` | is there a queue that pings do not see? |
 //! | `shaper` | what may this direction send? |
 //!
 //! A direction *climbs* while no queue stands and it presses against its rate: slowly at first, faster
@@ -18,6 +19,7 @@
 mod arith;
 mod baseline;
 mod blame;
+mod blind;
 mod drain;
 mod evidence;
 mod flow;
@@ -98,6 +100,8 @@ pub(crate) struct AdaptiveLaw {
     culprit: Option<Direction>,
     /// How often the blame has changed sides in this episode.
     flips: u8,
+    /// Whether pings have seen a queue on this path.
+    has_seen: bool,
     /// Whether the download fell short in the last tick, and whether it did before the delay grew.
     was_short: bool,
     was_short_first: bool,
@@ -123,6 +127,7 @@ impl Empty for AdaptiveLaw {
         turn_us: 0,
         culprit: Some(Direction::Download),
         flips: 0,
+        has_seen: false,
         was_short: false,
         was_short_first: false,
     };
@@ -154,6 +159,7 @@ impl AdaptiveLaw {
         self.turn_us = 0;
         self.culprit = None;
         self.flips = 0;
+        self.has_seen = false;
         (self.was_short, self.was_short_first) = (false, false);
     }
 
@@ -213,6 +219,7 @@ impl AdaptiveLaw {
         self.clear_evidence();
         self.standing = None;
         self.shown_us = 0;
+        self.has_seen = false;
     }
 
     /// Takes an answered probe.
@@ -265,6 +272,7 @@ impl AdaptiveLaw {
         let mut is_longer =
             self.is_draining() && self.go_on_draining(&round, &limit, now_us, dt_us);
         is_longer |= self.watch_path(&round, &limit, now_us);
+        self.look_behind(inputs, dt_us);
         self.climb(inputs, round.upload_share.is_some(), now_us, dt_us);
         before.filter(|_| is_longer)
     }
@@ -363,7 +371,11 @@ impl AdaptiveLaw {
             let shaper = self.shapers.get_mut(direction);
             let look = look.of(direction);
             if matches!(shaper.mode(), Mode::Drain(_)) && shaper.drain(&look, limit, &gains) {
+                let mode = shaper.mode();
                 shaper.resume(&gains);
+                if let Mode::Drain(drain) = mode {
+                    self.note_seen(&drain);
+                }
                 self.culprit = Some(direction);
                 self.evidence.get_mut(direction).clear();
             }
@@ -480,7 +492,7 @@ impl AdaptiveLaw {
             let waits = takes_turns && self.turn != direction;
             let is_idle_and_low = !presses && shaper.is_low();
             if (presses && !waits) || is_idle_and_low {
-                shaper.climb(&gains, dt_us, held);
+                shaper.climb(&gains, dt_us, held, !(down && up));
             }
         }
     }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::arith::{ONE_PPM, follow_bps, over, part, ratio_ppm, scale, share_ppm};
+use super::blind::Blind;
 use super::drain::Drain;
 use super::flow::{Flow, Load};
 use super::gains::AdaptiveGains;
@@ -20,6 +21,8 @@ pub(super) const TYPICAL_TAU_US: i64 = 2_000_000;
 const PROVEN_TAU_US: i64 = 500_000;
 /// A line whose capacity differs by more than this from one queue to the next is unsteady.
 const UNSTEADY_PPM: i64 = 250_000;
+/// So much faster it grows on such a line.
+const UNSTEADY_TIMES: i64 = 3;
 /// Below this share of it, a rate is low.
 const LOW_PPM: i64 = 900_000;
 
@@ -56,6 +59,7 @@ pub(super) struct AdaptiveShaper {
     pub(super) flow: Flow,
     /// From a command to its effect on the queue.
     pub(super) lag_us: i64,
+    pub(super) blind: Blind,
 }
 
 impl Empty for AdaptiveShaper {
@@ -74,6 +78,7 @@ impl Empty for AdaptiveShaper {
         inflow: Inflow::new(),
         flow: Flow::EMPTY,
         lag_us: 0,
+        blind: Blind::EMPTY,
     };
 }
 
@@ -97,6 +102,7 @@ impl AdaptiveShaper {
         self.inflow.clear();
         self.flow = Flow::new();
         self.lag_us = 0;
+        self.blind = Blind::EMPTY;
     }
 
     pub(super) const fn rate(&self) -> BitsPerSecond {
@@ -251,8 +257,13 @@ impl AdaptiveShaper {
             self.mode = Mode::Climb;
             self.capacity_bps = Some(before_bps);
             self.set(before_bps, RateReason::Acquitted);
-            self.growth_ppm = i64::from(gains.growth_start_ppm.0);
+            self.slow_down(gains);
         }
+    }
+
+    /// Begins to try anew, slowly.
+    pub(super) fn slow_down(&mut self, gains: &AdaptiveGains) {
+        self.growth_ppm = i64::from(gains.growth_start_ppm.0);
     }
 
     /// Stays well below the capacity, because a queue may stand that the baseline hides.
@@ -282,18 +293,24 @@ impl AdaptiveShaper {
 
     /// Tries more, a little at a time.
     #[inline(never)]
-    pub(super) fn climb(&mut self, gains: &AdaptiveGains, dt_us: i64, held: Option<BitsPerSecond>) {
-        let growth = if self.is_low() {
-            self.growth_ppm.max(i64::from(gains.recovery_ppm))
-        } else {
-            self.growth_ppm
-        };
+    pub(super) fn climb(
+        &mut self,
+        gains: &AdaptiveGains,
+        dt_us: i64,
+        held: Option<BitsPerSecond>,
+        is_alone: bool,
+    ) {
+        let is_unsteady = self.unsteadiness_ppm > UNSTEADY_PPM;
+        let typical = self.typical_bps.filter(|_| is_unsteady);
+        // Where the line comes and goes, what is not tried soon is lost; two directions are too much at once.
+        let times = if typical.is_some() && is_alone { UNSTEADY_TIMES } else { 1 };
+        let recovery = i64::from(gains.recovery_ppm);
+        let growth = if self.is_low() { self.growth_ppm.max(recovery) } else { self.growth_ppm };
+        let growth = growth.saturating_mul(times);
         let grown = self.rate_bps.saturating_add(scale(self.rate_bps, over(growth, dt_us)));
         // What the router does not hold yet has not been tried.
         // After a queue it goes on as it has been decided, and where the line comes and goes, up to
         // what it usually carries.
-        let is_unsteady = self.unsteadiness_ppm > UNSTEADY_PPM;
-        let typical = self.typical_bps.filter(|_| is_unsteady);
         let usual = typical.map_or(0, |typical| scale(typical, LOW_PPM));
         let most =
             held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps).max(usual));

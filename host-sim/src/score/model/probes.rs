@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use wanctl_core::tick::{ProbeLoss, RttSample, Tick};
-use wanctl_core::units::{PerDirection, ReflectorId, RttNanos, WanId};
+use wanctl_core::units::{PerDirection, ReflectorId, RelativeOwd, RttNanos, WanId};
 
 use crate::score::rng::Rng;
 use crate::score::scenario::PathSpec;
@@ -37,7 +37,14 @@ pub struct Probes {
     /// Answers of one tick with their arrival times.
     answers: Vec<(u64, Probe)>,
     one_way: Vec<PerDirection<u64>>,
+    /// How far the clocks of the reflectors are ahead at the beginning, in µs.
+    clocks_us: [i64; 3],
 }
+
+/// What a host gains on ours in a million µs; crystals are within 50.
+const DRIFT_PPM: i64 = 20;
+/// The most a clock is wrong at the beginning, in µs.
+const CLOCK_US: u64 = 500_000;
 
 impl Probes {
     /// Makes a path without probes.
@@ -51,7 +58,25 @@ impl Probes {
             probes: VecDeque::with_capacity(256),
             answers: Vec::with_capacity(256),
             one_way: Vec::with_capacity(256),
+            clocks_us: {
+                let clocks = Rng::new(seed, 0x636c_6f63);
+                [0, 1, 2].map(|reflector| {
+                    let ahead_us = clocks.at(reflector).below(2 * CLOCK_US + 1);
+                    ahead_us as i64 - CLOCK_US as i64
+                })
+            },
         }
+    }
+
+    /// What a reflector tells with its answer: when it was reached, in whole milliseconds of its own
+    /// clock, less when the probe left.
+    fn upload_owd(&self, probe: &Probe, upload_us: u64) -> Option<RelativeOwd> {
+        let reached_us = (probe.sent_us + upload_us) as i64;
+        let clock_us = self.clocks_us[usize::from(probe.reflector) % 3];
+        let read_us = reached_us + clock_us + reached_us * DRIFT_PPM / 1_000_000;
+        let read_us = read_us.div_euclid(1000) * 1000;
+        let tells = probe.reflector + self.path.stamping >= REFLECTORS;
+        RelativeOwd::from_micros(read_us - probe.sent_us as i64).filter(|_| tells)
     }
 
     /// Returns the round trip of the empty line without noise, in µs; flows have it as well.
@@ -152,21 +177,62 @@ impl Probes {
         self.answers.sort_by_key(|&(at, _)| at);
         self.one_way.clear();
         for &(at, probe) in &self.answers {
-            self.one_way.push(PerDirection {
-                download: probe.path_us / 2 + probe.download_us,
-                upload: probe.path_us.div_ceil(2) + probe.upload_us,
-            });
+            let upload_us = probe.path_us.div_ceil(2) + probe.upload_us;
+            let download_us = probe.path_us / 2 + probe.download_us;
+            self.one_way.push(PerDirection { download: download_us, upload: upload_us });
             tick.push_sample(RttSample {
                 wan,
                 reflector: ReflectorId(probe.reflector),
                 rtt: RttNanos::from_micros(at - probe.sent_us),
                 age_us: u32::try_from(now_us - at).unwrap_or(u32::MAX),
-                upload_owd: None,
+                upload_owd: self.upload_owd(&probe, upload_us),
             });
         }
         while self.probes.front().is_some_and(|probe| probe.is_told) {
             self.probes.pop_front();
             self.first += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use embassy_time::Instant;
+
+    use super::*;
+
+    /// Returns what the three reflectors tell of a probe that waits for this long on its way up and down.
+    fn told(path: &PathSpec, seed: u64, upload_us: u64, download_us: u64) -> [Option<i32>; 3] {
+        let mut probes = Probes::new(path, seed);
+        for reflector in 0..REFLECTORS {
+            let number = probes.send(0, 0, reflector);
+            probes.pass_upload(number, upload_us);
+            probes.pass_download(number, download_us);
+        }
+        let mut tick = Tick::new(Instant::from_micros(500_000));
+        probes.report(500_000, &mut tick);
+        let mut told = [None; 3];
+        for sample in &tick.samples {
+            let reflector = usize::from(sample.reflector.0);
+            told[reflector] = sample.upload_owd.map(RelativeOwd::as_micros);
+        }
+        told
+    }
+
+    #[test]
+    fn the_farthest_reflectors_tell_the_rise_of_the_upload_alone() {
+        let path = PathSpec { base_rtt_us: 20_000, stamping: 2, ..PathSpec::default() };
+        for seed in 1..20 {
+            let quiet = told(&path, seed, 0, 0);
+            assert!(quiet[0].is_none() && quiet[1] != quiet[2], "{quiet:?}");
+            assert_eq!(told(&path, seed, 0, 40_000), quiet);
+            let queued = told(&path, seed, 30_000, 0);
+            for (queued, quiet) in queued.iter().zip(quiet).skip(1) {
+                let risen_us = queued.unwrap() - quiet.unwrap();
+                assert!((29_000..=31_000).contains(&risen_us), "{risen_us}");
+            }
+        }
+        let none = PathSpec { stamping: 0, ..path };
+        assert_eq!(told(&none, 1, 0, 0), [None; 3]);
     }
 }
