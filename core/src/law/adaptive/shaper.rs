@@ -23,6 +23,8 @@ const PROVEN_TAU_US: i64 = 500_000;
 const UNSTEADY_PPM: i64 = 250_000;
 /// So much faster it grows on such a line.
 const UNSTEADY_TIMES: i64 = 3;
+/// Only in steps as short as this: in 0.1 s it would overshoot by half before the first answer.
+const BOLD_US: i64 = 75_000;
 /// Below this share of it, a rate is low.
 const LOW_PPM: i64 = 900_000;
 
@@ -303,7 +305,8 @@ impl AdaptiveShaper {
         let is_unsteady = self.unsteadiness_ppm > UNSTEADY_PPM;
         let typical = self.typical_bps.filter(|_| is_unsteady);
         // Where the line comes and goes, what is not tried soon is lost; two directions are too much at once.
-        let times = if typical.is_some() && is_alone { UNSTEADY_TIMES } else { 1 };
+        let is_bold = typical.is_some() && is_alone && dt_us <= BOLD_US;
+        let times = if is_bold { UNSTEADY_TIMES } else { 1 };
         let recovery = i64::from(gains.recovery_ppm);
         let growth = if self.is_low() { self.growth_ppm.max(recovery) } else { self.growth_ppm };
         let growth = growth.saturating_mul(times);
