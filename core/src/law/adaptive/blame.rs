@@ -51,6 +51,7 @@ impl AdaptiveLaw {
     }
 
     /// Returns the last round before these.
+    #[inline(never)]
     fn since(&self, rounds: u8, newest: &Round) -> Round {
         let rounds = usize::from(rounds).clamp(1, 6);
         self.signal.newest_first().nth(rounds).copied().unwrap_or(*newest)

@@ -138,6 +138,7 @@ impl AdaptiveShaper {
     }
 
     /// Returns how the shaper is used, if that is known well enough to blame somebody.
+    #[inline(never)]
     pub(super) fn use_of_shaper(&self, now_us: i64) -> UseOfShaper {
         self.flow.use_of_shaper(now_us, 150_000)
     }
@@ -253,6 +254,7 @@ impl AdaptiveShaper {
     }
 
     /// Returns the delay there will be when a command of now takes effect.
+    #[inline(never)]
     fn predicted(&self, newest: &Round, capacity_bps: u64, now_us: i64) -> i64 {
         let from_us = newest.sent_us.saturating_sub(self.lag_us).min(now_us);
         let (cut_us, used_ppm) = match self.mode {

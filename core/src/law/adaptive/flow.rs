@@ -191,6 +191,7 @@ impl Flow {
 
     /// Returns whether the direction pressed against its shaper a moment ago: if it falls short now, the
     /// line has become slower.
+    #[inline(never)]
     pub(super) fn has_just_pressed(&self, now_us: i64) -> bool {
         let memory_us = FALL_US.saturating_add(self.span_us);
         self.pressed_us.is_some_and(|then| now_us.saturating_sub(then) <= memory_us)
@@ -205,6 +206,7 @@ impl Flow {
     }
 
     /// Returns whether the direction presses against its shaper as far as the latest reading goes.
+    #[inline(never)]
     pub(super) fn presses_now(&self, share_ppm: i64) -> bool {
         let waits = self.readings.back().is_some_and(|reading| reading.backlog > 0);
         match self.load {
@@ -238,6 +240,7 @@ impl Flow {
     }
 
     /// Returns how the shaper is used according to a reading not older than `age_us`.
+    #[inline(never)]
     pub(super) fn use_of_shaper(&self, now_us: i64, age_us: i64) -> UseOfShaper {
         let is_recent = now_us.saturating_sub(self.at_us) <= age_us;
         if self.load != Load::Unknown && is_recent {

@@ -406,14 +406,20 @@ impl AdaptiveLaw {
             return false;
         }
         let least_us = self.signal.least_of(8).unwrap_or(0);
-        self.signal.lengthen(least_us.saturating_sub(limit.mean_us / 2));
-        self.one_way = OneWay::new();
-        self.clear_evidence();
+        self.lengthen(least_us.saturating_sub(limit.mean_us / 2));
         let gains = self.config.gains;
         for direction in Direction::BOTH {
             self.shapers.get_mut(direction).give_back(&gains);
         }
         true
+    }
+
+    /// Takes a delay for a part of the path from now on.
+    #[inline(never)]
+    fn lengthen(&mut self, by_us: i64) {
+        self.signal.lengthen(by_us);
+        self.one_way = OneWay::new();
+        self.clear_evidence();
     }
 
     /// A delay that stands although nobody can have caused it is the path's own. Returns whether that
@@ -432,9 +438,7 @@ impl AdaptiveLaw {
         standing.least_us = standing.least_us.min(round.delay_us);
         if now_us.saturating_sub(standing.since_us) >= PATH_US {
             let by_us = standing.least_us.saturating_sub(limit.mean_us);
-            self.signal.lengthen(by_us);
-            self.one_way = OneWay::new();
-            self.clear_evidence();
+            self.lengthen(by_us);
             self.standing = None;
             return true;
         }

@@ -160,6 +160,7 @@ impl AdaptiveShaper {
         }
     }
 
+    #[inline(never)]
     pub(super) fn set(&mut self, rate_bps: u64, reason: RateReason) {
         let bounded = rate_bps.max(self.floor_bps).min(self.ceiling_bps);
         if bounded != self.rate_bps {
@@ -188,6 +189,7 @@ impl AdaptiveShaper {
     }
 
     /// Returns the share of what was let through that came through, if that is known and recent.
+    #[inline(never)]
     pub(super) fn share_ppm(&self) -> Option<i64> {
         match self.flow.load() {
             Load::Unknown => None,
@@ -209,6 +211,7 @@ impl AdaptiveShaper {
     }
 
     /// Returns the queue that is kept standing, so that a capacity that moves is seen at once.
+    #[inline(never)]
     pub(super) fn working_us(&self, gains: &AdaptiveGains) -> i64 {
         if matches!(self.mode, Mode::Drain(Drain { is_on_trial: true, .. })) {
             return 0;
@@ -279,6 +282,7 @@ impl AdaptiveShaper {
     }
 
     /// Returns whether the rate is lower than what the line usually carries.
+    #[inline(never)]
     pub(super) fn is_low(&self) -> bool {
         self.typical_bps.is_some_and(|typical| self.rate_bps < scale(typical, LOW_PPM))
     }
