@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::divide::quotient;
 use super::signal::Round;
+use crate::divide::quotient;
 use crate::places::Empty;
 use crate::tick::{MAX_REFLECTORS, RttSample};
 use crate::units::{Direction, PerDirection, ReflectorId};

@@ -11,8 +11,8 @@ use heapless::Deque;
 use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
-use crate::divide::quotient;
 use super::one_way::{OneWay, told_apart};
+use crate::divide::quotient;
 use crate::places::Empty;
 use crate::tick::{MAX_REFLECTORS, RttSample};
 use crate::units::{Direction, ReflectorId};
@@ -154,13 +154,13 @@ impl Signal {
     }
 
     /// Makes a round of what has come in since the last call, if that says anything.
-    pub(super) fn close(&mut self, now_us: i64, one_way: &OneWay) -> Option<Round> {
+    pub(super) fn close(&mut self, now_us: i64, one_way: Option<&OneWay>) -> Option<Round> {
         let round = self.answered_round().or_else(|| self.overdue_round(now_us));
         for reflector in &mut self.reflectors {
             reflector.is_fresh = false;
         }
         let mut round = round?;
-        round.upload_share = one_way.upload_share(&round, now_us);
+        round.upload_share = one_way.and_then(|told| told.upload_share(&round, now_us));
         if self.rounds.back().is_some_and(|last| last.is_bound) {
             // A bound is only good until something better is known.
             self.rounds.pop_back();
