@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Bench, PASSWORD, pings_or_skip};
+use common::{Bench, PASSWORD, SECOND_WAN, pings_or_skip};
 use tracing::level_filters::LevelFilter;
 use wanctl::config::{self, DaemonConfig, ReadFiles, WanConfig};
 use wanctl::daemon::{self, Requests};
@@ -115,22 +115,8 @@ impl Prober for Spells {
     }
 }
 
-/// A second WAN and steering with times short enough for a spell.
-const SECOND_WAN: &str = r#"
-[[wan]]
-name = "dsl"
-reflectors = ["127.0.0.4"]
-
-[wan.download]
-queue = "DSL-Download"
-ceiling = "50M"
-floor = "5M"
-
-[wan.upload]
-queue = "DSL-Upload"
-ceiling = "10M"
-floor = "1M"
-
+/// Times short enough for a spell.
+const STEERING: &str = r#"
 [steering]
 rules = { dsl = "wanctl: dsl" }
 on-after = "300ms"
@@ -161,7 +147,7 @@ fn the_tick_thread_allocates_nothing_once_it_runs() {
     // This law cuts by delay alone, on a line without traffic as well.
     bench.edit("name = \"cable\"", "name = \"cable\"\nlaw = \"classic\"");
     bench.edit("interval = \"50ms\"", "interval = \"20ms\"\nstate-dir = \"state\"");
-    bench.write_file("wanctl.toml", &(bench.config_text() + SECOND_WAN));
+    bench.write_file("wanctl.toml", &(bench.config_text() + SECOND_WAN + STEERING));
     let mut config = config::load(&bench.files.config(), ReadFiles::Yes).expect("a configuration");
     config.record = Some(bench.files.path().join("run.trace"));
     assert!(config.flight.is_some(), "the flight recorder comes with the state");

@@ -6,24 +6,12 @@ use std::fs::File;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
-use common::{Bench, Daemon, PATIENCE, pings_or_skip, wanctl_binary};
+use common::{Bench, Daemon, PATIENCE, pings_or_skip, reload, wanctl_binary};
 use rustix::process::Signal;
 use wanctl_sim::replay::replay;
 
 /// Another password, which must not be shown either.
 const OTHER_PASSWORD: &str = "Qy-Other-7731";
-
-/// Sends SIGHUP and waits until the reload is over; returns what was said.
-fn reload(daemon: &mut Daemon) -> Vec<String> {
-    let from = daemon.process.lines().len();
-    daemon.process.signal(Signal::HUP);
-    let is_over = |line: &str| {
-        line.contains("INFO reload: done, ")
-            || line.contains("going on under the old configuration")
-    };
-    let (last, _) = daemon.wait_for("the end of the reload", from, is_over);
-    daemon.process.lines()[from..=last].to_vec()
-}
 
 #[track_caller]
 fn expect(said: &[String], pieces: &[&str]) {

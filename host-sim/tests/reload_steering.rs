@@ -4,8 +4,7 @@ mod common;
 
 use std::process::Command;
 
-use common::{Bench, Daemon, PASSWORD, PATIENCE, pings_or_skip, wanctl_binary};
-use rustix::process::Signal;
+use common::{Bench, Daemon, PASSWORD, PATIENCE, SECOND_WAN, pings_or_skip, reload, wanctl_binary};
 use wanctl_sim::demo::USER;
 use wanctl_sim::routeros::{EmulatorOptions, MenuName, RouterOptions, User};
 
@@ -14,21 +13,7 @@ const COMMENT: &str = "wanctl: to dsl";
 const SILENT: &str = "reflectors = [\"192.0.2.77\"]";
 const ANSWERS: &str = "reflectors = [\"127.0.0.1\", \"127.0.0.2\", \"127.0.0.3\"]";
 
-const SECOND_WAN: &str = r#"
-[[wan]]
-name = "dsl"
-reflectors = ["127.0.0.4"]
-
-[wan.download]
-queue = "DSL-Download"
-ceiling = "50M"
-floor = "5M"
-
-[wan.upload]
-queue = "DSL-Upload"
-ceiling = "10M"
-floor = "1M"
-
+const STEERING: &str = r#"
 [steering]
 rules = { dsl = "wanctl: to dsl" }
 on-after = "500ms"
@@ -50,20 +35,8 @@ fn bench() -> Bench {
         .with_queue("DSL-Upload", "ether2", "cake-up", 10_000_000)
         .with_row(MenuName::Mangle, &rule);
     let bench = Bench::with_options(&EmulatorOptions { router, ..Default::default() });
-    bench.write_file("wanctl.toml", &(bench.config_text() + SECOND_WAN));
+    bench.write_file("wanctl.toml", &(bench.config_text() + SECOND_WAN + STEERING));
     bench
-}
-
-/// Sends SIGHUP and waits until the reload is over; returns what was said.
-fn reload(daemon: &mut Daemon) -> Vec<String> {
-    let from = daemon.process.lines().len();
-    daemon.process.signal(Signal::HUP);
-    let is_over = |line: &str| {
-        line.contains("INFO reload: done, ")
-            || line.contains("going on under the old configuration")
-    };
-    let (last, _) = daemon.wait_for("the end of the reload", from, is_over);
-    daemon.process.lines()[from..=last].to_vec()
 }
 
 #[track_caller]

@@ -4,7 +4,7 @@ mod common;
 
 use std::net::TcpListener;
 
-use common::{Bench, Daemon, PASSWORD, PATIENCE, pings_or_skip};
+use common::{Bench, Daemon, PASSWORD, PATIENCE, SECOND_WAN, pings_or_skip};
 use wanctl::exit::ExitReason;
 use wanctl_sim::demo::USER;
 use wanctl_sim::link::{CapacitySchedule, Direction};
@@ -22,22 +22,8 @@ const FAST_BPS: u64 = 50_000_000;
 /// Just enough for the pings: each takes some 40 ms to pass.
 const SLOW_BPS: u64 = 10_000;
 
-/// The second WAN, pinged on the loopback interface, and steering with times short enough to wait for.
-const SECOND_WAN: &str = r#"
-[[wan]]
-name = "dsl"
-reflectors = ["127.0.0.2"]
-
-[wan.download]
-queue = "DSL-Download"
-ceiling = "50M"
-floor = "5M"
-
-[wan.upload]
-queue = "DSL-Upload"
-ceiling = "10M"
-floor = "1M"
-
+/// Times short enough to wait for.
+const STEERING: &str = r#"
 [steering]
 rules = { dsl = "wanctl: latency -> dsl (50%)" }
 on-after = "500ms"
@@ -73,7 +59,7 @@ fn configure(bench: &Bench, primary_reflector: &str) {
         "reflectors = [\"127.0.0.1\", \"127.0.0.2\", \"127.0.0.3\"]",
         &format!("reflectors = [\"{primary_reflector}\"]"),
     );
-    bench.write_file("wanctl.toml", &(bench.config_text() + SECOND_WAN));
+    bench.write_file("wanctl.toml", &(bench.config_text() + SECOND_WAN + STEERING));
 }
 
 fn is_on(router: &Router) -> bool {

@@ -23,6 +23,22 @@ const PASSWORD_IN_BASE64: &str = "WngtTGVha2VkLTlR";
 const CREDENTIALS_IN_BASE64: &str = "d2FuY3RsOlp4LUxlYWtlZC05UQ==";
 /// Addresses of the loopback interface that answer pings.
 pub(crate) const REFLECTORS: [&str; 3] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
+/// A second line for the end of a configuration, pinged on the loopback interface as well.
+pub(crate) const SECOND_WAN: &str = r#"
+[[wan]]
+name = "dsl"
+reflectors = ["127.0.0.4"]
+
+[wan.download]
+queue = "DSL-Download"
+ceiling = "50M"
+floor = "5M"
+
+[wan.upload]
+queue = "DSL-Upload"
+ceiling = "10M"
+floor = "1M"
+"#;
 /// Far more than anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -310,4 +326,16 @@ fn play(episode: Episode) -> (NetRecording, Vec<u8>) {
     let mut table = Vec::new();
     let recording = play_root_net(episode, wanctl_binary(), &mut table);
     (recording.expect("the episode is played"), table)
+}
+
+/// Sends SIGHUP and waits until the reload is over; returns what was said.
+pub(crate) fn reload(daemon: &mut Daemon) -> Vec<String> {
+    let from = daemon.process.lines().len();
+    daemon.process.signal(Signal::HUP);
+    let is_over = |line: &str| {
+        line.contains("INFO reload: done, ")
+            || line.contains("going on under the old configuration")
+    };
+    let (last, _) = daemon.wait_for("the end of the reload", from, is_over);
+    daemon.process.lines()[from..=last].to_vec()
 }

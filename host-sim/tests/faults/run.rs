@@ -7,7 +7,7 @@ use wanctl::routeros::TransportKind;
 use wanctl_sim::demo::{LineProfile, QUEUES, USER};
 use wanctl_sim::routeros::{EmulatorOptions, FaultSpec, MenuName, RouterOptions, User};
 
-use super::common::{Bench, Daemon, PASSWORD, PATIENCE, status};
+use super::common::{Bench, Daemon, PASSWORD, PATIENCE, SECOND_WAN, status};
 
 /// When a fault begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,21 +60,7 @@ const REQUESTS: u64 = 10;
 /// What the status lines say of two directions, without their confirmation, at the end.
 const NOT_USABLE: [&str; 3] = ["panicked", "watchdog", "the router cannot be controlled"];
 
-const SECOND_WAN: &str = r#"
-[[wan]]
-name = "dsl"
-reflectors = ["127.0.0.2"]
-
-[wan.download]
-queue = "DSL-Download"
-ceiling = "50M"
-floor = "5M"
-
-[wan.upload]
-queue = "DSL-Upload"
-ceiling = "10M"
-floor = "1M"
-
+const STEERING: &str = r#"
 [steering]
 rules = { dsl = "wanctl: to dsl" }
 "#;
@@ -102,7 +88,7 @@ fn bench(scene: Scene) -> Bench {
     bench.fail_safe(FAIL_SAFE_MBPS.0, FAIL_SAFE_MBPS.1);
     bench.be_patient();
     if scene == Scene::Steering {
-        let second = SECOND_WAN
+        let second = (SECOND_WAN.to_owned() + STEERING)
             .replace("floor = \"5M\"", "floor = \"5M\"\nfail-safe = \"20M\"")
             .replace("floor = \"1M\"", "floor = \"1M\"\nfail-safe = \"8M\"");
         bench.write_file("wanctl.toml", &(bench.config_text() + &second));
