@@ -197,6 +197,19 @@ fn the_shipped_unit_is_closed_as_far_as_possible() {
 }
 
 #[test]
+fn the_shipped_unit_starts_the_daemon_again_unless_somebody_has_to_mend_its_files() {
+    let unit = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../configs/wanctl.service");
+    let unit = std::fs::read_to_string(unit).expect("the unit");
+    let (key, restart) = ("RestartPreventExitStatus=", "Restart=always");
+    assert!(unit.lines().any(|line| line == restart), "{unit}");
+    let listed = unit.lines().find_map(|line| line.strip_prefix(key)).expect(key);
+    let files = |reason: &ExitReason| *reason <= ExitReason::CaUnreadable;
+    let codes = ExitReason::TABLE.iter().filter(|(reason, ..)| files(reason));
+    let codes = codes.map(|(_, code, _)| format!(" {code}")).collect::<String>();
+    assert_eq!(listed, format!("2{codes}"));
+}
+
+#[test]
 fn the_password_can_be_a_systemd_credential() {
     if !pings_or_skip("the_password_can_be_a_systemd_credential") {
         return;
