@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::arith::{ONE_PPM, follow, follow_bps, ratio_ppm, scale, share_ppm, to_i64};
+use super::arith::{ONE_PPM, follow_bps, ratio_ppm, scale, to_i64};
 use super::flow::{Load, UseOfShaper};
 use super::gains::AdaptiveGains;
 use super::noise::Threshold;
@@ -162,10 +162,6 @@ impl AdaptiveShaper {
         let short = self.short(oldest.sent_us, now_us);
         let capacity = short.unwrap_or(carried).min(held_bps);
         self.capacity_bps = Some(capacity);
-        if let Some(typical) = self.typical_bps {
-            let change = share_ppm(capacity.abs_diff(typical), capacity.max(typical));
-            self.unsteadiness_ppm = follow(self.unsteadiness_ppm, change, 1, 4);
-        }
         self.typical_bps =
             Some(self.typical_bps.map_or(capacity, |old| follow_bps(old, capacity, 1, 3)));
         self.mode = Mode::Drain(Drain {
@@ -195,6 +191,7 @@ impl AdaptiveShaper {
         let drain = *drain;
         let Some(capacity) = self.capacity_bps else { return true };
         let took_effect = newest.sent_us >= drain.since_us.saturating_add(self.lag_us);
+        let limit = limit.for_unsteady(self.unsteady_ppm(gains), gains);
         if took_effect && newest.delay_us <= limit.expected_us {
             return true;
         }
@@ -209,8 +206,6 @@ impl AdaptiveShaper {
             .saturating_sub(limit.mean_us)
             .max(0);
         let typical = self.typical_bps.unwrap_or(capacity);
-        let change = share_ppm(capacity.abs_diff(typical), capacity.max(typical));
-        self.unsteadiness_ppm = self::follow(self.unsteadiness_ppm, change, dt_us, TYPICAL_TAU_US);
         self.typical_bps = Some(follow_bps(typical, capacity, dt_us, TYPICAL_TAU_US));
         let excess_us = delay_us.saturating_sub(self.working_us(gains));
         let drained = ratio_ppm(excess_us, i64::from(gains.drain_us));

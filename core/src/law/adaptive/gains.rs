@@ -36,10 +36,16 @@ pub struct AdaptiveGains {
     pub growth_per_unsteadiness_ppm: u32,
     /// Growth per second up to what the line usually carries.
     pub recovery_ppm: u32,
-    /// Queue kept standing on an unsteady line, in µs for an unsteadiness of 1.
+    /// Queue kept standing on an unsteady line, in µs.
     pub working_us: u32,
-    /// Unsteadiness up to which no queue is kept.
+    /// Unsteadiness up to which a line is steady; from twice as much on it is wholly unsteady.
     pub steady_ppm: u32,
+    /// Delay that is waited out on an unsteady line, in µs.
+    pub tolerance_us: u32,
+    /// So much longer a delay has to last there before it is a queue.
+    pub patience_ppm: u32,
+    /// After a queue the rate goes so far towards what the line usually carries.
+    pub usual_ppm: u32,
     /// Share of the shaper rate from which on a direction presses against it.
     pub pressing_ppm: u32,
 }
@@ -62,6 +68,9 @@ impl Empty for AdaptiveGains {
         recovery_ppm: 0,
         working_us: 0,
         steady_ppm: 0,
+        tolerance_us: 0,
+        patience_ppm: 0,
+        usual_ppm: 0,
         pressing_ppm: 0,
     };
 }
@@ -82,10 +91,13 @@ impl AdaptiveGains {
         growth_start_ppm: (60_000, 600_000),
         growth_tau_us: 800_000,
         growth_max_ppm: 1_000_000,
-        growth_per_unsteadiness_ppm: 4_000_000,
+        growth_per_unsteadiness_ppm: 3_000_000,
         recovery_ppm: 2_000_000,
         working_us: 8_000,
-        steady_ppm: 80_000,
+        steady_ppm: 100_000,
+        tolerance_us: 8_000,
+        patience_ppm: 1_500_000,
+        usual_ppm: 800_000,
         pressing_ppm: 900_000,
     };
 }

@@ -142,6 +142,9 @@ impl AdaptiveLaw {
             let gains = &mut self.config.gains;
             gains.drain_us = gains.drain_us.saturating_add(gains.drain_us / 2);
             gains.drain_least_ppm = gains.drain_least_ppm.max(DEAR_LEAST_PPM);
+            // What is waited out comes on top of that.
+            gains.tolerance_us /= 2;
+            gains.patience_ppm = 0;
         }
         self.signal = Signal::new(tick);
         self.one_way = OneWay::new();
@@ -286,15 +289,17 @@ impl AdaptiveLaw {
         if is_draining && !is_told {
             return;
         }
+        let gains = self.config.gains;
         let was_suspicious = self.is_suspicious();
         let mut is_alarm = false;
         for direction in Direction::BOTH {
             if self.drains(direction) {
                 continue;
             }
-            let alarms = self.evidence.get_mut(direction).take(&round.of(direction), limit);
+            let limit = limit.for_unsteady(self.unsteady_ppm(direction, is_told), &gains);
+            let alarms = self.evidence.get_mut(direction).take(&round.of(direction), &limit);
             if alarms && is_told {
-                self.accuse(direction, round, limit, now_us);
+                self.accuse(direction, round, &limit, now_us);
             }
             is_alarm |= alarms;
         }
@@ -302,6 +307,16 @@ impl AdaptiveLaw {
         if is_alarm && !is_told {
             self.blame(round, limit, now_us);
         }
+    }
+
+    /// Returns how unsteady the line is that a delay is of: where nobody tells, of either direction that
+    /// carries anything.
+    fn unsteady_ppm(&self, direction: Direction, is_told: bool) -> i64 {
+        let is_of = |way: &Direction| {
+            if is_told { *way == direction } else { self.shapers.get(*way).flow.carries() }
+        };
+        let unsteady = |way: Direction| self.shapers.get(way).unsteady_ppm(&self.config.gains);
+        Direction::BOTH.into_iter().filter(is_of).map(unsteady).max().unwrap_or(0)
     }
 
     /// Returns whether anything speaks for a queue.
@@ -499,7 +514,7 @@ impl AdaptiveLaw {
             let waits = takes_turns && self.turn != direction;
             let is_idle_and_low = !presses && shaper.is_low();
             if (presses && !waits) || is_idle_and_low {
-                shaper.climb(&gains, dt_us, held, !(down && up));
+                shaper.climb(&gains, dt_us, held);
             }
         }
     }

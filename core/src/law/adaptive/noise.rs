@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::arith::{follow, part};
+use super::arith::{ONE_PPM, follow, part, ratio_ppm};
 use super::gains::AdaptiveGains;
 use crate::places::Empty;
 
@@ -25,8 +25,22 @@ pub(super) struct Threshold {
     pub(super) expected_us: i64,
     /// How much more, summed up over rounds, is a queue.
     pub(super) alarm_us: i64,
+    /// The most of that a single round can say.
+    pub(super) round_us: i64,
     /// The mean delay without a queue.
     pub(super) mean_us: i64,
+}
+
+impl Threshold {
+    /// Returns the threshold for a line that is unsteady by a share. What it does not carry now it carries
+    /// a moment later, and a short gap leaves no queue: so it is waited out.
+    #[inline(never)]
+    pub(super) fn for_unsteady(&self, share_ppm: i64, gains: &AdaptiveGains) -> Self {
+        let more_us = part(i64::from(gains.tolerance_us), share_ppm);
+        let longer_ppm = part(i64::from(gains.patience_ppm), share_ppm).saturating_add(ONE_PPM);
+        let expected_us = self.expected_us.saturating_add(more_us);
+        Self { expected_us, round_us: ratio_ppm(self.round_us, longer_ppm), ..*self }
+    }
 }
 
 impl Empty for Noise {
@@ -57,6 +71,7 @@ impl Noise {
         let alarm_us = part(deviation_us, i64::from(gains.noise_alarm_ppm))
             .max(i64::from(gains.alarm_min_us))
             .saturating_add(packet_us);
-        Threshold { expected_us, alarm_us, mean_us: mean_us.saturating_add(packet_us / 2) }
+        let mean_us = mean_us.saturating_add(packet_us / 2);
+        Threshold { expected_us, alarm_us, round_us: alarm_us, mean_us }
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::arith::{ONE_PPM, follow_bps, over, part, ratio_ppm, scale, share_ppm};
+use super::arith::{ONE_PPM, follow, follow_bps, over, part, ratio_ppm, scale, share_ppm};
 use super::blind::Blind;
 use super::drain::Drain;
 use super::flow::{Flow, Load};
@@ -19,12 +19,8 @@ use crate::units::{BitsPerSecond, Direction};
 pub(super) const TYPICAL_TAU_US: i64 = 2_000_000;
 /// A rate that has made no queue for about this long is one that the line carries.
 const PROVEN_TAU_US: i64 = 500_000;
-/// A line whose capacity differs by more than this from one queue to the next is unsteady.
-const UNSTEADY_PPM: i64 = 250_000;
-/// So much faster it grows on such a line.
-const UNSTEADY_TIMES: i64 = 3;
-/// Only in steps as short as this: in 0.1 s it would overshoot by half before the first answer.
-const BOLD_US: i64 = 75_000;
+/// Over so many queues it is learned how unsteady the line is: a single halving makes no line unsteady.
+const QUEUES: i64 = 5;
 /// Below this share of it, a rate is low.
 const LOW_PPM: i64 = 900_000;
 
@@ -50,13 +46,15 @@ pub(super) struct AdaptiveShaper {
     pub(super) mode: Mode,
     /// What the line carried when a queue stood last.
     pub(super) capacity_bps: Option<u64>,
-    /// The same over some seconds.
+    /// The same over some seconds, or what has made no queue, if that is more.
     pub(super) typical_bps: Option<u64>,
+    /// What it carried when the last queue had gone.
+    drained_bps: Option<u64>,
     /// What the line has carried without a queue, or when one stood.
     proven_bps: u64,
     growth_ppm: i64,
     /// How much the capacity differs from one queue to the next.
-    pub(super) unsteadiness_ppm: i64,
+    unsteadiness_ppm: i64,
     pub(super) inflow: Inflow,
     pub(super) flow: Flow,
     /// From a command to its effect on the queue.
@@ -74,6 +72,7 @@ impl Empty for AdaptiveShaper {
         mode: Mode::Drain(Drain::EMPTY),
         capacity_bps: None,
         typical_bps: None,
+        drained_bps: None,
         proven_bps: 0,
         growth_ppm: 0,
         unsteadiness_ppm: 0,
@@ -99,8 +98,9 @@ impl AdaptiveShaper {
         self.reason = RateReason::Start;
         self.mode = Mode::Climb;
         (self.capacity_bps, self.typical_bps, self.proven_bps) = (None, None, 0);
+        self.drained_bps = None;
         self.growth_ppm = i64::from(gains.growth_start_ppm.1);
-        self.unsteadiness_ppm = self.growth_ppm;
+        self.unsteadiness_ppm = 0;
         self.inflow.clear();
         self.flow = Flow::new();
         self.lag_us = 0;
@@ -197,17 +197,31 @@ impl AdaptiveShaper {
         }
     }
 
-    /// Ends the draining: goes on just below the capacity met.
+    /// Ends the draining: goes on just below the capacity met, or on an unsteady line nearer to what that
+    /// usually carries.
     #[inline(never)]
     pub(super) fn resume(&mut self, gains: &AdaptiveGains) {
         self.mode = Mode::Climb;
         if let Some(capacity) = self.capacity_bps {
+            let last = self.drained_bps.replace(capacity).unwrap_or(capacity);
+            let change = share_ppm(capacity.abs_diff(last), capacity.max(last));
+            self.unsteadiness_ppm = follow(self.unsteadiness_ppm, change, 1, QUEUES);
             self.proven_bps = capacity;
-            self.set(scale(capacity, self.run_at(gains)), RateReason::Drained);
+            let rate = scale(capacity, self.run_at(gains));
+            let below = self.typical_bps.unwrap_or(0).saturating_sub(rate);
+            let usual = part(i64::from(gains.usual_ppm), self.unsteady_ppm(gains));
+            self.set(rate.saturating_add(scale(below, usual)), RateReason::Drained);
         }
         let (least, most) = gains.growth_start_ppm;
         let start = part(self.unsteadiness_ppm, i64::from(gains.growth_per_unsteadiness_ppm));
         self.growth_ppm = start.max(i64::from(least)).min(i64::from(most));
+    }
+
+    /// Returns how far the line is from a steady one.
+    #[inline(never)]
+    pub(super) fn unsteady_ppm(&self, gains: &AdaptiveGains) -> i64 {
+        let steady = i64::from(gains.steady_ppm).max(1);
+        ratio_ppm(self.unsteadiness_ppm.saturating_sub(steady).max(0), steady).min(ONE_PPM)
     }
 
     /// Returns the queue that is kept standing, so that a capacity that moves is seen at once.
@@ -216,10 +230,7 @@ impl AdaptiveShaper {
         if matches!(self.mode, Mode::Drain(Drain { is_on_trial: true, .. })) {
             return 0;
         }
-        let steady = i64::from(gains.steady_ppm).max(1);
-        let unsteady = self.unsteadiness_ppm.saturating_sub(steady).max(0);
-        let share = ratio_ppm(unsteady, steady.saturating_mul(2));
-        part(i64::from(gains.working_us), share.min(ONE_PPM))
+        part(i64::from(gains.working_us), self.unsteady_ppm(gains))
     }
 
     /// Returns the share of the capacity to run at: all of it where a queue is kept.
@@ -290,6 +301,7 @@ impl AdaptiveShaper {
     /// Notes that there is no queue although the direction presses against the rate held.
     pub(super) fn prove(&mut self, held_bps: u64, dt_us: i64) {
         self.proven_bps = follow_bps(self.proven_bps, held_bps, dt_us, PROVEN_TAU_US);
+        self.typical_bps = self.typical_bps.map(|typical| typical.max(self.proven_bps));
     }
 
     /// Returns how far the rate held is above what the line has proven to carry.
@@ -299,28 +311,13 @@ impl AdaptiveShaper {
 
     /// Tries more, a little at a time.
     #[inline(never)]
-    pub(super) fn climb(
-        &mut self,
-        gains: &AdaptiveGains,
-        dt_us: i64,
-        held: Option<BitsPerSecond>,
-        is_alone: bool,
-    ) {
-        let is_unsteady = self.unsteadiness_ppm > UNSTEADY_PPM;
-        let typical = self.typical_bps.filter(|_| is_unsteady);
-        // Where the line comes and goes, what is not tried soon is lost; two directions are too much at once.
-        let is_bold = typical.is_some() && is_alone && dt_us <= BOLD_US;
-        let times = if is_bold { UNSTEADY_TIMES } else { 1 };
+    pub(super) fn climb(&mut self, gains: &AdaptiveGains, dt_us: i64, held: Option<BitsPerSecond>) {
         let recovery = i64::from(gains.recovery_ppm);
         let growth = if self.is_low() { self.growth_ppm.max(recovery) } else { self.growth_ppm };
-        let growth = growth.saturating_mul(times);
         let grown = self.rate_bps.saturating_add(scale(self.rate_bps, over(growth, dt_us)));
-        // What the router does not hold yet has not been tried.
-        // After a queue it goes on as it has been decided, and where the line comes and goes, up to
-        // what it usually carries.
-        let usual = typical.map_or(0, |typical| scale(typical, LOW_PPM));
-        let most =
-            held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps).max(usual));
+        // What the router does not hold yet has not been tried; after a queue it goes on as it has been
+        // decided.
+        let most = held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps));
         self.set(grown.min(most), RateReason::Probe);
         let tau_us = i64::from(gains.growth_tau_us);
         let faster = part(self.growth_ppm, ratio_ppm(dt_us, tau_us));

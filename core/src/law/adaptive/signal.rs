@@ -102,6 +102,17 @@ impl Reflector {
             is_fresh: false,
         }
     }
+
+    fn is_alive(&self, now_us: i64) -> bool {
+        self.answered_us.is_some_and(|answered| now_us.saturating_sub(answered) < ALIVE_US)
+    }
+
+    /// Returns for how long the probe sent `gap_us` after the newest answered one is overdue.
+    fn late_us(&self, gap_us: i64, now_us: i64) -> i64 {
+        let expected_us = self.sent_us.saturating_add(gap_us);
+        let baseline_us = self.baseline.get().unwrap_or(0);
+        now_us.saturating_sub(expected_us).saturating_sub(baseline_us)
+    }
 }
 
 /// The probes of one WAN.
@@ -155,7 +166,7 @@ impl Signal {
 
     /// Makes a round of what has come in since the last call, if that says anything.
     pub(super) fn close(&mut self, now_us: i64, one_way: Option<&OneWay>) -> Option<Round> {
-        let round = self.answered_round().or_else(|| self.overdue_round(now_us));
+        let round = self.answered_round(now_us).or_else(|| self.overdue_round(now_us));
         for reflector in &mut self.reflectors {
             reflector.is_fresh = false;
         }
@@ -172,34 +183,32 @@ impl Signal {
         Some(round)
     }
 
-    /// The newest probes that were answered since the last call.
-    fn answered_round(&self) -> Option<Round> {
+    /// The newest probes that were answered since the last call. Reflectors that are overdue by a good part
+    /// of the delay say the same.
+    fn answered_round(&self, now_us: i64) -> Option<Round> {
         let fresh = || self.reflectors.iter().filter(|reflector| reflector.is_fresh);
         let sent_us = fresh().map(|reflector| reflector.sent_us).max()?;
         let oldest_us = sent_us.saturating_sub(self.tick_us / 2);
         let round = || fresh().filter(|reflector| reflector.sent_us >= oldest_us);
         let delay_us = round().map(|reflector| reflector.delay_us).min()?;
-        let voices = u8::try_from(round().count()).unwrap_or(u8::MAX);
+        let agrees = |reflector: &&Reflector| {
+            let late_us = reflector.late_us(self.tick_us, now_us);
+            !reflector.is_fresh && reflector.is_alive(now_us) && late_us > delay_us / 2
+        };
+        let late = self.reflectors.iter().filter(agrees).count();
+        let voices = u8::try_from(round().count().saturating_add(late)).unwrap_or(u8::MAX);
         Some(Round { sent_us, delay_us, voices, is_bound: false, upload_share: None })
     }
 
     /// The probes after the newest answered ones, when all of them are late. A single reflector has
     /// to miss two: one may just have been lost.
     fn overdue_round(&self, now_us: i64) -> Option<Round> {
-        let is_alive = |reflector: &&Reflector| {
-            let answered = reflector.answered_us;
-            answered.is_some_and(|answered| now_us.saturating_sub(answered) < ALIVE_US)
-        };
-        let alive = || self.reflectors.iter().filter(is_alive);
+        let alive = || self.reflectors.iter().filter(|reflector| reflector.is_alive(now_us));
         let voices = alive().count();
         let missed = if voices >= 2 { 1 } else { 2 };
         let gap_us = self.tick_us.saturating_mul(missed);
-        let bound = |reflector: &Reflector| {
-            let expected_us = reflector.sent_us.saturating_add(gap_us);
-            let baseline_us = reflector.baseline.get().unwrap_or(0);
-            now_us.saturating_sub(expected_us).saturating_sub(baseline_us)
-        };
-        let delay_us = alive().map(bound).min().filter(|bound| *bound > 0)?;
+        let late_us = |reflector: &Reflector| reflector.late_us(gap_us, now_us);
+        let delay_us = alive().map(late_us).min().filter(|bound| *bound > 0)?;
         let sent_us = alive().map(|reflector| reflector.sent_us.saturating_add(gap_us)).max()?;
         let voices = u8::try_from(voices).unwrap_or(u8::MAX);
         Some(Round { sent_us, delay_us, voices, is_bound: true, upload_share: None })
