@@ -279,6 +279,7 @@ impl Line {
                     backlog_bytes: if way.waits { 3000 } else { 0 },
                     backlog_packets: u32::from(way.waits) * 2,
                     age_us: 0,
+                    queue_delay_us: None,
                 });
             }
         }
