@@ -22,7 +22,7 @@ mod blame;
 mod blind;
 mod drain;
 mod evidence;
-mod flow;
+pub mod flow;
 mod gains;
 mod inflow;
 mod noise;
