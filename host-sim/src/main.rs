@@ -77,17 +77,7 @@ const LINT_EXIT_CODES: &str = "Exit codes:
 /// A file of the user's cannot be used.
 const MALFORMED: u8 = 3;
 
-fn hack() {
-    use wanctl_core::law::adaptive::flow::{PACKETS, VARIANT, WAIT_US};
-    for (name, to) in [("V", &VARIANT), ("W", &WAIT_US), ("P", &PACKETS)] {
-        if let Some(value) = std::env::var(name).ok().and_then(|v| v.parse().ok()) {
-            to.store(value, std::sync::atomic::Ordering::Relaxed);
-        }
-    }
-}
-
 fn main() -> ExitCode {
-    hack();
     let cli = Cli::parse();
     // Not locked: the emulator prints as well.
     let mut stdout = std::io::stdout();

@@ -110,7 +110,6 @@ impl AdaptiveLaw {
                 match (download.use_of_shaper(now_us), download.flow.waits(now_us, 150_000)) {
                     _ if self.was_short_first => Direction::Download,
                     (UseOfShaper::Full, Some(true)) => Direction::Upload,
-                    (_, Some(true)) if super::flow::bit(8) => Direction::Upload,
                     (UseOfShaper::Full, None) if !is_slow => Direction::Upload,
                     _ => self.turn,
                 }

@@ -132,12 +132,6 @@ impl AdaptiveShaper {
         if !self.flow.is_of_full_line(since_us) {
             return None;
         }
-        if super::flow::bit(4)
-            && self.direction == Direction::Download
-            && self.flow.holds_back(now_us, 150_000)
-        {
-            return None;
-        }
         let delivered = self.flow.delivered_within(250_000);
         let use_of = self.flow.use_of_shaper(now_us, 150_000);
         delivered.filter(|_| matches!(use_of, UseOfShaper::Short | UseOfShaper::Reduced))

@@ -38,18 +38,7 @@ const MEMORY_US: i64 = 1_500_000;
 struct Reading {
     at_us: i64,
     bytes: u64,
-    waits: bool,
-    told: bool,
-    empty: bool,
-}
-#[doc(hidden)]
-pub static VARIANT: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
-#[doc(hidden)]
-pub static WAIT_US: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(5000);
-#[doc(hidden)]
-pub static PACKETS: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(2);
-pub(super) fn bit(n: u32) -> bool {
-    VARIANT.load(core::sync::atomic::Ordering::Relaxed) & n != 0
+    backlog: u32,
 }
 
 /// What is known about the traffic of a direction.
@@ -129,25 +118,7 @@ impl Flow {
         lag_us: i64,
     ) {
         let at_us = micros(now).saturating_sub(i64::from(reading.age_us));
-        let packet_us = quotient(12_000_000_000, inflow.newest_bps().max(1000));
-        let o = core::sync::atomic::Ordering::Relaxed;
-        let least = packet_us
-            .saturating_mul(u64::from(PACKETS.load(o)))
-            .max(u64::from(WAIT_US.load(o)));
-        let has = reading.backlog_bytes > 0;
-        let long = reading.queue_delay_us.map(|us| u64::from(us) >= least);
-        let waits = if bit(1) {
-            has || long == Some(true)
-        } else if bit(2) {
-            long.unwrap_or(has)
-        } else if bit(32) {
-            // Not for a moment: both.
-            long.map_or(has, |long| long || (has && reading.queue_delay_us.is_some_and(|us| u64::from(us) >= least / 4)))
-        } else {
-            has
-        };
-        let told = long.is_some() && bit(64);
-        let new = Reading { at_us, bytes: reading.delivered_bytes, waits, told, empty: if bit(16) { !has && !waits } else { !waits } };
+        let new = Reading { at_us, bytes: reading.delivered_bytes, backlog: reading.backlog_bytes };
         let last = self.readings.back().copied();
         if last.is_some_and(|last| at_us <= last.at_us) {
             return;
@@ -191,7 +162,7 @@ impl Flow {
             Some((_, high)) if self.delivered_bps >= scale(high, FULL_PPM) => UseOfShaper::Full,
             _ => UseOfShaper::Unclear,
         };
-        let waits = to.waits && (from.waits || to.told);
+        let waits = to.backlog > 0 && from.backlog > 0;
         if share >= PRESSES_PPM || waits {
             self.pressed_us = Some(now_us);
         }
@@ -237,7 +208,7 @@ impl Flow {
     /// Returns whether the direction presses against its shaper as far as the latest reading goes.
     #[inline(never)]
     pub(super) fn presses_now(&self, share_ppm: i64) -> bool {
-        let waits = self.readings.back().is_some_and(|reading| reading.waits);
+        let waits = self.readings.back().is_some_and(|reading| reading.backlog > 0);
         match self.load {
             Load::Unknown => true,
             Load::Share(share) => share >= share_ppm || waits,
@@ -250,18 +221,8 @@ impl Flow {
         let mut latest = self.readings.iter().rev();
         let (newest, before) = (latest.next()?, latest.next()?);
         let is_recent = now_us.saturating_sub(newest.at_us) <= age_us;
-        if !is_recent {
-            return None;
-        }
-        if newest.waits && before.waits {
-            Some(true)
-        } else {
-            (newest.empty && before.empty).then_some(false)
-        }
-    }
-
-    pub(super) fn holds_back(&self, now_us: i64, age_us: i64) -> bool {
-        self.readings.back().is_some_and(|r| r.waits && now_us.saturating_sub(r.at_us) <= age_us)
+        let (waits, waited) = (newest.backlog > 0, before.backlog > 0);
+        (is_recent && waits == waited).then_some(waits)
     }
 
     /// Returns whether the latest reading is from a moment ago.

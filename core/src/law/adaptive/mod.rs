@@ -22,7 +22,7 @@ mod blame;
 mod blind;
 mod drain;
 mod evidence;
-pub mod flow;
+mod flow;
 mod gains;
 mod inflow;
 mod noise;
