@@ -105,7 +105,10 @@ mod tests {
         for _ in 0..10 {
             kernel.leaves(0, 100);
         }
-        assert!(kernel.cake.tins[0].average_delay_us > 18_000, "the average is still that of before");
+        assert!(
+            kernel.cake.tins[0].average_delay_us > 18_000,
+            "the average is still that of before"
+        );
         let now = mean(&busy, &kernel).unwrap();
         assert!((50..=150).contains(&now), "{now}");
         let calm = kernel.cake.clone();
@@ -144,7 +147,8 @@ mod tests {
         let tin = &mut kernel.cake.tins[0];
         tin.packets = tin.packets.wrapping_add(7 + 2 + 11);
         (tin.dropped_packets, tin.dropped_acks, tin.backlog_bytes) = (7, 2, 11_000);
-        let counters = QueueCounters { queued_bytes: 11_000, queued_packets: 11, ..QueueCounters::default() };
+        let counters =
+            QueueCounters { queued_bytes: 11_000, queued_packets: 11, ..QueueCounters::default() };
         kernel.cake.counters = Some(counters);
         assert_eq!(waited(&before, &kernel.cake).packets, 20);
         let now = mean(&before, &kernel).unwrap();

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 use wanctl_core::units::BitsPerSecond;
 
-use crate::shaping::Waited;
 pub(crate) use crate::shaping::QueueCounters;
+use crate::shaping::Waited;
 
 /// One record of a reply.
 pub(crate) type Record = Map<String, Value>;

@@ -135,7 +135,10 @@ fn other_kinds_and_several_cakes_are_told_apart() {
     // Children of a qdisc for several hardware queues have no handle, as those of `mq`.
     let queues = [other(6, 0x1_0000, "cake_mq"), qdisc(6, 0, 1), qdisc(6, 0, 1)];
     let queues = find("eth3", Some(6), &queues).unwrap_err().to_string();
-    assert!(queues.starts_with("interface eth3 has cake_mq, which is one CAKE for each"), "{queues}");
+    assert!(
+        queues.starts_with("interface eth3 has cake_mq, which is one CAKE for each"),
+        "{queues}"
+    );
     let nothing = find("eth2", None, &list).unwrap_err().to_string();
     assert!(nothing.contains("no interface \"eth2\"; hint: there are"), "{nothing}");
 }
