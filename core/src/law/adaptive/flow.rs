@@ -280,3 +280,94 @@ impl Flow {
         (self.load != Load::Unknown && self.span_us <= span_us).then_some(delivered)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{Direction, WanId};
+
+    /// A download of 20 Mbit/s, read every 50 ms.
+    struct Reader {
+        flow: Flow,
+        inflow: Inflow,
+        now_us: u64,
+        bytes: u64,
+    }
+
+    impl Reader {
+        fn new() -> Self {
+            let mut inflow = Inflow::new();
+            inflow.hold(20_000_000, 0);
+            Self { flow: Flow::new(), inflow, now_us: 1_000_000, bytes: 0 }
+        }
+
+        fn read(&mut self, share: u64, backlog_bytes: u32, queue_delay_us: Option<u32>) {
+            self.now_us += 50_000;
+            self.bytes += 125_000 * share / 100;
+            let reading = CounterReading {
+                wan: WanId(0),
+                direction: Direction::Download,
+                delivered_bytes: self.bytes,
+                dropped_packets: 0,
+                backlog_bytes,
+                backlog_packets: backlog_bytes.div_ceil(1500),
+                age_us: 0,
+                queue_delay_us,
+            };
+            let now = Instant::from_micros(self.now_us);
+            self.flow.read(&reading, now, &self.inflow, 0);
+        }
+
+        fn is_held_back(&self) -> bool {
+            self.flow.is_held_back(self.now_us.cast_signed(), 150_000)
+        }
+
+        fn presses(&self) -> bool {
+            self.flow.presses_now(900_000)
+        }
+    }
+
+    #[test]
+    fn packets_that_have_waited_press_although_none_waits_at_the_moment_of_reading() {
+        let mut reader = Reader::new();
+        for _ in 0..4 {
+            reader.read(65, 0, None);
+        }
+        assert!(!reader.presses() && !reader.is_held_back());
+        for _ in 0..3 {
+            reader.read(65, 0, Some(5_000));
+        }
+        assert!(reader.presses() && reader.is_held_back());
+        let now_us = reader.now_us.cast_signed();
+        assert!(reader.flow.has_just_pressed(now_us));
+        assert_eq!(reader.flow.waits(now_us, 150_000), Some(true));
+    }
+
+    #[test]
+    fn a_stream_after_a_download_does_not_press() {
+        let mut reader = Reader::new();
+        for _ in 0..40 {
+            reader.read(100, 9000, Some(20_000));
+        }
+        assert!(reader.presses() && reader.is_held_back());
+        // What one reading says is not true of the next, and not for long.
+        reader.read(25, 0, Some(80));
+        reader.read(25, 0, None);
+        reader.read(25, 0, None);
+        assert!(!reader.presses() && !reader.is_held_back());
+        reader.read(100, 9000, Some(20_000));
+        reader.now_us += 200_000;
+        assert!(!reader.is_held_back());
+    }
+
+    #[test]
+    fn one_packet_behind_another_is_not_held_back() {
+        let mut reader = Reader::new();
+        reader.inflow.hold(2_000_000, 0);
+        // A packet takes 6 ms.
+        reader.read(9, 1500, Some(11_900));
+        assert!(!reader.is_held_back());
+        reader.read(9, 1500, Some(12_000));
+        assert!(reader.is_held_back());
+    }
+}
