@@ -65,6 +65,8 @@ fn a_list_is_read_with_rates_options_counters_and_delays() {
     // Bulk, Best Effort, Video, Voice, as `tc -s qdisc` showed them at that moment.
     let delays = cake.tins.iter().map(|tin| (tin.peak_delay_us, tin.average_delay_us));
     assert_eq!(delays.collect::<Vec<_>>(), [(0, 0), (14_000, 7_789), (0, 0), (1, 0)]);
+    let packets = cake.tins.iter().map(|tin| (tin.packets, tin.dropped_packets, tin.dropped_acks));
+    assert_eq!(packets.collect::<Vec<_>>(), [(0, 0, 0), (5741, 11, 0), (0, 0, 0), (1, 0, 0)]);
 
     let ifb = find("ifb4wan", Some(3), &list).unwrap();
     assert_eq!((ifb.interface, ifb.handle), IFB);
@@ -130,6 +132,13 @@ fn other_kinds_and_several_cakes_are_told_apart() {
     assert!(none.starts_with("interface eth0 has no CAKE qdisc but htb"), "{none}");
     let several = find("eth1", Some(5), &list).unwrap_err().to_string();
     assert!(several.contains("has 2 CAKE qdiscs (1:, a:)"), "{several}");
+    // Children of a qdisc for several hardware queues have no handle, as those of `mq`.
+    let queues = [other(6, 0x1_0000, "cake_mq"), qdisc(6, 0, 1), qdisc(6, 0, 1)];
+    let queues = find("eth3", Some(6), &queues).unwrap_err().to_string();
+    assert!(
+        queues.starts_with("interface eth3 has cake_mq, which is one CAKE for each"),
+        "{queues}"
+    );
     let nothing = find("eth2", None, &list).unwrap_err().to_string();
     assert!(nothing.contains("no interface \"eth2\"; hint: there are"), "{nothing}");
 }
