@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
-use wanctl::config::{self, ReadFiles};
+use wanctl::config::{self, BackendConfig, DaemonConfig, ReadFiles};
 use wanctl_core::config::{Config, WanConfig};
 use wanctl_core::units::{Direction, PerDirection};
 
@@ -29,6 +29,22 @@ const LASTING_US: u64 = 3_000_000;
 /// From here on a line counts as cut without reason, per hour on a quiet or a cable line.
 const INNOCENT_PER_HOUR: u64 = 1;
 
+/// Where the shapers are that a configuration is for, and how often they are read.
+fn setup(config: &DaemonConfig) -> Setup {
+    let mut setup = match &config.backend {
+        BackendConfig::RouterOs(router) => {
+            let interval = u64::try_from(router.counter_interval.as_micros());
+            let counter_interval_us = interval.unwrap_or(u64::MAX);
+            Setup { counter_interval_us, ..Setup::of(Backend::Routeros) }
+        }
+        BackendConfig::LinuxCake(_) => Setup::of(Backend::Linux),
+    };
+    // The core keeps to the budget of the configuration itself.
+    setup.budget = None;
+    setup.tick_us = config.core.tick.as_micros();
+    setup
+}
+
 /// Options of `wanctl-sim lint`.
 #[derive(Debug, clap::Args)]
 pub struct LintArgs {
@@ -51,7 +67,7 @@ pub fn run(args: &LintArgs, out: &mut impl Write) -> Result<bool> {
         one.wans.clear();
         // One WAN always fits.
         let _full = one.wans.push(*wan);
-        let mut linter = Linter { config: one, wan, warnings: 0, out };
+        let mut linter = Linter { config: one, setup: setup(&config), wan, warnings: 0, out };
         linter.lint(name)?;
         warnings += linter.warnings;
     }
@@ -64,6 +80,7 @@ pub fn run(args: &LintArgs, out: &mut impl Write) -> Result<bool> {
 
 struct Linter<'w, W> {
     config: Config,
+    setup: Setup,
     wan: &'w WanConfig,
     warnings: u32,
     out: &'w mut W,
@@ -213,13 +230,27 @@ impl<W: Write> Linter<'_, W> {
     }
 
     fn scores(&self, scenario: &Scenario) -> Result<Vec<Score>> {
-        let mut setup = Setup::of(Backend::Routeros);
-        setup.tick_us = self.config.tick.as_micros();
         let score = |seed| {
             let capacity = run::capacities(scenario, seed);
             let mut law = CoreLaw::new(&self.config)?;
-            run::drive(scenario, &capacity, &mut law, &setup, seed, None)
+            run::drive(scenario, &capacity, &mut law, &self.setup, seed, None)
         };
         (1..=SEEDS).map(score).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_meets_the_backend_it_is_for() {
+        let setup = |name: &str| {
+            let path = format!("{}/../configs/{name}", env!("CARGO_MANIFEST_DIR"));
+            setup(&config::load(path.as_ref(), ReadFiles::No).unwrap())
+        };
+        assert_eq!(setup("linux-cake.toml").backend, Backend::Linux);
+        let router = setup("home-dsl.toml");
+        assert_eq!((router.backend, router.counter_interval_us), (Backend::Routeros, 200_000));
     }
 }
