@@ -63,10 +63,7 @@ pub fn run(args: &LintArgs, out: &mut impl Write) -> Result<bool> {
     let mut warnings = 0;
     for (index, wan) in config.core.wans.iter().enumerate() {
         let name = config.wans.get(index).map_or("wan", |wan| wan.name.as_str());
-        let mut one = config.core.clone();
-        one.wans.clear();
-        // One WAN always fits.
-        let _full = one.wans.push(*wan);
+        let one = alone(&config.core, wan);
         let mut linter = Linter { config: one, setup: setup(&config), wan, warnings: 0, out };
         linter.lint(name)?;
         warnings += linter.warnings;
@@ -76,6 +73,15 @@ pub fn run(args: &LintArgs, out: &mut impl Write) -> Result<bool> {
         count => writeln!(out, "{count} lines marked with ! deserve a second look")?,
     }
     Ok(warnings == 0)
+}
+
+/// The configuration of one WAN; there is nothing to steer between.
+fn alone(all: &Config, wan: &WanConfig) -> Config {
+    let mut one = Config { steering: None, ..all.clone() };
+    one.wans.clear();
+    // One WAN always fits.
+    let _full = one.wans.push(*wan);
+    one
 }
 
 struct Linter<'w, W> {
@@ -242,6 +248,25 @@ impl<W: Write> Linter<'_, W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_wan_of_an_example_can_be_linted() {
+        let mut count = 0;
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs")).unwrap()
+        {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|ending| ending != "toml") {
+                continue;
+            }
+            let config = config::load(&path, ReadFiles::No).unwrap();
+            for wan in &config.core.wans {
+                let one = alone(&config.core, wan);
+                assert!(CoreLaw::new(&one).is_ok(), "{}", path.display());
+                count += 1;
+            }
+        }
+        assert!(count > 4, "{count}");
+    }
 
     #[test]
     fn a_configuration_meets_the_backend_it_is_for() {
