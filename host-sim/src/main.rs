@@ -72,7 +72,8 @@ const SOAK_EXIT_CODES: &str = "Exit codes:
 const LINT_EXIT_CODES: &str = "Exit codes:
   0  nothing to warn of
   1  some lines are marked with !
-  2  the configuration cannot be used";
+  2  the configuration cannot be used
+  3  the recording is malformed or too short";
 
 /// A file of the user's cannot be used.
 const MALFORMED: u8 = 3;

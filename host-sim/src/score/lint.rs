@@ -1,7 +1,7 @@
 //! `wanctl-sim lint`: what a configuration will do, found out by letting its law do it.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use wanctl::config::{self, BackendConfig, DaemonConfig, ReadFiles};
@@ -9,8 +9,10 @@ use wanctl_core::config::{Config, WanConfig};
 use wanctl_core::units::{Direction, PerDirection};
 
 use super::contender::core_law::CoreLaw;
+use super::input::InputError;
 use super::metrics::{Score, StepScore};
 use super::model::router::Backend;
+use super::recording;
 use super::run::{self, Setup};
 use super::scenario::{
     CapacitySpec, Limits, LineSpec, PathSpec, Purpose, Scenario, StepSpec, TrafficSpec,
@@ -26,7 +28,7 @@ const WINDOW_MS: u64 = 60_000;
 const SLOW_US: u64 = 5_000_000;
 /// From here on a queue after a drop is called lasting, in µs.
 const LASTING_US: u64 = 3_000_000;
-/// From here on a line counts as cut without reason, per hour on a quiet or a cable line.
+/// From here on a line counts as cut without reason, per hour on a quiet, a cable or the recorded line.
 const INNOCENT_PER_HOUR: u64 = 1;
 
 /// Where the shapers are that a configuration is for, and how often they are read.
@@ -50,6 +52,9 @@ fn setup(config: &DaemonConfig) -> Setup {
 pub struct LintArgs {
     /// The daemon's configuration
     config: PathBuf,
+    /// A recording of `wanctl run --record` of these lines: their own idle noise is tried as well
+    #[arg(long, value_name = "FILE")]
+    recording: Option<PathBuf>,
 }
 
 /// Prints what a configuration will do; returns whether nothing needs a warning.
@@ -60,11 +65,17 @@ pub struct LintArgs {
 pub fn run(args: &LintArgs, out: &mut impl Write) -> Result<bool> {
     // The password is of no use here.
     let config = config::load(&args.config, ReadFiles::No).map_err(|error| anyhow!("{error}"))?;
+    let recorded = args.recording.as_deref().map(recording::read).transpose()?;
     let mut warnings = 0;
     for (index, wan) in config.core.wans.iter().enumerate() {
         let name = config.wans.get(index).map_or("wan", |wan| wan.name.as_str());
         let one = alone(&config.core, wan);
-        let mut linter = Linter { config: one, setup: setup(&config), wan, warnings: 0, out };
+        let own = match (&recorded, &args.recording) {
+            (Some(scenarios), Some(file)) => Some(own_noise(scenarios, index, file, name)?),
+            _ => None,
+        };
+        let setup = setup(&config);
+        let mut linter = Linter { config: one, setup, wan, own, warnings: 0, out };
         linter.lint(name)?;
         warnings += linter.warnings;
     }
@@ -84,10 +95,21 @@ fn alone(all: &Config, wan: &WanConfig) -> Config {
     one
 }
 
+/// Returns what a recording shows of the path of a WAN besides its queues.
+fn own_noise(scenarios: &[Scenario], index: usize, file: &Path, wan: &str) -> Result<PathSpec> {
+    let ending = format!("-wan{index}");
+    let scenario = scenarios.iter().find(|scenario| scenario.name.ends_with(&ending));
+    let what =
+        || format!("expected 20 s or more of WAN {wan:?}, the line number {index} from zero");
+    Ok(scenario.ok_or_else(|| InputError::whole(file, what()))?.path.clone())
+}
+
 struct Linter<'w, W> {
     config: Config,
     setup: Setup,
     wan: &'w WanConfig,
+    /// The path of the line itself, as it was recorded.
+    own: Option<PathSpec>,
     warnings: u32,
     out: &'w mut W,
 }
@@ -183,12 +205,14 @@ impl<W: Write> Linter<'_, W> {
     }
 
     fn idle(&mut self) -> Result<()> {
-        for (name, path, counts) in [
+        let own = self.own.take().map(|path| ("this line, as recorded,", path, true));
+        let kinds = [
             ("a quiet line", suite::quiet_path(20), true),
             ("a cable line", suite::docsis_path(), true),
             ("an LTE line", suite::lte_path(), false),
             ("a Starlink line", suite::starlink_path(), false),
-        ] {
+        ];
+        for (name, path, counts) in own.into_iter().chain(kinds) {
             let mut scenario = self.scenario(path, 3_600);
             scenario.purpose = Purpose::Idle;
             let scores = self.scores(&scenario)?;
@@ -266,6 +290,19 @@ mod tests {
             }
         }
         assert!(count > 4, "{count}");
+    }
+
+    #[test]
+    fn noise_is_that_of_the_wan_of_the_same_place() {
+        let scenarios = suite::default_suite();
+        let named = |name: &str| Scenario { name: name.to_owned(), ..scenarios[0].clone() };
+        let mut recorded = [named("x-wan0"), named("x-wan1")];
+        recorded[1].path.base_rtt_us = 77_000;
+        let noise = |index| own_noise(&recorded, index, "x.rec".as_ref(), "lte");
+        assert_eq!(noise(1).unwrap().base_rtt_us, 77_000);
+        let error = noise(2).unwrap_err();
+        assert!(error.downcast_ref::<InputError>().is_some());
+        assert!(error.to_string().starts_with("x.rec: expected 20 s or more of WAN \"lte\""));
     }
 
     #[test]
