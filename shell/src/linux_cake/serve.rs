@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::show_rate;
 use crate::shaping::{Accord, BackendStatus, Desk, Identity, Waiting, Work};
 
-/// The pause after a failure; the next order or event ends it no sooner.
+/// The pause after a failure: of one direction's orders, or of everything when nothing can be listed.
 const PAUSE: Duration = Duration::from_millis(200);
 /// A look is followed by so many times its duration without one: a machine with hundreds of qdiscs shall
 /// not spend its time listing them.
@@ -179,7 +179,8 @@ impl<K: Qdiscs> Server<K> {
                     return Err(error);
                 }
                 self.note_failure(&error);
-                self.desk.pause(PAUSE);
+                // The other directions go on.
+                self.desk.rest(order.wan, order.direction, Some(Instant::now() + PAUSE));
             }
         }
         Ok(())
@@ -260,6 +261,7 @@ impl<K: Qdiscs> Server<K> {
         target.accord = Accord::holding(target.accord.held);
         let (name, held) = (target.name.clone(), target.accord.held);
         tell_found(&name, direction, found);
+        self.desk.rest(wan, direction, None);
         if held != Some(found.cake.rate()) {
             self.desk.note_found((wan, direction, found.cake.rate()));
         }

@@ -269,6 +269,37 @@ fn an_order_for_a_qdisc_that_is_gone_fails_and_a_later_one_succeeds() {
 }
 
 #[test]
+fn a_qdisc_that_is_gone_does_not_hold_up_the_others() {
+    let fake = Fake::new();
+    let worker = fake.start();
+    worker.set_rate(order(1, Upload, 9));
+    reply(&worker, 1);
+    let gone = fake.state().qdiscs.remove(1);
+    // The upload's order comes first and rests after a failure; only a stall of this thread for as long as
+    // that lets it be tried again before the download's is given.
+    let is_overtaken = |round: u32| {
+        worker.set_rate(order(round, Upload, 9));
+        worker.set_rate(order(round + 1, Download, 20 + u64::from(round)));
+        loop {
+            let mut tick = Tick::new(crate::clock::now());
+            worker.drain(&mut tick);
+            let mut ended = tick.replies.iter().map(|reply| reply.id);
+            if let Some(id) = ended.find(|id| (round..=round + 1).contains(&id.0)) {
+                return id.0 == round + 1;
+            }
+            std::thread::yield_now();
+        }
+    };
+    worker.set_rate(order(2, Upload, 9));
+    assert_eq!(reply(&worker, 2), Outcome::Failed);
+    assert!((1..20).any(|round| is_overtaken(round * 10)), "the download always waits");
+    // Once it is back nothing rests.
+    fake.state().qdiscs.push(gone);
+    worker.set_rate(order(900, Upload, 12));
+    assert_eq!(reply(&worker, 900), Outcome::Applied(BitsPerSecond::from_mbps(12)));
+}
+
+#[test]
 fn a_refused_rate_fails_and_is_not_taken_for_held() {
     let fake = Fake::new();
     let worker = fake.start();
