@@ -62,7 +62,7 @@ const REPLAY_EXIT_CODES: &str = "Exit codes:
 const SCORE_EXIT_CODES: &str = "Exit codes:
   0  done
   2  it cannot be done: a bad option, a file that cannot be opened
-  3  a suite, trace or sweep file is malformed; nothing was run";
+  3  a suite, trace, recording or sweep file is malformed; nothing was run";
 
 const SOAK_EXIT_CODES: &str = "Exit codes:
   0  every goal is met
@@ -72,7 +72,8 @@ const SOAK_EXIT_CODES: &str = "Exit codes:
 const LINT_EXIT_CODES: &str = "Exit codes:
   0  nothing to warn of
   1  some lines are marked with !
-  2  the configuration cannot be used";
+  2  the configuration cannot be used
+  3  the recording is malformed or too short";
 
 /// A file of the user's cannot be used.
 const MALFORMED: u8 = 3;
@@ -98,10 +99,17 @@ fn main() -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
+        // Whoever reads has seen enough, as `head` has.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let _closed = writeln!(std::io::stderr(), "wanctl-sim: {error:#}");
             let is_malformed = error.downcast_ref::<score::input::InputError>().is_some();
             ExitCode::from(if is_malformed { MALFORMED } else { 2 })
         }
     }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

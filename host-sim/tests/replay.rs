@@ -208,7 +208,9 @@ fn what_if_shows_both_sides() {
     let steering = text.split("Steering").nth(1).expect("the recording steers");
     let away = steering.lines().find(|row| row.contains("time on the alternate")).unwrap();
     assert_eq!(cells(away.to_owned()).len(), 2, "{text}");
-    assert!(what_if(example::config()).unwrap_err().contains("as many WANs"));
+    let refused = what_if(example::config()).unwrap_err();
+    let told = "as the recording: it has 2 WANs with 3 and 3 reflectors, every 50 ms; the configuration has 1";
+    assert!(refused.contains(told), "{refused}");
 }
 
 /// Runs the program on a recording; returns its exit code and everything it said.

@@ -258,6 +258,7 @@ fn malformed_files_end_with_their_own_exit_code_before_anything_runs() {
     let traces = tempfile::tempdir().unwrap();
     std::fs::write(traces.path().join("t.csv"), "0,5\nx,y,z\n").unwrap();
     let traces = traces.path().to_string_lossy().into_owned();
+    let nowhere = folder.path().join("no/x.json").to_string_lossy().into_owned();
     let out = folder.path().join("out.jsonl").to_string_lossy().into_owned();
     for (args, code, said) in [
         (vec!["score", "--suite", &bad_suite], 3, "suite.toml:2: "),
@@ -265,7 +266,20 @@ fn malformed_files_end_with_their_own_exit_code_before_anything_runs() {
         (vec!["sweep", &bad_sweep, "--out", &out], 3, "sweep.toml:1: "),
         (vec!["score", "--suite", "nowhere"], 2, "there is no suite and no file `nowhere`"),
         (vec!["score", "--laws", "best"], 2, "there is no law `best`"),
-        (vec!["score", "--only", "nothing"], 2, "no scenario is left"),
+        (
+            vec!["score", "--only", "nothing"],
+            2,
+            "no scenario has nothing in its name; there are: dsl,",
+        ),
+        (vec!["score", "--suite", "none"], 2, "there is no scenario to run"),
+        (vec!["score", "--seeds", "0"], 2, "--seeds"),
+        (vec!["score", "--first-seed", "18446744073709551615"], 2, "--first-seed"),
+        (vec!["score", "--counters-ms", "18446744073709551615"], 2, "--counters-ms"),
+        (vec!["score", "--budget", "0"], 2, "--budget"),
+        (vec!["score", "--goals", "--budget", "30"], 2, "cannot be used with"),
+        (vec!["score", "--laws", "autorate", "--set", "a=1"], 2, "none of them is among --laws"),
+        (vec!["score", "--only", "dsl", "--json", &nowhere], 2, "x.json cannot be written"),
+        (vec!["score", "--only", "dsl", "--plots", &bad_suite], 2, "suite.toml cannot be written"),
         (
             vec!["score", "--only", "dsl", "--set", "classic.x=1", "--laws", "classic-tuned"],
             2,

@@ -8,7 +8,7 @@ use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use wanctl::config::{self, ReadFiles};
 use wanctl::trace_file::{Tally, TraceReader};
 use wanctl_core::config::Config;
@@ -154,11 +154,12 @@ fn take(session: &mut Session, payload: &[u8], what_if: Option<&mut WhatIf>) -> 
         Record::Step { seq, body } => {
             let was_replayed = session.step(seq, body)?;
             if let Some(what_if) = what_if.filter(|_| was_replayed) {
-                ensure!(
-                    what_if.fits(session.config()),
-                    "--what-if needs as many WANs and reflectors and the same interval as \
-                     the recording"
-                );
+                if let Some(both) = what_if.mismatch(session.config()) {
+                    bail!(
+                        "--what-if needs as many WANs and reflectors and the same interval as the \
+                         recording: {both}"
+                    );
+                }
                 what_if.step(session);
             }
         }

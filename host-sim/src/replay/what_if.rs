@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use anyhow::Result;
-use embassy_time::Duration;
 use wanctl::config::show_rate;
 use wanctl_core::config::Config;
 use wanctl_core::controller::Controller;
@@ -118,12 +117,16 @@ impl WhatIf {
         Ok(Self { config, controller, tick, outputs: Outputs::new(), recorded, other })
     }
 
-    /// Returns whether inputs of that configuration make sense under this one.
-    pub(super) fn fits(&self, recorded: Option<&Config>) -> bool {
-        let shape = |config: &Config| -> (Duration, Vec<u8>) {
-            (config.tick, config.wans.iter().map(|wan| wan.reflectors).collect())
+    /// Tells both shapes if inputs of that configuration make no sense under this one.
+    pub(super) fn mismatch(&self, recorded: Option<&Config>) -> Option<String> {
+        let shape = |config: &Config| {
+            let reflectors: Vec<String> =
+                config.wans.iter().map(|wan| wan.reflectors.to_string()).collect();
+            let (count, each) = (config.wans.len(), reflectors.join(" and "));
+            format!("{count} WANs with {each} reflectors, every {} ms", config.tick.as_millis())
         };
-        recorded.is_none_or(|recorded| shape(recorded) == shape(&self.config))
+        let (theirs, ours) = (shape(recorded?), shape(&self.config));
+        (theirs != ours).then(|| format!("it has {theirs}; the configuration has {ours}"))
     }
 
     /// Feeds one recorded tick, with answers to this core's own commands instead of the recorded

@@ -12,7 +12,7 @@ use wanctl::linux_cake::CakeShaper;
 
 use super::emulator::{Emulator, EmulatorOptions, Listeners};
 use super::faults::{FaultScript, FaultSpec};
-use super::plane::QueueInterface;
+use super::plane::{QueueInterface, check_bonds};
 use super::seed::{RouterOptions, User};
 use super::shared::Latency;
 use super::value::parse_time_us;
@@ -55,7 +55,8 @@ pub struct RouterosArgs {
     #[arg(long, value_name = "FAULT")]
     pub fault: Vec<FaultSpec>,
     /// Tree queues and the interfaces whose root qdisc, a CAKE, carries their traffic: their
-    /// `max-limit` becomes its bandwidth, its counters theirs. Needs CAP_NET_ADMIN
+    /// `max-limit` becomes its bandwidth, its counters theirs; the bandwidth found at the start comes
+    /// back at the end. Needs CAP_NET_ADMIN
     #[arg(long, value_name = "QUEUE=INTERFACE", value_delimiter = ',')]
     pub tc: Vec<QueueInterface>,
     /// File to write the CA certificate to, for the client to trust
@@ -85,6 +86,7 @@ pub fn run_until(
     out: &mut impl Write,
     stop: &mut impl Read,
 ) -> anyhow::Result<()> {
+    check_bonds(&args.tc)?;
     let bind = |address: SocketAddr| {
         TcpListener::bind(address).with_context(|| format!("listen on {address}"))
     };
@@ -116,14 +118,22 @@ pub fn run_until(
         }
     }
     out.flush()?;
-    let _script = FaultScript::start(&emulator, &args.fault)?;
+    let script = FaultScript::start(&emulator, &args.fault)?;
+    let ended = wait(stop);
+    drop(script);
+    emulator.release_shapers();
+    tracing::info!(requests = emulator.request_count(), "emulated router stops");
+    ended
+}
+
+/// Waits until `stop` yields a byte or ends.
+fn wait(stop: &mut impl Read) -> anyhow::Result<()> {
     let mut byte = [0_u8];
     while let Err(error) = stop.read(&mut byte) {
         if error.kind() != std::io::ErrorKind::Interrupted {
             return Err(error).context("signal pipe");
         }
     }
-    tracing::info!(requests = emulator.request_count(), "emulated router stops");
     Ok(())
 }
 
@@ -179,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_interface_without_cake_is_named_with_the_remedy() {
-        let words = ["x", "--tc", "WAN-Download=lo,WAN-Upload=lo"];
+        let words = ["x", "--tc", "WAN-Download=lo"];
         let command = Command::try_parse_from(words).expect("valid arguments");
         let error = run_until(&command.args, &mut Vec::new(), &mut std::io::empty());
         let error = format!("{:#}", error.expect_err("the loopback interface has no CAKE"));

@@ -9,10 +9,11 @@ use rustls::ServerConfig;
 
 use super::counters::QueueTraffic;
 use super::faults::{Fault, FaultSpec};
+use super::holds::{HoldPoint, ReplyHold};
 use super::plane::Shaper;
 use super::seed::RouterOptions;
 use super::server::{Port, Protocol, bind_local};
-use super::shared::{EmulatorView, HoldPoint, Latency, ReplyHold, RequestRecord, Shared};
+use super::shared::{EmulatorView, Latency, RequestRecord, Shared};
 use super::store::{QueueWrite, Router};
 use super::tls;
 
@@ -211,6 +212,11 @@ impl Emulator {
     /// There is no such queue, or the shaper cannot be read.
     pub fn bind(&self, queue: &str, shaper: Box<dyn Shaper>) -> anyhow::Result<()> {
         self.inner.shared.bind(queue, shaper)
+    }
+
+    /// Lets go of all shapers: they get back the rates they were found with.
+    pub fn release_shapers(&self) {
+        self.inner.shared.release_shapers();
     }
 
     /// Counts traffic of a tree queue; returns whether the queue exists.

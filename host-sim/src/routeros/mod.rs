@@ -10,6 +10,7 @@ mod counters;
 mod edit;
 mod emulator;
 mod faults;
+mod holds;
 mod http;
 mod menus;
 mod message;
@@ -30,9 +31,10 @@ pub use faults::{
     BadBody, CounterWidth, FAULT_NAMES, Fault, FaultSpec, ForeignWrite, LatencyProfile, LyingWrite,
     Removal, RoundedValue, RuleChange, ServiceFault, TlsFault, WrongShape,
 };
+pub use holds::ReplyHold;
 pub use menus::MenuName;
 pub use message::{Body, Origin, Request, Response, basic_credentials};
 pub use plane::{DataPlane, QueueInterface, Shaper, ShaperReading};
 pub use seed::{Policy, Quirks, RouterOptions, User, properties_of};
-pub use shared::{EmulatorView, Latency, REQUEST_LOG_MAX, ReplyHold, RequestRecord};
+pub use shared::{EmulatorView, Latency, REQUEST_LOG_MAX, RequestRecord};
 pub use store::{Properties, QueueWrite, Router, WRITE_LOG_MAX};

@@ -82,6 +82,20 @@ impl FromStr for QueueInterface {
     }
 }
 
+/// Refuses what cannot both be true: two interfaces below one queue, or one below two.
+pub(super) fn check_bonds(all: &[QueueInterface]) -> anyhow::Result<()> {
+    for (index, one) in all.iter().enumerate() {
+        for other in &all[..index] {
+            let name = if one.queue == other.queue { &one.queue } else { &one.interface };
+            anyhow::ensure!(
+                one.queue != other.queue && one.interface != other.interface,
+                "--tc names {name:?} twice; expected one interface for each queue, and each once"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// One tree queue and its shaper.
 #[derive(Debug)]
 struct Bond {
@@ -89,6 +103,7 @@ struct Bond {
     shaper: Box<dyn Shaper>,
     /// What the shaper was told last, or was found with.
     rate_bps: u64,
+    found_bps: u64,
     /// What the router has accounted for.
     seen: ShaperReading,
     is_failing: bool,
@@ -116,8 +131,17 @@ impl DataPlane {
         let known = router.set_unchecked(MenuName::QueueTree, queue, "max-limit", Some(&rate));
         anyhow::ensure!(known, "the emulated router has no tree queue \"{queue}\"");
         let (queue, rate_bps) = (queue.to_owned(), seen.rate_bps);
-        self.bonds.push(Bond { queue, shaper, rate_bps, seen, is_failing: false });
+        let bond = Bond { queue, shaper, rate_bps, found_bps: rate_bps, seen, is_failing: false };
+        self.bonds.push(bond);
         Ok(())
+    }
+
+    /// Gives the shapers the rates they were found with, and lets go of them.
+    pub fn release(&mut self) {
+        for mut bond in self.bonds.drain(..) {
+            let set = bond.shaper.set_rate(bond.found_bps);
+            bond.succeeded(set);
+        }
     }
 
     /// Brings the router's counters up to date.
@@ -226,6 +250,30 @@ mod tests {
         let error =
             plane.bind(&mut router, "WAN-Uplaod", Box::<Fake>::default()).expect_err("unknown");
         assert!(error.to_string().contains("WAN-Uplaod"), "{error}");
+    }
+
+    #[test]
+    fn the_rate_that_was_found_comes_back_at_the_end() {
+        let (mut router, mut plane, shaper) = bound();
+        router.set_unchecked(MenuName::QueueTree, "WAN-Upload", "max-limit", Some("9000000"));
+        plane.shape(&router);
+        assert_eq!(shaper.rate_bps(), 9_000_000);
+        plane.release();
+        assert_eq!(shaper.rate_bps(), 7_000_000);
+        plane.shape(&router);
+        assert_eq!(shaper.rate_bps(), 7_000_000, "a late request changes nothing");
+    }
+
+    #[test]
+    fn a_queue_or_an_interface_named_twice_is_refused() {
+        let check = |text: &str| {
+            let all: Vec<QueueInterface> =
+                text.split(',').map(|one| one.parse().expect("parses")).collect();
+            check_bonds(&all).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("a=eth0,b=eth1"), Ok(()));
+        assert!(check("a=eth0,a=eth1").expect_err("a").contains("\"a\" twice"));
+        assert!(check("a=eth0,b=eth0").expect_err("eth0").contains("\"eth0\" twice"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 
 use super::api;
 use super::faults::{Delivery, Fate, Fault, FaultSpec, Faults, TlsFault};
+use super::holds::HoldPoint;
 use super::message::{Request, Response};
 use super::plane::{DataPlane, Shaper};
 use super::rest;
@@ -360,6 +361,11 @@ impl Shared {
         plane.bind(router, queue, shaper)
     }
 
+    /// Lets go of all shapers, with the rates they were found with.
+    pub(crate) fn release_shapers(&self) {
+        self.lock().plane.release();
+    }
+
     /// Lends the router with its clock set to now.
     pub(crate) fn with_router<R>(&self, f: impl FnOnce(&mut Router) -> R) -> R {
         let mut state = self.lock();
@@ -415,7 +421,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    fn change_holds(&self, point: HoldPoint, change: impl FnOnce(&mut usize)) {
+    pub(super) fn change_holds(&self, point: HoldPoint, change: impl FnOnce(&mut usize)) {
         let mut state = self.lock();
         match point {
             HoldPoint::Requests => change(&mut state.request_holds),
@@ -479,35 +485,5 @@ fn log_new_writes(router: &Router, count_before: u64) {
     for write in router.writes().iter().rev().take(new).rev() {
         let QueueWrite { at, queue, max_limit_bps } = write;
         tracing::info!(?at, queue, max_limit_bps, "max-limit written");
-    }
-}
-
-/// Where a held request waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HoldPoint {
-    /// Before it has any effect.
-    Requests,
-    /// After its effect, before its reply.
-    Replies,
-}
-
-/// Keeps requests or replies back while it lives.
-#[derive(Debug)]
-#[must_use = "dropping the hold releases what it keeps back"]
-pub struct ReplyHold {
-    shared: Arc<Shared>,
-    point: HoldPoint,
-}
-
-impl ReplyHold {
-    pub(crate) fn new(shared: &Arc<Shared>, point: HoldPoint) -> Self {
-        shared.change_holds(point, |holds| *holds += 1);
-        Self { shared: Arc::clone(shared), point }
-    }
-}
-
-impl Drop for ReplyHold {
-    fn drop(&mut self) {
-        self.shared.change_holds(self.point, |holds| *holds -= 1);
     }
 }

@@ -33,16 +33,16 @@ pub struct Row {
 #[must_use]
 pub fn rows(plan: &Plan, board: &Board) -> Vec<Row> {
     let judge = Judge { plan, board };
-    let find = |law, backend, budget: Option<Option<u32>>| {
+    let find = |law, backend, budget: Option<u32>| {
         plan.entries.iter().position(|entry| {
             entry.law == law
                 && entry.setup.backend == backend
-                && budget.is_none_or(|budget| entry.setup.budget.map(|b| b.per_minute) == budget)
+                && entry.setup.budget.map(|budget| budget.per_minute) == budget
         })
     };
     let mut rows = Vec::new();
     let linux = find(Law::Adaptive, Backend::Linux, None);
-    let routeros = find(Law::Adaptive, Backend::Routeros, Some(Some(120)));
+    let routeros = find(Law::Adaptive, Backend::Routeros, Some(120));
     if let Some(ours) = linux {
         if let Some(theirs) = find(Law::Autorate, Backend::Linux, None) {
             judge.against(ours, theirs, Limits::new(0.15, 3.0, 3.0), &mut rows);
@@ -61,7 +61,7 @@ pub fn rows(plan: &Plan, board: &Board) -> Vec<Row> {
         }
     }
     if let (Some(ours), Some(theirs)) =
-        (routeros, find(Law::Autorate, Backend::Routeros, Some(Some(120))))
+        (routeros, find(Law::Autorate, Backend::Routeros, Some(120)))
     {
         judge.against(ours, theirs, Limits::new(0.08, 3.0, 3.0), &mut rows);
     }
@@ -74,7 +74,7 @@ pub fn rows(plan: &Plan, board: &Board) -> Vec<Row> {
         judge.cuts(ours, &mut rows);
         judge.writes(ours, &mut rows);
         for budget in [30, 240] {
-            if let Some(other) = find(Law::Adaptive, Backend::Routeros, Some(Some(budget))) {
+            if let Some(other) = find(Law::Adaptive, Backend::Routeros, Some(budget)) {
                 judge.budget(ours, other, budget, &mut rows);
             }
         }

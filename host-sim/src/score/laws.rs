@@ -94,6 +94,13 @@ impl Law {
         matches!(self, Self::Classic | Self::ClassicTuned | Self::Adaptive)
     }
 
+    /// Returns the names of those that have parameters.
+    #[must_use]
+    pub fn names_of_core() -> String {
+        let core = Self::ALL.into_iter().filter(|law| law.is_core());
+        core.map(Self::name).collect::<Vec<_>>().join(", ")
+    }
+
     /// Makes a contender; `static` is made from a rate instead.
     ///
     /// # Errors

@@ -1,16 +1,18 @@
 //! `wanctl-sim lint`: what a configuration will do, found out by letting its law do it.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
-use wanctl::config::{self, ReadFiles};
+use wanctl::config::{self, BackendConfig, DaemonConfig, ReadFiles};
 use wanctl_core::config::{Config, WanConfig};
 use wanctl_core::units::{Direction, PerDirection};
 
 use super::contender::core_law::CoreLaw;
+use super::input::InputError;
 use super::metrics::{Score, StepScore};
 use super::model::router::Backend;
+use super::recording;
 use super::run::{self, Setup};
 use super::scenario::{
     CapacitySpec, Limits, LineSpec, PathSpec, Purpose, Scenario, StepSpec, TrafficSpec,
@@ -26,14 +28,33 @@ const WINDOW_MS: u64 = 60_000;
 const SLOW_US: u64 = 5_000_000;
 /// From here on a queue after a drop is called lasting, in µs.
 const LASTING_US: u64 = 3_000_000;
-/// From here on a line counts as cut without reason, per hour on a quiet or a cable line.
+/// From here on a line counts as cut without reason, per hour on a quiet, a cable or the recorded line.
 const INNOCENT_PER_HOUR: u64 = 1;
+
+/// Where the shapers are that a configuration is for, and how often they are read.
+fn setup(config: &DaemonConfig) -> Setup {
+    let mut setup = match &config.backend {
+        BackendConfig::RouterOs(router) => {
+            let interval = u64::try_from(router.counter_interval.as_micros());
+            let counter_interval_us = interval.unwrap_or(u64::MAX);
+            Setup { counter_interval_us, ..Setup::of(Backend::Routeros) }
+        }
+        BackendConfig::LinuxCake(_) => Setup::of(Backend::Linux),
+    };
+    // The core keeps to the budget of the configuration itself.
+    setup.budget = None;
+    setup.tick_us = config.core.tick.as_micros();
+    setup
+}
 
 /// Options of `wanctl-sim lint`.
 #[derive(Debug, clap::Args)]
 pub struct LintArgs {
     /// The daemon's configuration
     config: PathBuf,
+    /// A recording of `wanctl run --record` of these lines: their own idle noise is tried as well
+    #[arg(long, value_name = "FILE")]
+    recording: Option<PathBuf>,
 }
 
 /// Prints what a configuration will do; returns whether nothing needs a warning.
@@ -44,14 +65,17 @@ pub struct LintArgs {
 pub fn run(args: &LintArgs, out: &mut impl Write) -> Result<bool> {
     // The password is of no use here.
     let config = config::load(&args.config, ReadFiles::No).map_err(|error| anyhow!("{error}"))?;
+    let recorded = args.recording.as_deref().map(recording::read).transpose()?;
     let mut warnings = 0;
     for (index, wan) in config.core.wans.iter().enumerate() {
         let name = config.wans.get(index).map_or("wan", |wan| wan.name.as_str());
-        let mut one = config.core.clone();
-        one.wans.clear();
-        // One WAN always fits.
-        let _full = one.wans.push(*wan);
-        let mut linter = Linter { config: one, wan, warnings: 0, out };
+        let one = alone(&config.core, wan);
+        let own = match (&recorded, &args.recording) {
+            (Some(scenarios), Some(file)) => Some(own_noise(scenarios, index, file, name)?),
+            _ => None,
+        };
+        let setup = setup(&config);
+        let mut linter = Linter { config: one, setup, wan, own, warnings: 0, out };
         linter.lint(name)?;
         warnings += linter.warnings;
     }
@@ -62,9 +86,30 @@ pub fn run(args: &LintArgs, out: &mut impl Write) -> Result<bool> {
     Ok(warnings == 0)
 }
 
+/// The configuration of one WAN; there is nothing to steer between.
+fn alone(all: &Config, wan: &WanConfig) -> Config {
+    let mut one = Config { steering: None, ..all.clone() };
+    one.wans.clear();
+    // One WAN always fits.
+    let _full = one.wans.push(*wan);
+    one
+}
+
+/// Returns what a recording shows of the path of a WAN besides its queues.
+fn own_noise(scenarios: &[Scenario], index: usize, file: &Path, wan: &str) -> Result<PathSpec> {
+    let ending = format!("-wan{index}");
+    let scenario = scenarios.iter().find(|scenario| scenario.name.ends_with(&ending));
+    let what =
+        || format!("expected 20 s or more of WAN {wan:?}, the line number {index} from zero");
+    Ok(scenario.ok_or_else(|| InputError::whole(file, what()))?.path.clone())
+}
+
 struct Linter<'w, W> {
     config: Config,
+    setup: Setup,
     wan: &'w WanConfig,
+    /// The path of the line itself, as it was recorded.
+    own: Option<PathSpec>,
     warnings: u32,
     out: &'w mut W,
 }
@@ -160,12 +205,14 @@ impl<W: Write> Linter<'_, W> {
     }
 
     fn idle(&mut self) -> Result<()> {
-        for (name, path, counts) in [
+        let own = self.own.take().map(|path| ("this line, as recorded,", path, true));
+        let kinds = [
             ("a quiet line", suite::quiet_path(20), true),
             ("a cable line", suite::docsis_path(), true),
             ("an LTE line", suite::lte_path(), false),
             ("a Starlink line", suite::starlink_path(), false),
-        ] {
+        ];
+        for (name, path, counts) in own.into_iter().chain(kinds) {
             let mut scenario = self.scenario(path, 3_600);
             scenario.purpose = Purpose::Idle;
             let scores = self.scores(&scenario)?;
@@ -213,13 +260,59 @@ impl<W: Write> Linter<'_, W> {
     }
 
     fn scores(&self, scenario: &Scenario) -> Result<Vec<Score>> {
-        let mut setup = Setup::of(Backend::Routeros);
-        setup.tick_us = self.config.tick.as_micros();
         let score = |seed| {
             let capacity = run::capacities(scenario, seed);
             let mut law = CoreLaw::new(&self.config)?;
-            run::drive(scenario, &capacity, &mut law, &setup, seed, None)
+            run::drive(scenario, &capacity, &mut law, &self.setup, seed, None)
         };
         (1..=SEEDS).map(score).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_wan_of_an_example_can_be_linted() {
+        let mut count = 0;
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs")).unwrap()
+        {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|ending| ending != "toml") {
+                continue;
+            }
+            let config = config::load(&path, ReadFiles::No).unwrap();
+            for wan in &config.core.wans {
+                let one = alone(&config.core, wan);
+                assert!(CoreLaw::new(&one).is_ok(), "{}", path.display());
+                count += 1;
+            }
+        }
+        assert!(count > 4, "{count}");
+    }
+
+    #[test]
+    fn noise_is_that_of_the_wan_of_the_same_place() {
+        let scenarios = suite::default_suite();
+        let named = |name: &str| Scenario { name: name.to_owned(), ..scenarios[0].clone() };
+        let mut recorded = [named("x-wan0"), named("x-wan1")];
+        recorded[1].path.base_rtt_us = 77_000;
+        let noise = |index| own_noise(&recorded, index, "x.rec".as_ref(), "lte");
+        assert_eq!(noise(1).unwrap().base_rtt_us, 77_000);
+        let error = noise(2).unwrap_err();
+        assert!(error.downcast_ref::<InputError>().is_some());
+        assert!(error.to_string().starts_with("x.rec: expected 20 s or more of WAN \"lte\""));
+    }
+
+    #[test]
+    fn a_configuration_meets_the_backend_it_is_for() {
+        let setup = |name: &str| {
+            let path = format!("{}/../configs/{name}", env!("CARGO_MANIFEST_DIR"));
+            setup(&config::load(path.as_ref(), ReadFiles::No).unwrap())
+        };
+        assert_eq!(setup("linux-cake.toml").backend, Backend::Linux);
+        let router = setup("home-dsl.toml");
+        assert_eq!((router.backend, router.counter_interval_us), (Backend::Routeros, 200_000));
     }
 }

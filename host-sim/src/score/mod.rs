@@ -30,8 +30,10 @@ pub mod sweep;
 pub mod table;
 pub mod traces;
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -43,6 +45,11 @@ use self::model::router::Backend;
 use self::overrides::Override;
 use self::run::Setup;
 use self::scenario::{Purpose, Scenario};
+
+/// The most seeds of one scenario.
+const SEEDS_MAX: u64 = 1_000_000;
+/// The highest number a first seed may have; far from the end of what counts them.
+const FIRST_SEED_MAX: u64 = u64::MAX / 2;
 
 /// Options of `wanctl-sim score`.
 #[derive(Debug, clap::Args)]
@@ -69,27 +76,27 @@ pub struct ScoreArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// How many seeds of each scenario
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=SEEDS_MAX))]
     seeds: u64,
     /// How many seeds of each idle line, which lasts a day
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=SEEDS_MAX))]
     idle_seeds: u64,
     /// Everything that is judged: all laws on linux, ours and autorate on routeros as well, with
     /// budgets of 30, 120 and 240 writes a minute
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["backend", "budget", "counters_ms"])]
     goals: bool,
     /// The first seed
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=FIRST_SEED_MAX))]
     first_seed: u64,
     /// Where the shaper is
     #[arg(long, value_enum, default_value = "linux")]
     backend: Backend,
     /// Router writes a minute, both directions together [default: 120 on routeros, no limit on
     /// linux]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     budget: Option<u32>,
     /// How often RouterOS is asked for its counters
-    #[arg(long, value_name = "MS", default_value_t = 250)]
+    #[arg(long, value_name = "MS", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     counters_ms: u64,
     /// How many of the three reflectors answer ICMP timestamps [default: what the scenario says, 1
     /// in all that are built in]
@@ -97,7 +104,7 @@ pub struct ScoreArgs {
     timestamps: Option<u8>,
     /// Threads to use [default: all cores]
     #[arg(long)]
-    threads: Option<usize>,
+    threads: Option<NonZeroUsize>,
     /// Write everything as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -105,7 +112,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     /// Write one CSV line per tick of a single run: the first scenario, law and seed
-    #[arg(long, value_name = "FILE.csv")]
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["goals", "json", "plots"])]
     dump: Option<PathBuf>,
 }
 
@@ -121,19 +128,24 @@ pub fn run(args: &ScoreArgs, out: &mut impl Write) -> Result<()> {
     let setup = setup(args);
     let scenarios = scenarios(args)?;
     let mut entries = if args.goals { goal_entries(&laws) } else { entries(&laws, setup) };
-    for entry in entries.iter_mut().filter(|entry| entry.law != Law::Classic) {
+    for entry in entries.iter_mut().filter(|entry| takes_overrides(entry)) {
         entry.overrides.clone_from(&overrides);
     }
+    ensure!(
+        overrides.is_empty() || entries.iter().any(takes_overrides),
+        "--set changes classic-tuned and adaptive, and none of them is among --laws"
+    );
     if let Some(path) = &args.dump {
         return dump(args, &scenarios, &entries[0], path, out);
     }
     drop_unavailable(&mut entries, &scenarios, out)?;
+    probe_outputs(args)?;
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = Plan {
         scenarios: scenarios.into_iter().map(|scenario| with_seeds(scenario, args)).collect(),
         first_seed: args.first_seed,
         entries,
-        threads: args.threads.unwrap_or(available),
+        threads: args.threads.map_or(available, NonZeroUsize::get),
     };
     let is_terminal = std::io::stderr().is_terminal();
     let board = board::play(&plan, &|done, of| {
@@ -151,6 +163,25 @@ pub fn run(args: &ScoreArgs, out: &mut impl Write) -> Result<()> {
     }
     if let Some(folder) = &args.plots {
         plots::write(&plan, folder)?;
+    }
+    Ok(())
+}
+
+/// Returns whether `--set` changes an entry's law: the reference stays what it is.
+fn takes_overrides(entry: &Entry) -> bool {
+    matches!(entry.law, Law::ClassicTuned | Law::Adaptive)
+}
+
+/// Finds out whether results can be written, before minutes are spent on them.
+fn probe_outputs(args: &ScoreArgs) -> Result<()> {
+    let name = |path: &Path| format!("{} cannot be written", path.display());
+    if let Some(path) = &args.json {
+        // What it holds stays until there is something better.
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        file.with_context(|| name(path))?;
+    }
+    if let Some(folder) = &args.plots {
+        std::fs::create_dir_all(folder).with_context(|| name(folder))?;
     }
     Ok(())
 }
@@ -222,12 +253,25 @@ fn scenarios(args: &ScoreArgs) -> Result<Vec<Scenario>> {
     for path in &args.recording {
         scenarios.extend(recording::read(path)?);
     }
-    suites::keep(&mut scenarios, &args.only);
-    ensure!(!scenarios.is_empty(), "no scenario is left to run");
+    suites::keep(&mut scenarios, &args.only)?;
+    tell_apart(&mut scenarios);
     for scenario in &mut scenarios {
         scenario.path.stamping = args.timestamps.unwrap_or(scenario.path.stamping);
     }
     Ok(scenarios)
+}
+
+/// A trace or a recording may be called as a scenario of the suite is, or as another file.
+fn tell_apart(scenarios: &mut [Scenario]) {
+    let mut taken = BTreeSet::new();
+    for scenario in scenarios {
+        let names = (2_u32..).map(|number| format!("{}-{number}", scenario.name));
+        let mut names = std::iter::once(scenario.name.clone()).chain(names);
+        if let Some(free) = names.find(|name| !taken.contains(name)) {
+            scenario.name = free;
+        }
+        taken.insert(scenario.name.clone());
+    }
 }
 
 fn dump(

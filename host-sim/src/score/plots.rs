@@ -144,6 +144,11 @@ impl Panel {
     }
 }
 
+/// Names are the user's, who may have written anything.
+fn escaped(name: &str) -> String {
+    name.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 fn draw(scenario: &Scenario, all: &[(&str, Series)]) -> String {
     let is_loaded = |direction: &Direction| scenario.lines.get(*direction).traffic.flows > 0;
     let loaded: Vec<Direction> = Direction::BOTH.into_iter().filter(is_loaded).collect();
@@ -158,11 +163,12 @@ fn draw(scenario: &Scenario, all: &[(&str, Series)]) -> String {
          </style>\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
     let seconds = scenario.seconds as f64;
+    let name = escaped(&scenario.name);
     let mut top = GAP;
     for direction in loaded {
         let ceiling = scenario.lines.get(direction).limits.ceiling as f64 / 1e6;
         let panel = Panel { top, seconds, max: ceiling * 1.05 };
-        let title = format!("{}: {} shaper rate over capacity", scenario.name, direction.name());
+        let title = format!("{name}: {} shaper rate over capacity", direction.name());
         if let Some((_, first)) = all.first() {
             let area = panel.points(first.capacity.get(direction));
             let bottom = top + PANEL;
@@ -179,7 +185,7 @@ fn draw(scenario: &Scenario, all: &[(&str, Series)]) -> String {
         top += PANEL + GAP;
     }
     let panel = Panel { top, seconds, max: DELAY_MAX_MS };
-    panel.frame(&format!("{}: added delay, both directions", scenario.name), "ms", &mut svg);
+    panel.frame(&format!("{name}: added delay, both directions"), "ms", &mut svg);
     for ((_, series), colour) in all.iter().zip(COLOURS.iter().cycle()) {
         panel.line(&series.delay_ms, colour, &mut svg);
     }

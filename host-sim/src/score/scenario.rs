@@ -96,8 +96,9 @@ impl Limits {
     /// defaults are, 5/20/80 Mbit/s.
     #[must_use]
     pub fn base(&self) -> u64 {
-        let mean = (self.floor.saturating_mul(self.ceiling)).isqrt();
-        self.base.unwrap_or(mean).clamp(self.floor, self.ceiling)
+        let mean = (u128::from(self.floor) * u128::from(self.ceiling)).isqrt();
+        // The root of a product of two such numbers fits into one.
+        self.base.unwrap_or(mean as u64).clamp(self.floor, self.ceiling)
     }
 }
 
@@ -232,5 +233,16 @@ impl Default for PathSpec {
             is_blind: false,
             stamping: STAMPING,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_rate_is_the_geometric_mean_on_fast_lines_too() {
+        assert_eq!(Limits::new(5_000_000, 80_000_000).base(), 20_000_000);
+        assert_eq!(Limits::new(40_000_000_000, 90_000_000_000).base(), 60_000_000_000);
     }
 }

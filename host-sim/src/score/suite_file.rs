@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use wanctl_core::units::{Direction, PerDirection};
 
-use super::input::{self, InputError};
+use super::input::{self, InputError, Place};
 use super::run;
 use super::scenario::{
     CapacitySpec, Limits, LineSpec, PACKETS_PER_ACK, PathSpec, Purpose, STAMPING, Scenario,
@@ -21,6 +21,16 @@ use super::traces;
 const SECONDS_MAX: u64 = 21_600;
 /// The fastest line, in Mbit/s.
 const MBPS_MAX: f64 = 100_000.0;
+/// The longest delay and the deepest buffer, in ms: a minute.
+const DELAY_MS_MAX: u64 = 60_000;
+/// The longest time of anything that comes again and again, in ms: a week.
+const PERIOD_MS_MAX: u64 = 604_800_000;
+/// The most flows: they are one fluid, which means little when hardly a packet is left for each.
+const FLOWS_MAX: u32 = 1_000;
+/// Everything, in parts per million.
+const ALL_PPM: u32 = 1_000_000;
+/// The largest spread, in per mille of the mean.
+const SPREAD_MAX: u64 = 5_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,8 +48,8 @@ struct Entry {
     warm_up: u64,
     download: Spanned<Way>,
     upload: Spanned<Way>,
-    #[serde(default)]
-    path: PathEntry,
+    #[serde(default = "default_path")]
+    path: Spanned<PathEntry>,
     step: Option<Step>,
     #[serde(default)]
     idle: bool,
@@ -51,6 +61,10 @@ const fn ninety() -> u64 {
 
 const fn ten() -> u64 {
     10
+}
+
+fn default_path() -> Spanned<PathEntry> {
+    Spanned::new(0..0, PathEntry::default())
 }
 
 #[derive(Debug, Deserialize)]
@@ -178,30 +192,34 @@ impl Default for PathEntry {
 /// An [`InputError`] with the line, also for limits that make no sense.
 pub fn read(path: &Path) -> Result<Vec<Scenario>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-    let file: File = toml::from_str(&text).map_err(|error| input::of_toml(path, &text, &error))?;
+    let text = input::without_mark(&text);
+    let file: File = toml::from_str(text).map_err(|error| input::of_toml(path, text, &error))?;
+    let place =
+        |span: std::ops::Range<usize>| Place { file: path, line: input::line_of(text, span.start) };
     let mut scenarios: Vec<Scenario> = Vec::new();
     for entry in &file.scenario {
-        let line = input::line_of(&text, entry.span().start);
+        let here = place(entry.span());
         let entry = entry.get_ref();
-        let way_line = |way: &Spanned<Way>| input::line_of(&text, way.span().start);
-        let download = way(path, way_line(&entry.download), entry.download.get_ref())?;
-        let upload = way(path, way_line(&entry.upload), entry.upload.get_ref())?;
-        let scenario = entry.scenario(download, upload);
-        entry.check(path, line)?;
+        let (down, up) = (place(entry.download.span()), place(entry.upload.span()));
+        let lines = PerDirection {
+            download: entry.download.get_ref().line(down)?,
+            upload: entry.upload.get_ref().line(up)?,
+        };
+        entry.check(here)?;
+        entry.path.get_ref().check(place(entry.path.span()))?;
+        let scenario = entry.scenario(lines);
         if scenarios.iter().any(|other| other.name == scenario.name) {
             let what = format!("expected a name of its own, `{}` is taken", scenario.name);
-            return Err(InputError::at(path, line, what).into());
+            return Err(here.error(what).into());
         }
-        let lines =
-            PerDirection { download: way_line(&entry.download), upload: way_line(&entry.upload) };
-        check(path, &lines, &scenario)?;
+        check(&PerDirection { download: down, upload: up }, &scenario)?;
         scenarios.push(scenario);
     }
     Ok(scenarios)
 }
 
 /// Refuses limits with which nothing can be won.
-fn check(path: &Path, lines: &PerDirection<usize>, scenario: &Scenario) -> Result<()> {
+fn check(places: &PerDirection<Place<'_>>, scenario: &Scenario) -> Result<(), InputError> {
     let capacity = run::capacities(scenario, 1);
     for direction in Direction::BOTH {
         let highest = capacity.get(direction).smooth().iter().max().copied().unwrap_or_default();
@@ -214,7 +232,7 @@ fn check(path: &Path, lines: &PerDirection<usize>, scenario: &Scenario) -> Resul
         } else {
             continue;
         };
-        return Err(InputError::at(path, *lines.get(direction), what).into());
+        return Err(places.get(direction).error(what));
     }
     Ok(())
 }
@@ -227,123 +245,168 @@ fn micros(millis: f64) -> u64 {
     (millis.max(0.0) * 1e3).round() as u64
 }
 
-fn way(path: &Path, line: usize, way: &Way) -> Result<LineSpec, InputError> {
-    let error = |what: &str| Err(InputError::at(path, line, what));
-    let is_rate = |mbps: f64| (0.0..=MBPS_MAX).contains(&mbps);
-    if !is_rate(way.ceiling_mbps) || !is_rate(way.constant_mbps) {
-        return error("expected rates from 0 to 100000 Mbit/s");
-    }
-    let (floor, ceiling) = (bits(way.floor_mbps), bits(way.ceiling_mbps));
-    if floor == 0 || floor > ceiling {
-        return error("expected a floor above zero and not above the ceiling");
-    }
-    if way.on_ms > 0 && way.off_ms == 0 || way.buffer_ms == 0 || way.buffer_ms > 60_000 {
-        return error("expected a buffer of 1 to 60000 ms, and off-ms with on-ms");
-    }
-    let capacity = match &way.capacity {
-        None => CapacitySpec::Constant(ceiling),
-        Some(shape) => shape.spec(path, line)?,
-    };
-    Ok(LineSpec {
-        capacity,
-        fifo_bytes: ceiling / 8 * way.buffer_ms / 1000,
-        limits: Limits::new(floor, ceiling),
-        traffic: TrafficSpec {
-            flows: way.flows,
-            from_ms: way.from_ms,
-            on_ms: way.on_ms,
-            off_ms: way.off_ms,
-            constant_bps: bits(way.constant_mbps),
-        },
-        active: None,
-    })
+fn mbps(place: Place<'_>, key: &str, value: f64) -> Result<u64, InputError> {
+    place.within(key, value, 0.0..=MBPS_MAX).map(bits)
 }
 
-impl Shape {
-    fn spec(&self, path: &Path, line: usize) -> Result<CapacitySpec, InputError> {
-        let error = |what: &str| InputError::at(path, line, what);
-        let points = |points: &[(f64, f64)]| {
-            let sound = |&(s, mbps): &(f64, f64)| {
-                (0.0..=1e7).contains(&s) && (0.0..=MBPS_MAX).contains(&mbps)
-            };
-            let is_sorted = points.is_sorted_by(|a, b| a.0 < b.0);
-            if points.is_empty() || !is_sorted || !points.iter().all(sound) {
-                return Err(error("expected points [seconds, Mbit/s] with rising times"));
-            }
-            Ok(points.iter().map(|&(s, mbps)| (micros(s * 1e3) / 1000, bits(mbps))).collect())
+impl Way {
+    fn line(&self, place: Place<'_>) -> Result<LineSpec, InputError> {
+        let ceiling = mbps(place, "ceiling-mbps", self.ceiling_mbps)?;
+        let floor = mbps(place, "floor-mbps", self.floor_mbps)?;
+        if floor == 0 || floor > ceiling {
+            return Err(place.error("expected a floor above zero and not above the ceiling"));
+        }
+        place.within("buffer-ms", self.buffer_ms, 1..=DELAY_MS_MAX)?;
+        let period = |key: &str, ms: u64| place.within(key, ms, 0..=PERIOD_MS_MAX);
+        if (self.on_ms > 0) != (self.off_ms > 0) {
+            return Err(place.error("expected on-ms and off-ms together, both above zero"));
+        }
+        let capacity = match &self.capacity {
+            None => CapacitySpec::Constant(ceiling),
+            Some(shape) => shape.spec(place)?,
         };
-        Ok(match self {
-            Self::Constant { mbps } => CapacitySpec::Constant(bits(*mbps)),
-            Self::Steps { points: all } => CapacitySpec::Steps(points(all)?),
-            Self::Ramps { points: all } => CapacitySpec::Ramps(points(all)?),
-            &Self::Markov { high_mbps, low_mbps, high_ms, low_ms } => {
-                CapacitySpec::Markov { high: bits(high_mbps), low: bits(low_mbps), high_ms, low_ms }
-            }
-            &Self::Diurnal { night_mbps, evening_mbps, day_s } => CapacitySpec::Diurnal {
-                night: bits(night_mbps),
-                evening: bits(evening_mbps),
-                day_s,
+        Ok(LineSpec {
+            capacity,
+            fifo_bytes: ceiling / 8 * self.buffer_ms / 1000,
+            limits: Limits::new(floor, ceiling),
+            traffic: TrafficSpec {
+                flows: place.within("flows", self.flows, 0..=FLOWS_MAX)?,
+                from_ms: period("from-ms", self.from_ms)?,
+                on_ms: period("on-ms", self.on_ms)?,
+                off_ms: period("off-ms", self.off_ms)?,
+                constant_bps: mbps(place, "constant-mbps", self.constant_mbps)?,
             },
-            &Self::Wander {
-                mean_mbps,
-                min_mbps,
-                max_mbps,
-                sigma_permille,
-                tau_ms,
-                flutter_permille,
-                redraw_ms,
-                outage_every_ms,
-                outage_ms,
-            } => {
-                let (min, max) = (bits(min_mbps), bits(max_mbps));
-                if min > max || sigma_permille > 5_000 || flutter_permille > 5_000 || tau_ms == 0 {
-                    return Err(error(
-                        "expected min-mbps <= max-mbps, a tau-ms, spreads up to 5000",
-                    ));
-                }
-                CapacitySpec::Wander(WanderSpec {
-                    mean: bits(mean_mbps),
-                    sigma_permille,
-                    tau_ms,
-                    min,
-                    max,
-                    redraw_ms,
-                    outage_every_ms,
-                    outage_ms,
-                    flutter_permille,
-                })
-            }
-            Self::Trace { file } => {
-                let file = path.parent().unwrap_or(Path::new("")).join(file);
-                let trace = traces::read(&file)
-                    .map_err(|error| InputError::at(path, line, format!("{error:#}")))?;
-                CapacitySpec::Trace(Arc::new(trace))
-            }
+            active: None,
         })
     }
 }
 
-impl Entry {
-    fn check(&self, path: &Path, line: usize) -> Result<(), InputError> {
-        let error = |what: &str| Err(InputError::at(path, line, what));
-        if self.seconds == 0 || self.seconds > SECONDS_MAX || self.warm_up >= self.seconds {
-            return error("expected 1 to 21600 seconds, more than warm-up");
-        }
-        let base = self.path.base_ms;
-        if !(1.0..=5_000.0).contains(&base) {
-            return error("expected a base-ms of 1 to 5000");
-        }
-        let within = |step: &Step| {
-            step.at_s >= 0.0 && step.window_s > 0.0 && step.at_s < self.seconds as f64
+impl Shape {
+    fn spec(&self, place: Place<'_>) -> Result<CapacitySpec, InputError> {
+        let rate = |key: &str, value: f64| mbps(place, key, value);
+        Ok(match self {
+            Self::Constant { mbps } => CapacitySpec::Constant(rate("mbps", *mbps)?),
+            Self::Steps { points: all } => CapacitySpec::Steps(points(place, all)?),
+            Self::Ramps { points: all } => CapacitySpec::Ramps(points(place, all)?),
+            &Self::Markov { high_mbps, low_mbps, high_ms, low_ms } => CapacitySpec::Markov {
+                high: rate("high-mbps", high_mbps)?,
+                low: rate("low-mbps", low_mbps)?,
+                high_ms: place.within("high-ms", high_ms, 1..=PERIOD_MS_MAX)?,
+                low_ms: place.within("low-ms", low_ms, 1..=PERIOD_MS_MAX)?,
+            },
+            &Self::Diurnal { night_mbps, evening_mbps, day_s } => {
+                if evening_mbps > night_mbps {
+                    return Err(place.error("expected an evening-mbps not above night-mbps"));
+                }
+                CapacitySpec::Diurnal {
+                    night: rate("night-mbps", night_mbps)?,
+                    evening: rate("evening-mbps", evening_mbps)?,
+                    day_s: place.within("day-s", day_s, 1..=PERIOD_MS_MAX / 1000)?,
+                }
+            }
+            Self::Wander { .. } => CapacitySpec::Wander(self.wander(place)?),
+            Self::Trace { file } => {
+                let file = place.file.parent().unwrap_or(Path::new("")).join(file);
+                let trace =
+                    traces::read(&file).map_err(|error| place.error(format!("{error:#}")))?;
+                CapacitySpec::Trace(Arc::new(trace))
+            }
+        })
+    }
+
+    fn wander(&self, place: Place<'_>) -> Result<WanderSpec, InputError> {
+        let &Self::Wander {
+            mean_mbps,
+            min_mbps,
+            max_mbps,
+            sigma_permille,
+            tau_ms,
+            flutter_permille,
+            redraw_ms,
+            outage_every_ms,
+            outage_ms,
+        } = self
+        else {
+            return Err(place.error("expected a capacity that wanders"));
         };
-        if !self.step.as_ref().is_none_or(within) {
-            return error("expected a step within the scenario's seconds");
+        let (min, max) = (mbps(place, "min-mbps", min_mbps)?, mbps(place, "max-mbps", max_mbps)?);
+        if min > max {
+            return Err(place.error("expected a min-mbps not above max-mbps"));
+        }
+        let spread = |key: &str, value: u64| place.within(key, value, 0..=SPREAD_MAX);
+        let period = |key: &str, ms: u64| place.within(key, ms, 0..=PERIOD_MS_MAX);
+        Ok(WanderSpec {
+            mean: mbps(place, "mean-mbps", mean_mbps)?,
+            sigma_permille: spread("sigma-permille", sigma_permille)?,
+            tau_ms: place.within("tau-ms", tau_ms, 1..=PERIOD_MS_MAX)?,
+            min,
+            max,
+            redraw_ms: period("redraw-ms", redraw_ms)?,
+            outage_every_ms: period("outage-every-ms", outage_every_ms)?,
+            outage_ms: period("outage-ms", outage_ms)?,
+            flutter_permille: spread("flutter-permille", flutter_permille)?,
+        })
+    }
+}
+
+fn points(place: Place<'_>, points: &[(f64, f64)]) -> Result<Vec<(u64, u64)>, InputError> {
+    let sound =
+        |&(s, mbps): &(f64, f64)| (0.0..=1e7).contains(&s) && (0.0..=MBPS_MAX).contains(&mbps);
+    let read = |&(s, mbps): &(f64, f64)| (micros(s * 1e3) / 1000, bits(mbps));
+    let read: Vec<(u64, u64)> = points.iter().filter(|point| sound(point)).map(read).collect();
+    if read.is_empty() || read.len() < points.len() || !read.is_sorted_by(|a, b| a.0 < b.0) {
+        let what = "expected points [seconds, Mbit/s] with times that rise by 1 ms or more";
+        return Err(place.error(what));
+    }
+    Ok(read)
+}
+
+impl PathEntry {
+    fn check(&self, place: Place<'_>) -> Result<(), InputError> {
+        let most = DELAY_MS_MAX as f64;
+        let delay = |key: &str, ms: f64| place.within(key, ms, 0.0..=most).map(drop);
+        let share = |key: &str, ppm: u32| place.within(key, ppm, 0..=ALL_PPM).map(drop);
+        place.within("base-ms", self.base_ms, 1.0..=5_000.0)?;
+        for ms in self.extra_ms {
+            delay("extra-ms", ms)?;
+        }
+        delay("jitter-ms", self.jitter_ms)?;
+        delay("common-jitter-ms", self.common_jitter_ms)?;
+        delay("spike-ms", self.spike_ms)?;
+        delay("hop-ms", self.hop_ms)?;
+        share("spike-ppm", self.spike_ppm)?;
+        share("common-spike-ppm", self.common_spike_ppm)?;
+        share("loss-ppm", self.loss_ppm)?;
+        place.within("hop-every-ms", self.hop_every_ms, 0..=PERIOD_MS_MAX)?;
+        place.within("timestamps", self.timestamps, 0..=3)?;
+        for &(seconds, ms) in &self.route_changes {
+            place.within("seconds of route-changes", seconds, 0.0..=1e7)?;
+            place.within("ms of route-changes", ms, -most..=most)?;
         }
         Ok(())
     }
+}
 
-    fn scenario(&self, download: LineSpec, upload: LineSpec) -> Scenario {
-        let path = &self.path;
+impl Entry {
+    fn check(&self, place: Place<'_>) -> Result<(), InputError> {
+        if self.seconds == 0 || self.seconds > SECONDS_MAX || self.warm_up >= self.seconds {
+            return Err(place.error("expected 1 to 21600 seconds, more than warm-up"));
+        }
+        let end = self.seconds as f64;
+        let Some(step) = &self.step else { return Ok(()) };
+        if self.idle {
+            return Err(place.error("expected either idle or a step, not both"));
+        }
+        let is_within = step.at_s >= 0.0 && step.window_s > 0.0 && step.at_s + step.window_s <= end;
+        if is_within {
+            Ok(())
+        } else {
+            Err(place.error("expected a step with its window within the scenario's seconds"))
+        }
+    }
+
+    fn scenario(&self, lines: PerDirection<LineSpec>) -> Scenario {
+        let path = self.path.get_ref();
         let purpose = match &self.step {
             Some(step) => Purpose::Step(StepSpec {
                 at_ms: micros(step.at_s),
@@ -358,7 +421,7 @@ impl Entry {
             purpose,
             seconds: self.seconds,
             warm_up_s: self.warm_up,
-            lines: PerDirection { download, upload },
+            lines,
             path: PathSpec {
                 base_rtt_us: micros(path.base_ms),
                 extra_us: path.extra_ms.map(micros),
@@ -385,54 +448,5 @@ impl Entry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = "[[scenario]]\nname = 'a'\nseconds = 60\nwarm-up = 5\n\
-        [scenario.download]\nceiling-mbps = 50\nfloor-mbps = 5\nflows = 4\n\
-        capacity = { kind = 'steps', points = [[0, 50], [30.5, 20]] }\n\
-        [scenario.upload]\nceiling-mbps = 10\nfloor-mbps = 1\n\
-        [scenario.path]\nbase-ms = 12.5\n";
-
-    fn read_text(text: &str) -> Result<Vec<Scenario>, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s.toml");
-        std::fs::write(&path, text).unwrap();
-        read(&path).map_err(|error| {
-            assert!(error.downcast_ref::<InputError>().is_some(), "{error:#}");
-            format!("{error:#}").replace(&format!("{}/", folder.path().display()), "")
-        })
-    }
-
-    #[test]
-    fn a_suite_is_read() {
-        let scenarios = read_text(GOOD).unwrap();
-        let scenario = &scenarios[0];
-        assert_eq!((scenario.seconds, scenario.path.base_rtt_us), (60, 12_500));
-        let capacity = run::capacities(scenario, 1);
-        assert_eq!(capacity.download.at_ms(30_490).rate, 50_000_000);
-        assert_eq!(capacity.download.at_ms(30_500).rate, 20_000_000);
-        assert_eq!(capacity.upload.at_ms(0).rate, 10_000_000);
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_refused_with_its_line() {
-        for (from, to, expected) in [
-            ("seconds = 60", "secnds = 60", "s.toml:3: unknown field"),
-            ("seconds = 60", "seconds = 0", "s.toml:1: expected 1 to 21600 seconds"),
-            ("floor-mbps = 5", "floor-mbps = 55", "s.toml:5: expected a floor above zero"),
-            ("floor-mbps = 5", "floor-mbps = 0", "s.toml:5: expected a floor above zero"),
-            ("[[0, 50], [30.5, 20]]", "[[9, 50], [3, 20]]", "s.toml:5: expected points"),
-            ("[[0, 50], [30.5, 20]]", "[[0, 0]]", "s.toml:5: download: the capacity is zero"),
-            ("[[0, 50], [30.5, 20]]", "[[0, 4]]", "s.toml:5: download: the floor is above"),
-            ("kind = 'steps'", "kind = 'step'", "s.toml:9: unknown variant"),
-            ("base-ms = 12.5", "base-ms = 0", "s.toml:1: expected a base-ms"),
-            ("[scenario.upload]", "[scenario.upload", "s.toml:10: "),
-        ] {
-            let error = read_text(&GOOD.replace(from, to)).unwrap_err();
-            assert!(error.starts_with(expected), "{error} does not start with {expected}");
-        }
-        let error = read_text(&format!("{GOOD}{GOOD}")).unwrap_err();
-        assert!(error.starts_with("s.toml:15: expected a name of its own"), "{error}");
-    }
-}
+#[path = "suite_file_tests.rs"]
+mod tests;

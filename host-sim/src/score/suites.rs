@@ -17,17 +17,43 @@ pub const NAMES: &str = "default, long, rig, corners, none";
 ///
 /// When there is no such suite, its file is malformed, or nothing is left.
 pub fn find(name: &str, only: &[String]) -> Result<Vec<Scenario>> {
-    let mut scenarios = built_in(name).map_or_else(|| read(name), Ok)?;
-    keep(&mut scenarios, only);
-    ensure!(!scenarios.is_empty() || name == "none", "no scenario is left to run");
+    find_from(Path::new(""), name, only)
+}
+
+/// The same, with files named from a folder.
+///
+/// # Errors
+///
+/// As [`find`].
+pub fn find_from(folder: &Path, name: &str, only: &[String]) -> Result<Vec<Scenario>> {
+    let read = || read(&folder.join(name));
+    let mut scenarios = built_in(name).map_or_else(read, Ok)?;
+    if !scenarios.is_empty() {
+        keep(&mut scenarios, only)?;
+    }
     Ok(scenarios)
 }
 
 /// Keeps the scenarios whose names contain one of `only`; all if it is empty.
-pub fn keep(scenarios: &mut Vec<Scenario>, only: &[String]) {
-    if !only.is_empty() {
-        scenarios.retain(|scenario| only.iter().any(|name| scenario.name.contains(name)));
-    }
+///
+/// # Errors
+///
+/// When nothing is left; the message lists the names there are.
+pub fn keep(scenarios: &mut Vec<Scenario>, only: &[String]) -> Result<()> {
+    ensure!(
+        !scenarios.is_empty(),
+        "there is no scenario to run; expected a suite other than `none`, or a trace or a recording"
+    );
+    let names: Vec<String> = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+    let is_wanted = |scenario: &Scenario| only.iter().any(|name| scenario.name.contains(name));
+    scenarios.retain(|scenario| only.is_empty() || is_wanted(scenario));
+    ensure!(
+        !scenarios.is_empty(),
+        "no scenario has {} in its name; there are: {}",
+        only.join(" or "),
+        names.join(", ")
+    );
+    Ok(())
 }
 
 fn built_in(name: &str) -> Option<Vec<Scenario>> {
@@ -41,8 +67,8 @@ fn built_in(name: &str) -> Option<Vec<Scenario>> {
     }
 }
 
-fn read(name: &str) -> Result<Vec<Scenario>> {
-    let path = Path::new(name);
+fn read(path: &Path) -> Result<Vec<Scenario>> {
+    let name = path.display();
     ensure!(path.exists(), "there is no suite and no file `{name}`; suites are: {NAMES}");
     suite_file::read(path)
 }

@@ -5,8 +5,10 @@
 //! are merged by putting the files together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal as _, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -23,6 +25,8 @@ use super::run::Setup;
 use super::table::{self, Means};
 use super::{contender::budget::Budget, scenario::Scenario, suites};
 
+/// What every result begins with.
+const BEGIN: &str = "{\"sweep\":";
 /// The most points one sweep may have.
 const POINTS_MAX: usize = 1_000_000;
 
@@ -45,7 +49,7 @@ pub struct SweepArgs {
     top: usize,
     /// Threads to use [default: all cores]
     #[arg(long)]
-    threads: Option<usize>,
+    threads: Option<NonZeroUsize>,
 }
 
 /// One part of a sweep.
@@ -151,15 +155,24 @@ impl Sweep {
     /// An [`InputError`] with the line.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+        let text = input::without_mark(&text);
         let file: SweepFile =
-            toml::from_str(&text).map_err(|error| input::of_toml(path, &text, &error))?;
+            toml::from_str(text).map_err(|error| input::of_toml(path, text, &error))?;
         let at = |span: std::ops::Range<usize>, what: String| {
-            InputError::at(path, input::line_of(&text, span.start), what)
+            InputError::at(path, input::line_of(text, span.start), what)
         };
         let law = Law::find(file.law.get_ref())
             .map_err(|error| at(file.law.span(), error.to_string()))?;
-        let scenarios = suites::find(file.suite.get_ref(), &file.only)
+        if !law.is_core() {
+            let what = format!("expected a law with parameters: {}", Law::names_of_core());
+            return Err(at(file.law.span(), what).into());
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let scenarios = suites::find_from(folder, file.suite.get_ref(), &file.only)
             .map_err(|error| at(file.suite.span(), format!("{error:#}")))?;
+        let Some(first) = scenarios.first() else {
+            return Err(at(file.suite.span(), "expected a suite with scenarios".to_owned()).into());
+        };
         let mut setup = match file.backend {
             BackendName::Linux => Setup::of(Backend::Linux),
             BackendName::Routeros => Setup::of(Backend::Routeros),
@@ -178,7 +191,7 @@ impl Sweep {
             }
             for value in &json {
                 let set = [Override { key: key.get_ref().clone(), value: value.clone() }];
-                law.contender(&scenarios[0], &setup, &set)
+                law.contender(first, &setup, &set)
                     .map_err(|error| at(key.span(), format!("{error:#}")))?;
             }
             points = points.saturating_mul(json.len());
@@ -188,7 +201,11 @@ impl Sweep {
             let what = format!("expected 1 to {POINTS_MAX} points and at least one seed");
             return Err(InputError::whole(path, what).into());
         }
-        let fingerprint = format!("{:016x}", fingerprint(text.as_bytes()));
+        // The suite may be a file, and what is built in changes: both belong to what was swept.
+        let mut hash = Fnv::new();
+        hash.write_str(text)?;
+        write!(hash, "{scenarios:?}")?;
+        let fingerprint = format!("{:016x}", hash.0);
         let SweepFile { seeds, first_seed, .. } = file;
         Ok(Self { fingerprint, law, setup, seeds, first_seed, scenarios, parameters })
     }
@@ -211,8 +228,10 @@ impl Sweep {
 
     fn run(&self, path: &Path, args: &SweepArgs, out: &mut impl Write) -> Result<()> {
         let done: BTreeSet<usize> = if path.exists() {
+            // Read first: nothing is cut off a file that is not a sweep's.
+            let lines = self.read_lines(path)?;
             cut_torn_line(path)?;
-            self.read_lines(path)?.into_iter().map(|line| line.point).collect()
+            lines.into_iter().map(|line| line.point).collect()
         } else {
             BTreeSet::new()
         };
@@ -225,11 +244,16 @@ impl Sweep {
         let open: Vec<usize> = mine.iter().copied().filter(|p| !done.contains(p)).collect();
         let is_terminal = std::io::stderr().is_terminal();
         for (index, &point) in open.iter().enumerate() {
-            let mut line = serde_json::to_string(&self.score(point, args.threads)?)?;
+            let line = self.score(point, args.threads);
+            let line =
+                line.with_context(|| format!("point {point}: {}", told(&self.set(point))))?;
+            let mut line = serde_json::to_string(&line)?;
             line.push('\n');
             file.write_all(line.as_bytes()).with_context(name)?;
             if is_terminal {
-                let _closed = write!(std::io::stderr(), "\r{}/{} points", index + 1, open.len());
+                let end = if index + 1 == open.len() { "\n" } else { "" };
+                let _closed =
+                    write!(std::io::stderr(), "\r{}/{} points{end}", index + 1, open.len());
             }
         }
         let (all, new) = (mine.len(), open.len());
@@ -238,7 +262,7 @@ impl Sweep {
     }
 
     /// Runs one point over the suite.
-    fn score(&self, point: usize, threads: Option<usize>) -> Result<Line> {
+    fn score(&self, point: usize, threads: Option<NonZeroUsize>) -> Result<Line> {
         let overrides = self.set(point);
         let entry = Entry { overrides: overrides.clone(), ..Entry::new(self.law, self.setup) };
         let plan = Plan {
@@ -246,7 +270,8 @@ impl Sweep {
             first_seed: self.first_seed,
             entries: vec![entry],
             threads: threads
-                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+                .or_else(|| std::thread::available_parallelism().ok())
+                .map_or(1, NonZeroUsize::get),
         };
         let board = board::play(&plan, &|_, _| {})?;
         let mut scenarios = BTreeMap::new();
@@ -270,13 +295,17 @@ impl Sweep {
     fn read_lines(&self, path: &Path) -> Result<Vec<Line>> {
         let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
         let mut lines = Vec::new();
-        for (index, line) in text.lines().enumerate() {
+        for (index, line) in text.split_inclusive('\n').enumerate() {
             let number = index + 1;
+            if is_torn(line) {
+                continue;
+            }
             let line: Line = serde_json::from_str(line).map_err(|error| {
                 InputError::at(path, number, format!("expected a result of a sweep: {error}"))
             })?;
             if line.sweep != self.fingerprint || line.point >= self.points() {
-                let what = "this result belongs to another sweep file (or it was changed since)";
+                let what = "this result belongs to another sweep: the sweep file, or the suite, was \
+                            changed since; expected results of this one, or another --out";
                 return Err(InputError::at(path, number, what).into());
             }
             lines.push(line);
@@ -318,6 +347,15 @@ fn merit(means: &Means) -> f64 {
     means.utilisation - means.p95_ms / 500.0
 }
 
+fn told(set: &[Override]) -> String {
+    set.iter().map(|it| format!("{}={}", it.key, it.value)).collect::<Vec<_>>().join(" ")
+}
+
+/// Half a result, which an interrupted run may have left, or one that still runs is about to finish.
+fn is_torn(line: &str) -> bool {
+    !line.ends_with('\n') && (line.starts_with(BEGIN) || BEGIN.starts_with(line))
+}
+
 /// An interrupted run may have left half a line, which says nothing.
 fn cut_torn_line(path: &Path) -> Result<()> {
     let name = || format!("{}", path.display());
@@ -330,11 +368,22 @@ fn cut_torn_line(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// FNV-1a.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+/// FNV-1a over whatever is written to it.
+struct Fnv(u64);
+
+impl Fnv {
+    const fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl std::fmt::Write for Fnv {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ fn args(file: &Path, out: &Path, shard: Option<Shard>) -> SweepArgs {
         shard,
         report: Vec::new(),
         top: 20,
-        threads: Some(2),
+        threads: NonZeroUsize::new(2),
     }
 }
 
@@ -58,6 +58,48 @@ fn an_interrupted_sweep_goes_on_behind_its_last_whole_line() {
 }
 
 #[test]
+fn a_file_that_is_no_sweeps_keeps_every_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), TWO_BY_TWO);
+    let notes = folder.path().join("notes.txt");
+    for text in ["my notes", "first\nsecond without an end"] {
+        std::fs::write(&notes, text).unwrap();
+        let error = run(&args(&file, &notes, None), &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("notes.txt:1: expected a result"), "{error}");
+        assert_eq!(std::fs::read_to_string(&notes).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_report_leaves_out_what_a_shard_is_still_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), TWO_BY_TWO);
+    let out = folder.path().join("out.jsonl");
+    run(&args(&file, &out, None), &mut Vec::new()).unwrap();
+    let whole = std::fs::read(&out).unwrap();
+    std::fs::write(&out, &whole[..whole.len() - 40]).unwrap();
+    let mut said = Vec::new();
+    let report = SweepArgs { out: None, report: vec![out], ..args(&file, &file, None) };
+    run(&report, &mut said).unwrap();
+    assert!(String::from_utf8(said).unwrap().starts_with("3 of 4 points;"));
+}
+
+#[test]
+fn a_suite_is_named_from_the_sweep_files_folder_and_its_results_go_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let suite = folder.path().join("mine.toml");
+    let text = "[[scenario]]\nname = 'a'\nseconds = 20\ndownload = { ceiling-mbps = 50, floor-mbps = 5, flows = 1 }\n\
+        upload = { ceiling-mbps = 10, floor-mbps = 1 }\n";
+    std::fs::write(&suite, text).unwrap();
+    let file = write(folder.path(), &TWO_BY_TWO.replace("only = ['dsl']", "suite = 'mine.toml'"));
+    let out = folder.path().join("out.jsonl");
+    run(&args(&file, &out, None), &mut Vec::new()).unwrap();
+    std::fs::write(&suite, text.replace("50", "60")).unwrap();
+    let error = run(&args(&file, &out, None), &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("out.jsonl:1: this result belongs to another"), "{error}");
+}
+
+#[test]
 fn results_of_another_sweep_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = write(folder.path(), TWO_BY_TWO);
@@ -76,6 +118,11 @@ fn a_malformed_sweep_is_named_by_its_line() {
         ("law = 'classic-tuned'\nseeds = 'many'\n[parameters]\n", "sweep.toml:2: "),
         ("seeds = 1\nlaw = 'best'\n[parameters]\n", "sweep.toml:2: there is no law `best`"),
         ("seeds = 1\nsuite = 'x'\nlaw = 'classic'\n[parameters]\n", "sweep.toml:2: "),
+        ("seeds = 1\nsuite = 'none'\n[parameters]\n", "sweep.toml:2: expected a suite"),
+        (
+            "seeds = 1\nlaw = 'autorate'\n[parameters]\nx = [1]\n",
+            "sweep.toml:2: expected a law with",
+        ),
         ("law = 'classic-tuned'\nseeds = 1\n[parameters]\n\n'classic.x' = [1]\n", "sweep.toml:5: "),
         (
             "law = 'classic-tuned'\nseeds = 1\n[parameters]\n'classic.quirks' = [1]\n",

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use wanctl_core::units::PerDirection;
 
 use super::capacity::{BIN_MS, Capacity};
-use super::input::InputError;
+use super::input::{self, InputError};
 use super::scenario::{CapacitySpec, Limits, LineSpec, PathSpec, Purpose, Scenario, TrafficSpec};
 use super::suite;
 
@@ -40,18 +40,20 @@ pub fn read(path: &Path) -> Result<Capacity> {
 ///
 /// With the line that is not as expected.
 pub fn parse(path: &Path, text: &str) -> Result<Capacity, InputError> {
+    let text = input::without_mark(text);
     let first = lines(text).find(|(_, line)| !is_header(line));
     let Some((number, line)) = first else {
         return Err(InputError::whole(path, "it holds no data; expected a capacity trace"));
     };
+    let is_named = fields(line).next().is_some_and(is_header);
     match fields(line).count() {
         1 => mahimahi(path, text),
         2 => table(path, text),
-        3 => series(path, text),
+        3 if is_named => series(path, text),
         _ => Err(InputError::at(
             path,
             number,
-            "expected `milliseconds` (Mahimahi), `t_s,mbit_s` or `kind,t_s,value`",
+            "expected `milliseconds` (Mahimahi), `t_s,mbit_s` or `kind,t_s,value`, numbers with a point",
         )),
     }
 }
@@ -78,7 +80,7 @@ fn data(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn mahimahi(path: &Path, text: &str) -> Result<Capacity, InputError> {
     let mut bits: Vec<u64> = Vec::new();
     let mut last = 0;
-    for (number, line) in lines(text) {
+    for (number, line) in data(text) {
         let expected = "expected one whole number of milliseconds, not below the line before";
         let ms: u64 = line.parse().map_err(|_| InputError::at(path, number, expected))?;
         if ms < last {
@@ -124,8 +126,9 @@ fn point<'t>(
     before: Option<(u64, u64)>,
 ) -> Result<(u64, u64), InputError> {
     let error = || {
-        let what =
-            format!("expected `t_s,mbit_s` with rising times and rates from 0 up, not `{line}`");
+        let what = format!(
+            "expected `t_s,mbit_s`, times that never fall and rates from 0 to 100000, not `{line:.60}`"
+        );
         InputError::at(path, number, what)
     };
     let mut next = || fields.next().and_then(|field| field.parse::<f64>().ok());
@@ -133,7 +136,8 @@ fn point<'t>(
     let is_sound = (0.0..=1e9).contains(&seconds) && (0.0..=MBPS_MAX).contains(&mbps);
     // Both are finite, not negative and far from the end of u64.
     let (ms, bps) = ((seconds * 1000.0).round() as u64, (mbps * 1e6).round() as u64);
-    if !is_sound || before.is_some_and(|(last, _)| ms < last) {
+    let is_more = fields.next().is_some();
+    if !is_sound || is_more || before.is_some_and(|(last, _)| ms < last) {
         return Err(error());
     }
     Ok((ms, bps))
@@ -265,8 +269,13 @@ mod tests {
 
     #[test]
     fn tables_hold_each_rate_until_the_next_time() {
-        for text in ["t_s,mbit_s\n10,4\n10.5,2.5\n", "# made\n10.0 4\n10.5\t2.5", "10;4\n10.5;2.5"]
-        {
+        for text in [
+            "t_s,mbit_s\n10,4\n10.5,2.5\n",
+            "# made\n10.0 4\n10.5\t2.5",
+            "10;4\n10.5;2.5",
+            "\u{feff}10,4\r\n10.5,2.5\r\n",
+            "10,9\n10,4\n10.5,2.5\n",
+        ] {
             let capacity = parse_text(text).unwrap();
             assert_eq!(capacity.length_ms(), 1000);
             assert_eq!(capacity.at_ms(490).rate, 4_000_000);
@@ -286,7 +295,11 @@ mod tests {
             ("0,5\n1,nan\n", "t:2: expected `t_s,mbit_s`"),
             ("0,5\n\n# x\n1,1e300\n", "t:4: expected `t_s,mbit_s`"),
             ("0,5\nx,y\n", "t:2: expected `t_s,mbit_s`"),
-            ("2,5\n1,5\n", "t:2: expected `t_s,mbit_s` with rising times"),
+            ("2,5\n1,5\n", "t:2: expected `t_s,mbit_s`, times that never fall"),
+            ("0,5\n10,6,7\n", "t:2: expected `t_s,mbit_s`"),
+            ("0;5,5\n10;6,7\n", "t:1: expected `milliseconds`"),
+            ("dl_mbit_s,0,5,5\n", "t:1: expected `milliseconds`"),
+            ("dl_mbit_s,0,5\ndl_mbit_s,1,5,5\n", "t:2: expected `t_s,mbit_s`"),
             ("1,2,3,4\n", "t:1: expected `milliseconds`"),
             ("t_s,mbit_s\n", "t: it holds no data"),
             ("rtt_ms,0,5\n", "t: it holds no series in Mbit/s"),

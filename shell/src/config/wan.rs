@@ -50,25 +50,8 @@ pub(super) fn read(
     let has_way = interface.is_some() || fwmark.is_some();
     let has_source = [source.is_some(), source_v6.is_some()];
     reflectors::check_sources(list.as_ref(), has_source, has_way, problems);
-    let mut direction = |direction: Direction| match section.table(problems, direction.name()) {
-        Some(mut table) => {
-            let queue = match kind {
-                BackendKind::RouterOs => {
-                    router_queue(&mut section, &mut table, direction, problems)
-                }
-                BackendKind::LinuxCake => cake_queue(&mut section, &mut table, direction, problems),
-            };
-            shaper(table, queue, direction, on_exit, problems)
-        }
-        None => {
-            let message = "this table is required and missing";
-            let reason = ExitReason::ConfigText;
-            problems.add(reason, section.at(), format!("wan.{}", direction.name()), message, None);
-            None
-        }
-    };
-    let download = direction(Direction::Download);
-    let upload = direction(Direction::Upload);
+    let download = one_direction(&mut section, Direction::Download, kind, on_exit, problems);
+    let upload = one_direction(&mut section, Direction::Upload, kind, on_exit, problems);
     let law = section.optional(problems, "law", law);
     let adaptive_table = section.table(problems, "adaptive");
     let classic_table = section.table(problems, "classic");
@@ -112,6 +95,26 @@ pub(super) fn read(
     };
     let core = wanctl_core::config::WanConfig { reflectors: count, shapers, link, classic, law };
     Some(ReadWan { shell, core, unique: vec![name, download.queue, upload.queue] })
+}
+
+fn one_direction(
+    section: &mut Section<'_>,
+    direction: Direction,
+    kind: BackendKind,
+    on_exit: OnExit,
+    problems: &mut Problems,
+) -> Option<ReadShaper> {
+    let Some(mut table) = section.table(problems, direction.name()) else {
+        let message = "this table is required and missing";
+        let name = format!("wan.{}", direction.name());
+        problems.add(ExitReason::ConfigText, section.at(), name, message, None);
+        return None;
+    };
+    let queue = match kind {
+        BackendKind::RouterOs => router_queue(section, &mut table, direction, problems),
+        BackendKind::LinuxCake => cake_queue(section, &mut table, direction, problems),
+    };
+    shaper(table, queue, direction, on_exit, problems)
 }
 
 /// Which law decides on the rates.

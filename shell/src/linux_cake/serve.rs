@@ -17,11 +17,13 @@ use crate::clock;
 use crate::config::show_rate;
 use crate::shaping::{Accord, BackendStatus, Desk, Identity, Waiting, Work};
 
-/// The pause after a failure; the next order or event ends it no sooner.
+/// The pause after a failure: of one direction's orders, or of everything when nothing can be listed.
 const PAUSE: Duration = Duration::from_millis(200);
 /// A look is followed by so many times its duration without one: a machine with hundreds of qdiscs shall
 /// not spend its time listing them.
 const REST_FACTOR: u32 = 9;
+/// A correction that failed is tried again after so long.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(5);
 /// A rate that is held counts as the one that was asked for if it is off by no more than this part of it.
 const ROUNDING: u64 = 100;
 /// So often a final rate is tried.
@@ -39,6 +41,26 @@ struct Target {
     before: Option<Cake>,
     /// What was wrong at the last look.
     finding: Option<CakeError>,
+    /// What was wrong with the last write, and when that was.
+    refusal: Option<(CakeError, Instant)>,
+}
+
+impl Target {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            id: None,
+            accord: Accord::default(),
+            before: None,
+            finding: None,
+            refusal: None,
+        }
+    }
+
+    /// Returns what keeps it from being controlled.
+    fn trouble(&self) -> Option<&CakeError> {
+        self.finding.as_ref().or(self.refusal.as_ref().map(|(error, _)| error))
+    }
 }
 
 /// An episode of failures.
@@ -57,6 +79,8 @@ pub(super) struct Server<K> {
     desk: Arc<Desk>,
     interval: Duration,
     look_due: Instant,
+    /// Not even an event makes it look before.
+    rest_until: Instant,
     /// Whether any write has ever succeeded.
     has_written: bool,
     failing: Option<Failing>,
@@ -71,19 +95,18 @@ impl<K: Qdiscs> Server<K> {
         interval: Duration,
         desk: Arc<Desk>,
     ) -> Self {
-        let accord = Accord::default;
-        let target =
-            |name| Target { name, id: None, accord: accord(), before: None, finding: None };
-        let targets = interfaces
-            .into_iter()
-            .map(|wan| PerDirection { download: target(wan.download), upload: target(wan.upload) })
-            .collect();
+        let pair = |wan: PerDirection<String>| PerDirection {
+            download: Target::new(wan.download),
+            upload: Target::new(wan.upload),
+        };
+        let targets = interfaces.into_iter().map(pair).collect();
         Self {
             kernel,
             targets,
             desk,
             interval,
             look_due: Instant::now(),
+            rest_until: Instant::now(),
             has_written: false,
             failing: None,
             is_ready: false,
@@ -145,7 +168,8 @@ impl<K: Qdiscs> Server<K> {
                 Work::Steer(waiting) => self.desk.reply_steering(waiting.reply(false)),
                 // There is no login to a kernel.
                 Work::Renew(_) => {}
-                Work::Look => self.look(),
+                Work::Look if Instant::now() >= self.rest_until => self.look(),
+                Work::Look => self.look_due = self.look_due.min(self.rest_until),
             }
         }
         Ok(())
@@ -165,15 +189,33 @@ impl<K: Qdiscs> Server<K> {
                     return Err(error);
                 }
                 self.note_failure(&error);
-                self.desk.pause(PAUSE);
+                // The other directions go on.
+                self.desk.rest(order.wan, order.direction, Some(Instant::now() + PAUSE));
             }
         }
         Ok(())
     }
 
-    /// Writes one rate and returns what was read back. A qdisc that was made anew is looked up again,
-    /// once.
+    /// Writes one rate and returns what was read back.
     fn write(
+        &mut self,
+        wan: WanId,
+        direction: Direction,
+        rate: BitsPerSecond,
+    ) -> Result<BitsPerSecond, CakeError> {
+        let written = self.try_write(wan, direction, rate);
+        if let Some(target) = self.target(wan, direction) {
+            target.refusal = written.as_ref().err().map(|error| (error.clone(), Instant::now()));
+        }
+        if written.is_ok() {
+            self.has_written = true;
+            self.note_success();
+        }
+        written
+    }
+
+    /// Writes one rate. A qdisc that was made anew is looked up again, once.
+    fn try_write(
         &mut self,
         wan: WanId,
         direction: Direction,
@@ -199,9 +241,7 @@ impl<K: Qdiscs> Server<K> {
         if is_other(rate, held) {
             return Err(CakeError::OtherRate { interface: name, asked: rate, held });
         }
-        self.has_written = true;
         self.count(wan, direction, &cake);
-        self.note_success();
         Ok(held)
     }
 
@@ -225,11 +265,12 @@ impl<K: Qdiscs> Server<K> {
         if target.id == id {
             return;
         }
-        (target.id, target.before) = (id, None);
+        (target.id, target.before, target.refusal) = (id, None, None);
         // Whatever was disputed, was the one before.
         target.accord = Accord::holding(target.accord.held);
         let (name, held) = (target.name.clone(), target.accord.held);
         tell_found(&name, direction, found);
+        self.desk.rest(wan, direction, None);
         if held != Some(found.cake.rate()) {
             self.desk.note_found((wan, direction, found.cake.rate()));
         }
@@ -240,7 +281,8 @@ impl<K: Qdiscs> Server<K> {
         let begin = Instant::now();
         let qdiscs = self.call(K::qdiscs);
         let took = begin.elapsed();
-        self.look_due = begin + self.interval.max(took.saturating_mul(REST_FACTOR + 1));
+        self.rest_until = begin + took.saturating_mul(REST_FACTOR + 1);
+        self.look_due = self.rest_until.max(begin + self.interval);
         let qdiscs = match qdiscs {
             Ok(qdiscs) => qdiscs,
             Err(error) => {
@@ -275,6 +317,9 @@ impl<K: Qdiscs> Server<K> {
             return; // whatever it is now, a newer rate takes its place
         }
         let Some(target) = self.target(wan, direction) else { return };
+        if target.refusal.as_ref().is_some_and(|(_, at)| at.elapsed() < REFUSAL_PAUSE) {
+            return;
+        }
         let Some(ours) = target.accord.settle(&target.name, found) else { return };
         if let Err(error) = self.write(wan, direction, ours) {
             if let Some(target) = self.target(wan, direction) {
@@ -284,12 +329,13 @@ impl<K: Qdiscs> Server<K> {
         }
     }
 
-    /// A qdisc that is missing is a failure that lasts until it is back.
+    /// A qdisc that is missing is a failure that lasts until it is back, one that refuses a rate until
+    /// it takes one.
     fn judge_findings(&mut self) {
         let both = self.targets.iter().flat_map(|wan| [&wan.download, &wan.upload]);
-        let finding = both.filter_map(|target| target.finding.clone()).next();
-        match finding {
-            Some(finding) => self.set_failing(&finding),
+        let trouble = both.filter_map(Target::trouble).next().cloned();
+        match trouble {
+            Some(trouble) => self.set_failing(&trouble),
             None => self.note_success(),
         }
     }
@@ -360,9 +406,9 @@ impl<K: Qdiscs> Server<K> {
     }
 
     fn note_success(&mut self) {
-        let both = self.targets.iter().flat_map(|wan| [&wan.download, &wan.upload]);
-        if both.filter(|target| target.finding.is_some()).count() > 0 {
-            return; // another one is missing
+        let mut both = self.targets.iter().flat_map(|wan| [&wan.download, &wan.upload]);
+        if both.any(|target| target.trouble().is_some()) {
+            return; // another one is missing, or refuses
         }
         if self.failing.take().is_some() {
             tracing::info!("the shapers can be controlled again");

@@ -27,7 +27,7 @@ impl Guest {
         let errors = console.try_clone()?;
         let path = |name: &str, path: &Path| format!("{name}={}", path.display());
         // The shim goes to the kernel alone: in timeout(1) its timers would do harm.
-        let status = Command::new("timeout")
+        let status = tied_to_us("timeout")
             .args(["-k", "5", &limit.as_secs().to_string(), "env"])
             .arg(path("LD_PRELOAD", &self.shim))
             .arg(format!("RIG_SPEED={speed}"))
@@ -43,7 +43,7 @@ impl Guest {
             .stdout(console)
             .stderr(errors)
             .status()
-            .context("cannot start timeout(1) of coreutils")?;
+            .context("cannot start setpriv(1) of util-linux")?;
         // Only sockets of the dead kernel are in there.
         let _gone = fs::remove_dir_all(&sockets);
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
@@ -72,5 +72,37 @@ impl Guest {
         }
         let told = format!("{what}; everything is in {}{shown}", folder.display());
         if came_up { bail!(told) } else { Err(Unavailable(told).into()) }
+    }
+}
+
+/// A program that gets SIGTERM when this one ends, however it ends. timeout(1) hands it on; it keeps its
+/// child out of reach of Ctrl-C, so without this a guest would go on alone.
+fn tied_to_us(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", program]);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_guest_ends_with_the_one_who_started_it() {
+        // The kernel counts the thread that started a program as its parent.
+        let start = || {
+            let mut command = tied_to_us("sh");
+            command.args(["-c", "echo up; exec sleep 1000"]).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            (child, line)
+        };
+        let (mut child, line) = thread::spawn(start).join().unwrap();
+        assert_eq!((line.trim(), child.wait().unwrap().signal()), ("up", Some(15)));
     }
 }

@@ -12,6 +12,7 @@ mod table;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,11 +47,11 @@ pub(crate) struct RigArgs {
     #[arg(long, value_name = "PROGRAM")]
     cmd: Option<String>,
     /// Runs of each scenario
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    runs: usize,
+    #[arg(long, value_name = "N", default_value = "1")]
+    runs: NonZeroUsize,
     /// Guests at the same time
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    jobs: usize,
+    #[arg(long, value_name = "N", default_value = "2")]
+    jobs: NonZeroUsize,
     /// Folder for tables, drawings and everything the runs leave behind [default: rig/runs in the target folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -78,13 +79,7 @@ struct Job {
 
 /// Runs what the arguments ask for.
 pub(crate) fn run(args: &RigArgs) -> Result<()> {
-    let trace = args.trace.clone().unwrap_or_else(|| root().join("xtask/rig/lte.csv"));
-    let names: Vec<&str> = match &args.scenario[..] {
-        [] => scenario::NAMES.to_vec(),
-        chosen => chosen.iter().map(String::as_str).collect(),
-    };
-    let scenarios: Vec<Scenario> =
-        names.iter().map(|name| Scenario::named(name, &trace)).collect::<Result<_>>()?;
+    let scenarios = args.scenarios()?;
     if args.list {
         for Scenario { name, about, .. } in &scenarios {
             println!("{name:<14} {about}");
@@ -109,7 +104,7 @@ pub(crate) fn run(args: &RigArgs) -> Result<()> {
         controller: controller.clone(),
     };
     let jobs: Vec<Job> =
-        groups.iter().flat_map(|group| (1..=args.runs).map(|run| job(group, run))).collect();
+        groups.iter().flat_map(|group| (1..=args.runs.get()).map(|run| job(group, run))).collect();
     let text = out.to_string_lossy().into_owned();
     ensure!(!text.contains(char::is_whitespace), "the rig cannot use a path with blanks: {text}");
     let guest = install::prepare()?;
@@ -183,8 +178,23 @@ pub(crate) fn run_suite() -> Result<()> {
 }
 
 impl RigArgs {
+    fn scenarios(&self) -> Result<Vec<Scenario>> {
+        let mut names: Vec<&str> = match &self.scenario[..] {
+            [] => scenario::NAMES.to_vec(),
+            chosen => chosen.iter().map(String::as_str).collect(),
+        };
+        drop_repeated(&mut names);
+        ensure!(
+            self.trace.is_none() || names.contains(&"lte"),
+            "--trace is for the scenario lte, which is not among those to be run"
+        );
+        let trace = self.trace.clone().unwrap_or_else(|| root().join("xtask/rig/lte.csv"));
+        names.into_iter().map(|name| Scenario::named(name, &trace)).collect()
+    }
+
     fn controllers(&self) -> Result<Vec<Controller>> {
         if let Some(command) = &self.cmd {
+            ensure!(!command.trim().is_empty(), "--cmd is empty; expected a command of bash");
             return Ok(vec![Controller::Command(command.clone())]);
         }
         if self.backend.is_empty() {
@@ -199,8 +209,16 @@ impl RigArgs {
                 "there is no backend \"{name}\"; there are linux-cake, classic, routeros and none"
             ),
         };
-        self.backend.iter().map(named).collect()
+        let mut names: Vec<&String> = self.backend.iter().collect();
+        drop_repeated(&mut names);
+        names.into_iter().map(named).collect()
     }
+}
+
+/// Two runs of the same name would write to the same folder at once.
+fn drop_repeated<T: Ord + Clone>(all: &mut Vec<T>) {
+    let mut seen = BTreeSet::new();
+    all.retain(|one| seen.insert(one.clone()));
 }
 
 /// Runs all jobs, so many at a time; what has failed is told at once.
@@ -220,7 +238,7 @@ fn run_jobs(guest: &Guest, jobs: &[Job], args: &RigArgs) -> Vec<Result<Vec<Row>>
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..args.jobs.clamp(1, jobs.len().max(1)) {
+        for _ in 0..args.jobs.get().min(jobs.len()) {
             scope.spawn(work);
         }
     });
@@ -299,6 +317,26 @@ fn report(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn args(words: &[&str]) -> RigArgs {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: RigArgs,
+        }
+        <Line as clap::Parser>::parse_from(["rig"].iter().chain(words)).args
+    }
+
+    #[test]
+    fn names_given_twice_make_one_run_and_options_without_use_are_refused() {
+        let twice = args(&["--scenario", "fast,on-off,fast", "--backend", "none,none"]);
+        let names: Vec<&str> = twice.scenarios().unwrap().iter().map(|it| it.name).collect();
+        assert_eq!(names, ["fast", "on-off"]);
+        assert_eq!(twice.controllers().unwrap(), [Controller::Fixed]);
+        let refused = args(&["--scenario", "fast", "--trace", "x"]).scenarios().unwrap_err();
+        assert!(refused.to_string().contains("--trace is for the scenario lte"), "{refused}");
+        assert!(args(&["--cmd", " "]).controllers().is_err());
+    }
 
     #[test]
     fn a_rig_that_cannot_be_had_is_told_apart_from_one_that_fails() {

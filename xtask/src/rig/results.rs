@@ -155,19 +155,15 @@ fn parse_ping(line: &str) -> Option<(f64, Option<f64>)> {
 }
 
 /// Reads `[2026-11-21T10:54:51.214372] qdisc cake 8003: dev wan root ... bandwidth 12785Kbit ...`: time,
-/// interface, Mbit/s. The day is that of `begin`, or the next.
+/// interface, Mbit/s. The day is the one that is nearest to `begin`.
 fn parse_rate(line: &str, begin: f64) -> Option<(f64, &str, f64)> {
     let (time, told) = line.strip_prefix('[')?.split_once("] ")?;
     let mut clock = time.split_once('T')?.1.split(':').map(str::parse::<f64>);
     let mut next = || clock.next()?.ok();
     let second = next()? * 3600.0 + next()? * 60.0 + next()?;
-    let midnight = (begin / DAY).floor() * DAY;
-    // Controllers start some seconds before the first mark.
-    let at = if midnight + second < begin - DAY / 2.0 {
-        midnight + second + DAY
-    } else {
-        midnight + second
-    };
+    // Of the days it may be, the one nearest to the first mark: controllers start some seconds before.
+    let days = ((begin - second) / DAY).round();
+    let at = days * DAY + second;
     if !told.starts_with("qdisc cake") {
         return None;
     }
@@ -210,6 +206,8 @@ mod tests {
         let (at, interface, mbps) = parse_rate(line, 2.0 * DAY - 1.0).unwrap();
         assert_eq!((at, interface), (2.0 * DAY + 1.5, "ifb4wan"));
         assert!((mbps - 12.785).abs() < 1e-9);
+        let line = line.replace("22T00:00:01", "21T23:59:58");
+        assert_eq!(parse_rate(&line, 2.0 * DAY + 1.0).map(|(at, ..)| at), Some(2.0 * DAY - 1.5));
         assert_eq!(
             parse_rate("[2026-11-22T00:00:01] qdisc tbf 1: dev wan root rate 3Mbit", 0.0),
             None

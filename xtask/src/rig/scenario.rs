@@ -72,6 +72,10 @@ const CAPACITY_MIN: f64 = 0.1;
 const TRACE_STEP: f64 = 0.1;
 /// What is played of a trace, in s.
 const TRACE_LENGTH: f64 = 60.0;
+/// A shorter one shows nothing: the first 2 s of a phase are left out.
+const TRACE_LEAST: f64 = 5.0;
+/// More than the rig carries, in Mbit/s.
+const CAPACITY_MAX: f64 = 1000.0;
 
 impl Default for Line {
     /// The line of `drop-and-rise`, with the limits every controller there is given.
@@ -248,17 +252,31 @@ fn read_trace(path: &Path) -> Result<Vec<Rates>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("read the trace {}", path.display()))?;
     let mut points: Vec<(f64, Rates)> = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with(['#', 's']))
-    {
-        let fields: Vec<f64> =
-            line.split(',').filter_map(|field| field.trim().parse().ok()).collect();
-        let [at, down, up] = fields[..] else {
-            bail!("{}:{}: expected `seconds,down,up` in Mbit/s", path.display(), number + 1)
+    let text = text.trim_start_matches('\u{feff}');
+    let lines = text.lines().map(str::trim).enumerate();
+    for (index, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+        let Some((at, rates)) = read_point(line) else {
+            if points.is_empty() && !line.contains(|letter: char| letter.is_ascii_digit()) {
+                continue; // it names the columns
+            }
+            let name = path.display();
+            bail!("{name}:{}: expected `seconds,down,up` in Mbit/s, not `{line:.60}`", index + 1)
         };
-        points.push((at, (down, up)));
+        ensure!(
+            points.last().is_none_or(|(last, _)| *last < at),
+            "{}:{}: expected a later time than {} s, not `{line:.60}`",
+            path.display(),
+            index + 1,
+            points.last().map_or(0.0, |(last, _)| *last)
+        );
+        points.push((at, rates));
     }
     let last = points.last().map_or(0.0, |(at, _)| *at);
-    ensure!(last > 0.0, "{}: a trace needs at least two points of time", path.display());
+    ensure!(
+        last >= TRACE_LEAST,
+        "{}: expected a trace of {TRACE_LEAST} s or more; its last time is when it ends",
+        path.display()
+    );
     let steps = (last.min(TRACE_LENGTH) / TRACE_STEP) as u32;
     let held = |step: u32| {
         let at = f64::from(step) * TRACE_STEP;
@@ -266,6 +284,13 @@ fn read_trace(path: &Path) -> Result<Vec<Rates>> {
         so_far.last().or(points.first()).map(|(_, rates)| *rates)
     };
     Ok((0..steps).filter_map(held).collect())
+}
+
+fn read_point(line: &str) -> Option<(f64, Rates)> {
+    let mut fields = line.split(',').map(|field| field.trim().parse::<f64>().ok());
+    let mut next = |most: f64| fields.next()?.filter(|value| (0.0..=most).contains(value));
+    let point = (next(1e9)?, (next(CAPACITY_MAX)?, next(CAPACITY_MAX)?));
+    fields.next().is_none().then_some(point)
 }
 
 fn dual_failing() -> Scenario {
@@ -354,16 +379,46 @@ mod tests {
         assert!(Scenario::named("drop", &trace).is_err());
     }
 
+    fn read(text: &str) -> Result<Vec<Rates>, String> {
+        let name = format!("wanctl-rig-{}-{:?}", std::process::id(), std::thread::current().id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        let rates = read_trace(&path).map_err(|error| format!("{error:#}"));
+        std::fs::remove_file(&path).unwrap();
+        rates.map_err(|error| error.replace(&path.display().to_string(), "t"))
+    }
+
     #[test]
     fn a_trace_holds_each_rate_until_the_next_time() {
-        let folder = std::env::temp_dir().join(format!("wanctl-rig-{}", std::process::id()));
-        std::fs::write(&folder, "# made up\nseconds,down,up\n0,20,5\n0.25,10,5\n0.4,0,1\n")
-            .unwrap();
-        let rates = read_trace(&folder).unwrap();
-        std::fs::write(&folder, "0,20\n").unwrap();
-        let refused = read_trace(&folder).unwrap_err().to_string();
-        std::fs::remove_file(&folder).unwrap();
-        assert_eq!(rates, [(20.0, 5.0), (20.0, 5.0), (20.0, 5.0), (10.0, 5.0)]);
-        assert!(refused.contains(":1: expected"), "{refused}");
+        let plain = "# made up\nseconds,down,up\n0,20,5\n0.25,10,5\n0.4,0,1\n6,1,1\n";
+        let windows =
+            format!("\u{feff}{}", plain.replace('\n', "\r\n\r\n").replace("seconds", "t_s"));
+        for text in [plain, &windows] {
+            let rates = read(text).unwrap();
+            assert_eq!(rates.len(), 60);
+            assert_eq!(
+                rates[..5],
+                [(20.0, 5.0), (20.0, 5.0), (20.0, 5.0), (10.0, 5.0), (0.0, 1.0)]
+            );
+        }
+    }
+
+    #[test]
+    fn a_malformed_trace_is_refused_before_anything_is_booted() {
+        for (text, expected) in [
+            ("0,20\n", "t:1: expected `seconds,down,up`"),
+            ("0,20,5\n1,20,x\n", "t:2: expected `seconds,down,up` in Mbit/s, not `1,20,x`"),
+            ("0,20,5,7\n", "t:1: expected"),
+            ("0,nan,5\n", "t:1: expected"),
+            ("0,20,5\n\n1,inf,5\n", "t:3: expected"),
+            ("0,-20,5\n", "t:1: expected"),
+            ("0,20,5\n4,20,5\n4,10,5\n", "t:3: expected a later time than 4 s"),
+            ("0,20,5\nseconds,down,up\n", "t:2: expected"),
+            ("0,20,5\n4,20,5\n", "t: expected a trace of 5 s or more"),
+            ("", "t: expected a trace of 5 s or more"),
+        ] {
+            let refused = read(text).unwrap_err();
+            assert!(refused.starts_with(expected), "{refused}");
+        }
     }
 }

@@ -35,24 +35,56 @@ pub(crate) fn rows(scenario: &str, controller: &str, rows: &[Row]) -> String {
         } else {
             format!("line {}: {}", row.line, row.phase)
         };
-        let rate = |value: f64| if value.is_nan() { "-".to_owned() } else { format!("{value:.1}") };
+        // What was not measured is no number.
+        let shown =
+            |value: f64| if value.is_nan() { "-".to_owned() } else { format!("{value:.1}") };
         let _fits = writeln!(
             text,
-            "{scenario:<14} {controller:<11} {phase:<14} {:>7.1} {:>7.1} {:>7.1} {:>7.1} {:>5.0} {:>6} {:>6} {:>6} \
+            "{scenario:<14} {controller:<11} {phase:<14} {:>7} {:>7} {:>7} {:>7} {:>5.0} {:>6} {:>6} {:>6} \
              {:>6} {:>6.0} {:>5.0} {:>5.0}",
-            row.p50,
-            row.p95,
-            row.p99,
-            row.max,
+            shown(row.p50),
+            shown(row.p95),
+            shown(row.p99),
+            shown(row.max),
             row.lost,
-            rate(row.down),
-            rate(row.capacity_down),
-            rate(row.up),
-            rate(row.capacity_up),
+            shown(row.down),
+            shown(row.capacity_down),
+            shown(row.up),
+            shown(row.capacity_up),
             row.writes,
             row.cuts_down,
             row.cuts_up
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_is_a_dash_below_its_head() {
+        let none = f64::NAN;
+        let row = Row {
+            line: 1,
+            phase: "15/6".to_owned(),
+            p50: none,
+            p95: 17.25,
+            p99: none,
+            max: none,
+            lost: 0.0,
+            down: none,
+            up: 5.0,
+            capacity_down: 15.0,
+            capacity_up: 6.0,
+            writes: 3.0,
+            cuts_down: 1.0,
+            cuts_up: 0.0,
+        };
+        let text = rows("fast", "none", &[row]);
+        let columns: Vec<&str> = text.split_whitespace().collect();
+        assert_eq!(columns[2..9], ["15/6", "-", "17.2", "-", "-", "0", "-"]);
+        assert_eq!(text.len(), head().len());
+    }
 }

@@ -36,6 +36,11 @@ struct State {
     /// Rates that were set, in Mbit/s, by interface index.
     writes: Vec<(u32, u64)>,
     looks: u64,
+    /// How long a look takes.
+    look_takes: Duration,
+    /// How long looks have taken, but for the first; and that without the latest one.
+    looked: Duration,
+    looked_before: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -87,7 +92,13 @@ impl Qdiscs for Fake {
     }
 
     fn qdiscs(&mut self) -> Result<Vec<Qdisc>, CakeError> {
+        let begin = Instant::now();
+        std::thread::sleep(self.state().look_takes);
         let mut state = self.state();
+        state.looked_before = state.looked;
+        if state.looks > 0 {
+            state.looked += begin.elapsed();
+        }
         state.looks += 1;
         Ok(state.qdiscs.clone())
     }
@@ -258,6 +269,37 @@ fn an_order_for_a_qdisc_that_is_gone_fails_and_a_later_one_succeeds() {
 }
 
 #[test]
+fn a_qdisc_that_is_gone_does_not_hold_up_the_others() {
+    let fake = Fake::new();
+    let worker = fake.start();
+    worker.set_rate(order(1, Upload, 9));
+    reply(&worker, 1);
+    let gone = fake.state().qdiscs.remove(1);
+    // The upload's order comes first and rests after a failure; only a stall of this thread for as long as
+    // that lets it be tried again before the download's is given.
+    let is_overtaken = |round: u32| {
+        worker.set_rate(order(round, Upload, 9));
+        worker.set_rate(order(round + 1, Download, 20 + u64::from(round)));
+        loop {
+            let mut tick = Tick::new(crate::clock::now());
+            worker.drain(&mut tick);
+            let mut ended = tick.replies.iter().map(|reply| reply.id);
+            if let Some(id) = ended.find(|id| (round..=round + 1).contains(&id.0)) {
+                return id.0 == round + 1;
+            }
+            std::thread::yield_now();
+        }
+    };
+    worker.set_rate(order(2, Upload, 9));
+    assert_eq!(reply(&worker, 2), Outcome::Failed);
+    assert!((1..20).any(|round| is_overtaken(round * 10)), "the download always waits");
+    // Once it is back nothing rests.
+    fake.state().qdiscs.push(gone);
+    worker.set_rate(order(900, Upload, 12));
+    assert_eq!(reply(&worker, 900), Outcome::Applied(BitsPerSecond::from_mbps(12)));
+}
+
+#[test]
 fn a_refused_rate_fails_and_is_not_taken_for_held() {
     let fake = Fake::new();
     let worker = fake.start();
@@ -267,6 +309,81 @@ fn a_refused_rate_fails_and_is_not_taken_for_held() {
     assert_eq!(worker.fatal(), None, "others may be accepted");
     let ended = finish(worker, vec![rate(Download, 20)]);
     assert_eq!(ended, "not confirmed by the router: download 20 Mbit/s");
+}
+
+#[test]
+fn a_shaper_that_refuses_its_rates_is_failing_until_it_takes_one() {
+    let fake = Fake::new();
+    let worker = fake.start();
+    worker.set_rate(order(1, Download, 30));
+    reply(&worker, 1);
+    fake.state().refusal = Some(Errno::EINVAL);
+    worker.set_rate(order(2, Download, 31));
+    assert_eq!(reply(&worker, 2), Outcome::Failed);
+    // The qdiscs can still be read, which says nothing about writing.
+    for _ in 0..3 {
+        let looks = fake.state().looks;
+        fake.wait(|state| state.looks > looks + 1);
+        assert!(matches!(worker.status(), BackendStatus::Failing { .. }), "{}", worker.status());
+    }
+    fake.state().refusal = None;
+    worker.set_rate(order(3, Download, 32));
+    reply(&worker, 3);
+    wait_for(&worker, |status| matches!(status, BackendStatus::Ready { .. }));
+}
+
+#[test]
+fn a_correction_that_is_refused_is_not_tried_again_with_every_look() {
+    let fake = Fake::new();
+    let worker = fake.start();
+    worker.set_rate(order(1, Download, 30));
+    reply(&worker, 1);
+    fake.state().refusal = Some(Errno::EINVAL);
+    fake.set_mbps(IFB, 40);
+    wait_for(&worker, |status| matches!(status, BackendStatus::Failing { .. }));
+    let failures = worker.counters().failures;
+    let looks = fake.state().looks;
+    fake.wait(|state| state.looks > looks + 20);
+    assert_eq!(worker.counters().failures, failures);
+    // A decision is not held up by that.
+    fake.state().refusal = None;
+    worker.set_rate(order(2, Download, 31));
+    assert_eq!(reply(&worker, 2), Outcome::Applied(BitsPerSecond::from_mbps(31)));
+}
+
+/// The same kernel, where interfaces and qdiscs of others change all the time.
+#[derive(Debug)]
+struct Storm(Fake);
+
+impl Backend for Storm {
+    fn thread_name(&self) -> &'static str {
+        "storm"
+    }
+
+    fn run(self, desk: Arc<Desk>) {
+        let (others, looks) = (Arc::clone(&desk), self.0.clone());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while looks.state().looks < 8 {
+                    others.want_look();
+                }
+            });
+            FakeCake(self.0).run(desk);
+        });
+    }
+}
+
+#[test]
+fn changes_by_others_do_not_make_it_look_all_the_time() {
+    let fake = Fake::new();
+    fake.state().look_takes = Duration::from_millis(2);
+    let begin = Instant::now();
+    let worker = Worker::start(Storm(fake.clone())).unwrap();
+    fake.wait(|state| state.looks >= 8);
+    // Every look is followed by nine times its own duration without one, however slow the machine is.
+    let looked = fake.state().looked_before;
+    assert!(looked * 4 < begin.elapsed(), "{looked:?} of {:?}", begin.elapsed());
+    drop(worker);
 }
 
 #[test]
