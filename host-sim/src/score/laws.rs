@@ -123,10 +123,7 @@ impl Law {
         Ok(match self {
             Self::Classic => core(core_law::classic(scenario))?,
             Self::ClassicTuned => core(core_law::tuned_classic(scenario, backend, budget))?,
-            Self::Adaptive => match core_law::adaptive(scenario, backend, budget) {
-                Some(config) => core(config)?,
-                None => bail!("this core has no adaptive law"),
-            },
+            Self::Adaptive => core(core_law::adaptive(scenario, backend, budget))?,
             Self::Autorate => budgeted(Autorate::new(scenario, false), budget),
             Self::Adapt => budgeted(Autorate::new(scenario, true), budget),
             Self::Sqm => budgeted(Sqm::new(scenario), budget),

@@ -81,6 +81,7 @@ pub fn run(args: &LintArgs, out: &mut impl Write) -> Result<bool> {
     }
     match warnings {
         0 => writeln!(out, "nothing to warn of")?,
+        1 => writeln!(out, "the line marked with ! deserves a second look")?,
         count => writeln!(out, "{count} lines marked with ! deserve a second look")?,
     }
     Ok(warnings == 0)

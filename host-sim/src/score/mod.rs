@@ -39,7 +39,6 @@ use anyhow::{Context as _, Result, ensure};
 
 use self::board::{Entry, Plan};
 use self::contender::budget::Budget;
-use self::contender::core_law;
 use self::laws::Law;
 use self::model::router::Backend;
 use self::overrides::Override;
@@ -138,7 +137,6 @@ pub fn run(args: &ScoreArgs, out: &mut impl Write) -> Result<()> {
     if let Some(path) = &args.dump {
         return dump(args, &scenarios, &entries[0], path, out);
     }
-    drop_unavailable(&mut entries, &scenarios, out)?;
     probe_outputs(args)?;
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = Plan {
@@ -183,25 +181,6 @@ fn probe_outputs(args: &ScoreArgs) -> Result<()> {
     if let Some(folder) = &args.plots {
         std::fs::create_dir_all(folder).with_context(|| name(folder))?;
     }
-    Ok(())
-}
-
-/// Leaves out what this core has no law for.
-fn drop_unavailable(
-    entries: &mut Vec<Entry>,
-    scenarios: &[Scenario],
-    out: &mut impl Write,
-) -> Result<()> {
-    let has = |entry: &Entry| {
-        entry.law != Law::Adaptive
-            || core_law::adaptive(&scenarios[0], entry.setup.backend, entry.setup.budget).is_some()
-    };
-    let before = entries.len();
-    entries.retain(has);
-    if entries.len() < before {
-        writeln!(out, "note: this core has no adaptive law; it is left out")?;
-    }
-    ensure!(!entries.is_empty(), "no law is left to run");
     Ok(())
 }
 

@@ -156,7 +156,7 @@ pub fn tuned_classic(scenario: &Scenario, backend: Backend, budget: Option<Budge
 
 /// The adaptive law.
 #[must_use]
-pub fn adaptive(scenario: &Scenario, backend: Backend, budget: Option<Budget>) -> Option<Config> {
+pub fn adaptive(scenario: &Scenario, backend: Backend, budget: Option<Budget>) -> Config {
     let mut config = for_scenario(scenario, backend, budget);
     for wan in &mut config.wans {
         let mut adaptive = example::adaptive();
@@ -166,5 +166,5 @@ pub fn adaptive(scenario: &Scenario, backend: Backend, budget: Option<Budget>) -
         });
         wan.law = LawConfig::Adaptive(adaptive);
     }
-    Some(config)
+    config
 }
