@@ -91,8 +91,8 @@ impl AdaptiveGains {
         growth_per_unsteadiness_ppm: 3_000_000,
         recovery_ppm: 2_000_000,
         steady_ppm: 100_000,
-        tolerance_us: 9_000,
-        patience_ppm: 1_500_000,
+        tolerance_us: 7_000,
+        patience_ppm: 1_200_000,
         usual_ppm: 800_000,
         pressing_ppm: 900_000,
     };
