@@ -101,7 +101,10 @@ fn what_cake_drops_of_a_download_is_not_taken_for_the_capacity_where_its_delay_i
             }
             least
         });
-        assert!(told > 12.5 && told > untold + 1.0, "seed {seed}: {told}, and {untold} Mbit/s where it is not");
+        assert!(
+            told > 12.5 && told > untold + 1.0,
+            "seed {seed}: {told}, and {untold} Mbit/s where it is not"
+        );
     }
 }
 
