@@ -34,6 +34,8 @@ pub(crate) struct Wanted {
     pub(crate) rate: BitsPerSecond,
     pub(crate) ceiling: BitsPerSecond,
     pub(crate) reason: RateReason,
+    /// Whether a queue stands that what the router holds will not empty soon.
+    pub(crate) is_urgent: bool,
 }
 
 /// What the governor needs to know about one tick.
@@ -263,7 +265,14 @@ fn may_change(
     match budget {
         None => change_ppm >= FREE_CHANGE_PPM || is_whole,
         Some(_) if !is_cut && command.is_in_flight() => false,
-        Some(budget) => budget.price_ppm(now, is_cut).is_some_and(|price| change_ppm >= price),
+        Some(budget) => {
+            let price = budget.price_ppm(now, is_cut);
+            // What such a cut is worth is the queue it empties, not the change of the rate.
+            let is_dear = |price| is_cut && wanted.is_urgent && price > FREE_CHANGE_PPM;
+            price.is_some_and(|price| {
+                change_ppm >= if is_dear(price) { FREE_CHANGE_PPM } else { price }
+            })
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::arith::{ONE_PPM, follow, follow_bps, ratio_ppm, scale, share_ppm, to_i64};
+use super::arith::{ONE_PPM, follow, follow_bps, part, ratio_ppm, scale, share_ppm, to_i64};
 use super::flow::{Load, UseOfShaper};
 use super::gains::AdaptiveGains;
 use super::noise::Threshold;
@@ -17,6 +17,8 @@ use crate::units::Direction;
 const WINDOW_LEAST_US: i64 = 75_000;
 /// A delivery below this share of the capacity needs a growing queue to be believed.
 const CREDIBLE_PPM: i64 = 700_000;
+/// A queue that the rate held does not empty in this time is worth a write however small the cut.
+const EMPTY_WITHIN_US: i64 = 1_000_000;
 /// A queue that is to stand is filled at most at this share of the capacity.
 const REFILL_MAX_PPM: i64 = 1_150_000;
 
@@ -48,6 +50,8 @@ pub(super) struct Drain {
     pub(super) is_on_trial: bool,
     /// Whether the blame has changed sides often enough.
     pub(super) is_settled: bool,
+    /// Whether the rate held will not empty it soon.
+    pub(super) is_urgent: bool,
     /// The first probe that meets the effect of the cut, and its delay.
     effect: Option<Round>,
 }
@@ -84,6 +88,7 @@ impl Empty for Drain {
         used_ppm: 0,
         is_on_trial: false,
         is_settled: false,
+        is_urgent: false,
         effect: Some(Round {
             sent_us: 0,
             delay_us: 0,
@@ -160,7 +165,12 @@ impl AdaptiveShaper {
         let held_bps = quotient(held_bps, 100);
         let carried = self.carried(newest, oldest).unwrap_or(held_bps);
         let short = self.short(oldest.sent_us, now_us);
-        let capacity = short.unwrap_or(carried).min(held_bps);
+        let mut capacity = short.unwrap_or(carried).min(held_bps);
+        if self.is_dear && short.is_none() && newest.has_grown_slowly(oldest) {
+            // How much came in is not known between old counters. Senders follow what comes through, so a
+            // rate that is too high makes a slow queue, however much it is: the line carries what it did.
+            capacity = capacity.min(self.proven_bps.max(1000));
+        }
         self.capacity_bps = Some(capacity);
         if let Some(typical) = self.typical_bps {
             let change = share_ppm(capacity.abs_diff(typical), capacity.max(typical));
@@ -178,6 +188,7 @@ impl AdaptiveShaper {
             used_ppm: self.share_ppm().unwrap_or(ONE_PPM).min(ONE_PPM),
             is_on_trial,
             is_settled: false,
+            is_urgent: false,
             effect: None,
         });
     }
@@ -209,8 +220,6 @@ impl AdaptiveShaper {
             .saturating_sub(limit.mean_us)
             .max(0);
         let typical = self.typical_bps.unwrap_or(capacity);
-        let change = share_ppm(capacity.abs_diff(typical), capacity.max(typical));
-        self.unsteadiness_ppm = self::follow(self.unsteadiness_ppm, change, dt_us, TYPICAL_TAU_US);
         self.typical_bps = Some(follow_bps(typical, capacity, dt_us, TYPICAL_TAU_US));
         let excess_us = delay_us.saturating_sub(self.working_us(gains));
         let drained = ratio_ppm(excess_us, i64::from(gains.drain_us));
@@ -219,7 +228,15 @@ impl AdaptiveShaper {
             .saturating_sub(drained)
             .max(i64::from(gains.drain_least_ppm))
             .min(REFILL_MAX_PPM);
-        self.set(scale(capacity, share), RateReason::Queue);
+        let rate = scale(capacity, share);
+        let held = self.inflow.newest_bps();
+        // Where a raise is a write lost if the estimate was wrong, it waits until the cut has worked.
+        let is_early = self.is_dear && !self.has_helped(&look.truth);
+        self.set(if is_early { rate.min(held) } else { rate }, RateReason::Queue);
+        let less = share_ppm(capacity.saturating_sub(held), capacity);
+        if let Mode::Drain(drain) = &mut self.mode {
+            drain.is_urgent = excess_us > part(EMPTY_WITHIN_US, less).max(0);
+        }
         false
     }
 

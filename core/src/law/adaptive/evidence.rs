@@ -26,7 +26,8 @@ impl Evidence {
     pub(super) fn take(&mut self, round: &Round, limit: &Threshold) -> bool {
         let excess = round.delay_us.saturating_sub(limit.expected_us);
         // A single voice may be wrong: it takes two rounds of it.
-        let most = if round.voices >= 2 { limit.alarm_us } else { limit.alarm_us / 2 };
+        let most =
+            if round.voices >= 2 { limit.alarm_us } else { limit.alarm_us.saturating_add(1) / 2 };
         let gained = excess.max(limit.alarm_us.saturating_neg() / 2).min(most);
         let most = limit.alarm_us.saturating_mul(3);
         self.sum_us = self.sum_us.saturating_add(gained).max(0).min(most);

@@ -32,13 +32,13 @@ pub struct AdaptiveGains {
     pub growth_tau_us: u32,
     /// The most growth per second.
     pub growth_max_ppm: u32,
-    /// Growth per second at the start, per unsteadiness.
+    /// Growth per second at the start, per unsteadiness above `steady_ppm`.
     pub growth_per_unsteadiness_ppm: u32,
     /// Growth per second up to what the line usually carries.
     pub recovery_ppm: u32,
     /// Queue kept standing on an unsteady line, in µs for an unsteadiness of 1.
     pub working_us: u32,
-    /// Unsteadiness up to which no queue is kept.
+    /// Unsteadiness up to which no queue is kept and growth begins at its least.
     pub steady_ppm: u32,
     /// Share of the shaper rate from which on a direction presses against it.
     pub pressing_ppm: u32,
@@ -82,7 +82,7 @@ impl AdaptiveGains {
         growth_start_ppm: (60_000, 600_000),
         growth_tau_us: 800_000,
         growth_max_ppm: 1_000_000,
-        growth_per_unsteadiness_ppm: 4_000_000,
+        growth_per_unsteadiness_ppm: 8_000_000,
         recovery_ppm: 2_000_000,
         working_us: 8_000,
         steady_ppm: 80_000,

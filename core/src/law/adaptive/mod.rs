@@ -142,6 +142,8 @@ impl AdaptiveLaw {
             let gains = &mut self.config.gains;
             gains.drain_us = gains.drain_us.saturating_add(gains.drain_us / 2);
             gains.drain_least_ppm = gains.drain_least_ppm.max(DEAR_LEAST_PPM);
+            // What a standing queue shows at once cannot be followed at once.
+            gains.working_us = 0;
         }
         self.signal = Signal::new(tick);
         self.one_way = OneWay::new();
@@ -150,6 +152,7 @@ impl AdaptiveLaw {
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
             shaper.begin(direction, wan.shapers.get(direction), &config.gains);
+            shaper.is_dear = config.write_budget.is_some();
         }
         self.write_us = 0;
         self.last_us = None;
@@ -482,17 +485,19 @@ impl AdaptiveLaw {
             }
         }
         for (direction, presses) in [(Direction::Download, down), (Direction::Upload, up)] {
-            if !self.may_try(direction, is_told) {
+            let may_try = self.may_try(direction, is_told);
+            let held = *inputs.held.get(direction);
+            let shaper = self.shapers.get_mut(direction);
+            if !may_try {
+                shaper.withdraw(&gains, held);
                 continue;
             }
-            let shaper = self.shapers.get_mut(direction);
             if is_falling {
                 if is_quiet {
                     shaper.deepen(&gains);
                 }
                 continue;
             }
-            let held = *inputs.held.get(direction);
             if presses {
                 shaper.prove(held.map_or(0, BitsPerSecond::get), dt_us);
             }

@@ -25,6 +25,8 @@ const UNSTEADY_PPM: i64 = 250_000;
 const UNSTEADY_TIMES: i64 = 3;
 /// Only in steps as short as this: in 0.1 s it would overshoot by half before the first answer.
 const BOLD_US: i64 = 75_000;
+/// What the router does not hold yet is not climbed from beyond this share of what it holds.
+const UNTRIED_PPM: i64 = 1_400_000;
 /// Below this share of it, a rate is low.
 const LOW_PPM: i64 = 900_000;
 
@@ -53,7 +55,7 @@ pub(super) struct AdaptiveShaper {
     /// The same over some seconds.
     pub(super) typical_bps: Option<u64>,
     /// What the line has carried without a queue, or when one stood.
-    proven_bps: u64,
+    pub(super) proven_bps: u64,
     growth_ppm: i64,
     /// How much the capacity differs from one queue to the next.
     pub(super) unsteadiness_ppm: i64,
@@ -62,6 +64,8 @@ pub(super) struct AdaptiveShaper {
     /// From a command to its effect on the queue.
     pub(super) lag_us: i64,
     pub(super) blind: Blind,
+    /// Whether writes are limited, so that counters are old as well.
+    pub(super) is_dear: bool,
 }
 
 impl Empty for AdaptiveShaper {
@@ -81,6 +85,7 @@ impl Empty for AdaptiveShaper {
         flow: Flow::EMPTY,
         lag_us: 0,
         blind: Blind::EMPTY,
+        is_dear: false,
     };
 }
 
@@ -113,7 +118,8 @@ impl AdaptiveShaper {
 
     pub(super) const fn wanted(&self) -> Wanted {
         let (rate, ceiling) = (self.rate(), BitsPerSecond::new(self.ceiling_bps));
-        Wanted { rate, ceiling, reason: self.reason }
+        let is_urgent = matches!(self.mode, Mode::Drain(Drain { is_urgent: true, .. }));
+        Wanted { rate, ceiling, reason: self.reason, is_urgent }
     }
 
     pub(super) const fn mode(&self) -> Mode {
@@ -148,6 +154,7 @@ impl AdaptiveShaper {
     /// Goes on within another shaper's bounds.
     pub(super) fn bound_like(&mut self, other: &Self) {
         (self.floor_bps, self.ceiling_bps) = (other.floor_bps, other.ceiling_bps);
+        self.is_dear = other.is_dear;
         self.start_at(self.rate());
     }
 
@@ -206,7 +213,9 @@ impl AdaptiveShaper {
             self.set(scale(capacity, self.run_at(gains)), RateReason::Drained);
         }
         let (least, most) = gains.growth_start_ppm;
-        let start = part(self.unsteadiness_ppm, i64::from(gains.growth_per_unsteadiness_ppm));
+        // What is measured of a steady line differs as well.
+        let moved = self.unsteadiness_ppm.saturating_sub(i64::from(gains.steady_ppm));
+        let start = part(moved, i64::from(gains.growth_per_unsteadiness_ppm));
         self.growth_ppm = start.max(i64::from(least)).min(i64::from(most));
     }
 
@@ -297,6 +306,18 @@ impl AdaptiveShaper {
         share_ppm(self.inflow.newest_bps(), self.proven_bps)
     }
 
+    /// Takes back what the router does not hold yet and the line has not proven to carry: something
+    /// speaks for a queue already.
+    #[inline(never)]
+    pub(super) fn withdraw(&mut self, gains: &AdaptiveGains, held: Option<BitsPerSecond>) {
+        let (Mode::Climb, Some(held)) = (self.mode, held) else { return };
+        let known = self.capacity_bps.map_or(0, |capacity| scale(capacity, self.run_at(gains)));
+        let most = held.get().max(known);
+        if self.rate_bps > most {
+            self.set(most, RateReason::Probe);
+        }
+    }
+
     /// Tries more, a little at a time.
     #[inline(never)]
     pub(super) fn climb(
@@ -320,7 +341,7 @@ impl AdaptiveShaper {
         // what it usually carries.
         let usual = typical.map_or(0, |typical| scale(typical, LOW_PPM));
         let most =
-            held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps).max(usual));
+            held.map_or(grown, |held| scale(held.get(), UNTRIED_PPM).max(self.rate_bps).max(usual));
         self.set(grown.min(most), RateReason::Probe);
         let tau_us = i64::from(gains.growth_tau_us);
         let faster = part(self.growth_ppm, ratio_ppm(dt_us, tau_us));

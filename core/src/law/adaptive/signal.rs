@@ -10,6 +10,7 @@ use embassy_time::Duration;
 use heapless::Deque;
 use serde::{Deserialize, Serialize};
 
+use super::arith::part;
 use super::baseline::Baseline;
 use super::one_way::{OneWay, told_apart};
 use crate::divide::quotient;
@@ -21,6 +22,8 @@ use crate::units::{Direction, ReflectorId};
 const FALL_US: i64 = 500;
 /// After such a fall the queue is emptied further for so long, to see whether there is more.
 const DEEPER_US: i64 = 700_000;
+/// A queue that grows by less than this share of the time is one that probing has made.
+const SLOW_PPM: i64 = 80_000;
 /// Rounds that are remembered.
 pub(super) const ROUNDS: usize = 16;
 /// A reflector that has not answered for this long has no say.
@@ -65,6 +68,13 @@ impl Round {
         Self { delay_us: delay_us.unwrap_or(self.delay_us), ..*self }
     }
 
+    /// Returns whether the delay has grown so slowly since then as it does when a rate was tried that is too
+    /// high. A line that has become slower lets it grow faster.
+    pub(super) fn has_grown_slowly(&self, since: &Self) -> bool {
+        let sent_us = self.sent_us.saturating_sub(since.sent_us);
+        self.delay_us.saturating_sub(since.delay_us) < part(sent_us, SLOW_PPM)
+    }
+
     /// Returns in which direction the delay stands, if nearly all of it is said to stand in one.
     pub(super) fn culprit(&self) -> Option<Direction> {
         self.upload_share?;
@@ -101,6 +111,16 @@ impl Reflector {
             answered_us: None,
             is_fresh: false,
         }
+    }
+
+    /// Returns by how much the answer to a probe sent then is overdue; negative if it is not.
+    fn overdue_us(&self, sent_us: i64, now_us: i64) -> i64 {
+        let baseline_us = self.baseline.get().unwrap_or(0);
+        now_us.saturating_sub(sent_us).saturating_sub(baseline_us)
+    }
+
+    fn is_alive(&self, now_us: i64) -> bool {
+        self.answered_us.is_some_and(|answered| now_us.saturating_sub(answered) < ALIVE_US)
     }
 }
 
@@ -155,7 +175,7 @@ impl Signal {
 
     /// Makes a round of what has come in since the last call, if that says anything.
     pub(super) fn close(&mut self, now_us: i64, one_way: Option<&OneWay>) -> Option<Round> {
-        let round = self.answered_round().or_else(|| self.overdue_round(now_us));
+        let round = self.answered_round(now_us).or_else(|| self.overdue_round(now_us));
         for reflector in &mut self.reflectors {
             reflector.is_fresh = false;
         }
@@ -172,32 +192,33 @@ impl Signal {
         Some(round)
     }
 
-    /// The newest probes that were answered since the last call.
-    fn answered_round(&self) -> Option<Round> {
+    /// The newest probes that were answered since the last call. A reflector whose answer is overdue by
+    /// half of that delay agrees: it will not be less.
+    fn answered_round(&self, now_us: i64) -> Option<Round> {
         let fresh = || self.reflectors.iter().filter(|reflector| reflector.is_fresh);
         let sent_us = fresh().map(|reflector| reflector.sent_us).max()?;
         let oldest_us = sent_us.saturating_sub(self.tick_us / 2);
         let round = || fresh().filter(|reflector| reflector.sent_us >= oldest_us);
         let delay_us = round().map(|reflector| reflector.delay_us).min()?;
-        let voices = u8::try_from(round().count()).unwrap_or(u8::MAX);
+        let agrees = |reflector: &&Reflector| {
+            reflector.sent_us < oldest_us
+                && reflector.is_alive(now_us)
+                && reflector.overdue_us(sent_us, now_us) > delay_us / 2
+        };
+        let agreeing = self.reflectors.iter().filter(agrees).count();
+        let voices = u8::try_from(round().count().saturating_add(agreeing)).unwrap_or(u8::MAX);
         Some(Round { sent_us, delay_us, voices, is_bound: false, upload_share: None })
     }
 
     /// The probes after the newest answered ones, when all of them are late. A single reflector has
     /// to miss two: one may just have been lost.
     fn overdue_round(&self, now_us: i64) -> Option<Round> {
-        let is_alive = |reflector: &&Reflector| {
-            let answered = reflector.answered_us;
-            answered.is_some_and(|answered| now_us.saturating_sub(answered) < ALIVE_US)
-        };
-        let alive = || self.reflectors.iter().filter(is_alive);
+        let alive = || self.reflectors.iter().filter(|reflector| reflector.is_alive(now_us));
         let voices = alive().count();
         let missed = if voices >= 2 { 1 } else { 2 };
         let gap_us = self.tick_us.saturating_mul(missed);
         let bound = |reflector: &Reflector| {
-            let expected_us = reflector.sent_us.saturating_add(gap_us);
-            let baseline_us = reflector.baseline.get().unwrap_or(0);
-            now_us.saturating_sub(expected_us).saturating_sub(baseline_us)
+            reflector.overdue_us(reflector.sent_us.saturating_add(gap_us), now_us)
         };
         let delay_us = alive().map(bound).min().filter(|bound| *bound > 0)?;
         let sent_us = alive().map(|reflector| reflector.sent_us.saturating_add(gap_us)).max()?;
