@@ -166,10 +166,11 @@ impl AdaptiveShaper {
         let carried = self.carried(newest, oldest).unwrap_or(held_bps);
         let short = self.short(oldest.sent_us, now_us);
         let mut capacity = short.unwrap_or(carried).min(held_bps);
-        if self.is_dear && short.is_none() && newest.has_grown_slowly(oldest) {
-            // How much came in is not known between old counters. Senders follow what comes through, so a
-            // rate that is too high makes a slow queue, however much it is: the line carries what it did.
-            capacity = capacity.min(self.proven_bps.max(1000));
+        let is_guess = short.is_none() && !self.knows_inflow(now_us) && self.proven_bps > 0;
+        if self.is_dear && is_guess && newest.has_grown_slowly(oldest) {
+            // Senders follow what comes through, so a rate that is too high makes a queue that grows slowly,
+            // however far too high it is: the line carries what it did before.
+            capacity = capacity.min(self.proven_bps);
         }
         self.capacity_bps = Some(capacity);
         if let Some(typical) = self.typical_bps {
