@@ -266,12 +266,9 @@ fn may_change(
         None => change_ppm >= FREE_CHANGE_PPM || is_whole,
         Some(_) if !is_cut && command.is_in_flight() => false,
         Some(budget) => {
-            let price = budget.price_ppm(now, is_cut);
-            // What such a cut is worth is the queue it empties, not the change of the rate.
-            let is_dear = |price| is_cut && wanted.is_urgent && price > FREE_CHANGE_PPM;
-            price.is_some_and(|price| {
-                change_ppm >= if is_dear(price) { FREE_CHANGE_PPM } else { price }
-            })
+            // What an urgent cut is worth is the queue it empties, not the change of the rate.
+            let is_urgent = is_cut && wanted.is_urgent && change_ppm >= FREE_CHANGE_PPM;
+            budget.price_ppm(now, is_cut).is_some_and(|price| is_urgent || change_ppm >= price)
         }
     }
 }

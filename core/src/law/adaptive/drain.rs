@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::arith::{ONE_PPM, follow, follow_bps, part, ratio_ppm, scale, share_ppm, to_i64};
+use super::arith::{ONE_PPM, follow, follow_bps, ratio_ppm, scale, share_ppm, to_i64};
 use super::flow::{Load, UseOfShaper};
 use super::gains::AdaptiveGains;
 use super::noise::Threshold;
@@ -17,8 +17,6 @@ use crate::units::Direction;
 const WINDOW_LEAST_US: i64 = 75_000;
 /// A delivery below this share of the capacity needs a growing queue to be believed.
 const CREDIBLE_PPM: i64 = 700_000;
-/// A queue that the rate held does not empty in this time is worth a write however small the cut.
-const EMPTY_WITHIN_US: i64 = 1_000_000;
 /// A queue that is to stand is filled at most at this share of the capacity.
 const REFILL_MAX_PPM: i64 = 1_150_000;
 
@@ -50,7 +48,7 @@ pub(super) struct Drain {
     pub(super) is_on_trial: bool,
     /// Whether the blame has changed sides often enough.
     pub(super) is_settled: bool,
-    /// Whether the rate held will not empty it soon.
+    /// Whether the rate held will not empty it within a second.
     pub(super) is_urgent: bool,
     /// The first probe that meets the effect of the cut, and its delay.
     effect: Option<Round>,
@@ -234,9 +232,10 @@ impl AdaptiveShaper {
         // Where a raise is a write lost if the estimate was wrong, it waits until the cut has worked.
         let is_early = self.is_dear && !self.has_helped(&look.truth);
         self.set(if is_early { rate.min(held) } else { rate }, RateReason::Queue);
+        // So many parts per million below the capacity empty so many µs of queue in a second.
         let less = share_ppm(capacity.saturating_sub(held), capacity);
         if let Mode::Drain(drain) = &mut self.mode {
-            drain.is_urgent = excess_us > part(EMPTY_WITHIN_US, less).max(0);
+            drain.is_urgent = excess_us > less;
         }
         false
     }

@@ -489,7 +489,7 @@ impl AdaptiveLaw {
             let held = *inputs.held.get(direction);
             let shaper = self.shapers.get_mut(direction);
             if !may_try {
-                shaper.withdraw(&gains, held);
+                shaper.withdraw(held);
                 continue;
             }
             if is_falling {

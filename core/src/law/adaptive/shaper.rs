@@ -308,11 +308,9 @@ impl AdaptiveShaper {
 
     /// Takes back what the router does not hold yet and the line has not proven to carry: something
     /// speaks for a queue already.
-    #[inline(never)]
-    pub(super) fn withdraw(&mut self, gains: &AdaptiveGains, held: Option<BitsPerSecond>) {
+    pub(super) fn withdraw(&mut self, held: Option<BitsPerSecond>) {
         let (Mode::Climb, Some(held)) = (self.mode, held) else { return };
-        let known = self.capacity_bps.map_or(0, |capacity| scale(capacity, self.run_at(gains)));
-        let most = held.get().max(known);
+        let most = held.get().max(self.capacity_bps.unwrap_or(0));
         if self.rate_bps > most {
             self.set(most, RateReason::Probe);
         }
