@@ -253,7 +253,7 @@ impl AdaptiveShaper {
         };
         let carried = || {
             let carried = self.carried(newest, oldest).filter(is_useful);
-            carried.filter(|_| is_longer && !newest.is_bound)
+            carried.filter(|carried| is_longer && (!newest.is_bound || *carried < capacity))
         };
         self.short(drain.queue_us, *now_us).filter(is_credible).or_else(carried)
     }
