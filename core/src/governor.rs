@@ -441,6 +441,26 @@ mod tests {
     }
 
     #[test]
+    fn a_small_cut_is_worth_a_write_only_if_a_queue_would_stand_without_it() {
+        let mut command = RateCommand::new();
+        command.issue(CommandId(1), BitsPerSecond::from_mbps(100), at(0));
+        let mut budget =
+            Some(HardBudget::new(WriteBudgetConfig { per_second: 6, per_minute: 120 }));
+        let mut may_cut = |kbps: u64, is_urgent| {
+            let (rate, ceiling) = (BitsPerSecond::new(kbps * 1000), BitsPerSecond::from_mbps(200));
+            let wanted = Wanted { rate, ceiling, reason: RateReason::Queue, is_urgent };
+            may_change(&mut budget, &command, &wanted, at(1))
+        };
+        assert!(may_cut(98_000, false) && !may_cut(99_000, false), "1.5 % with full buckets");
+        assert!(may_cut(99_000, true), "a queue stands");
+        assert!(!may_cut(99_800, true), "0.2 % empties nothing");
+        budget.iter_mut().for_each(|budget| (0..3).for_each(|_| budget.record(at(1))));
+        let (rate, ceiling) = (BitsPerSecond::from_mbps(50), BitsPerSecond::from_mbps(200));
+        let wanted = Wanted { rate, ceiling, reason: RateReason::Queue, is_urgent: true };
+        assert!(!may_change(&mut budget, &command, &wanted, at(1)), "the budget is hard");
+    }
+
+    #[test]
     fn raises_keep_their_distance_from_the_last_write() {
         let mut budget = WriteBudget::new(limit(20, 10_000));
         assert_eq!(budget.wait(at(7)), Duration::MIN);

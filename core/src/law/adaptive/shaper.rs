@@ -347,3 +347,51 @@ impl AdaptiveShaper {
             self.growth_ppm.saturating_add(faster).min(i64::from(gains.growth_max_ppm));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MBPS: u64 = 1_000_000;
+
+    /// A shaper that has just met this capacity.
+    fn shaper(capacity_bps: u64, unsteadiness_ppm: i64) -> AdaptiveShaper {
+        AdaptiveShaper {
+            floor_bps: MBPS,
+            ceiling_bps: 100 * MBPS,
+            rate_bps: capacity_bps,
+            mode: Mode::Climb,
+            capacity_bps: Some(capacity_bps),
+            unsteadiness_ppm,
+            ..AdaptiveShaper::EMPTY
+        }
+    }
+
+    #[test]
+    fn a_steady_line_is_tried_slowly_and_an_unsteady_one_fast() {
+        let gains = AdaptiveGains::DEFAULT;
+        let growth_at = |unsteadiness_ppm| {
+            let mut shaper = shaper(50 * MBPS, unsteadiness_ppm);
+            shaper.resume(&gains);
+            shaper.growth_ppm
+        };
+        let (least, most) = gains.growth_start_ppm;
+        assert_eq!(growth_at(i64::from(gains.steady_ppm)), i64::from(least));
+        assert_eq!(growth_at(2 * i64::from(gains.steady_ppm)), i64::from(most));
+    }
+
+    #[test]
+    fn a_raise_that_the_router_does_not_hold_is_taken_back_as_far_as_it_is_not_known_to_be_good() {
+        let held = |mbps: u64| Some(BitsPerSecond::from_mbps(mbps));
+        let left_after = |held| {
+            let mut shaper = shaper(40 * MBPS, 0);
+            shaper.rate_bps = 60 * MBPS;
+            shaper.withdraw(held);
+            shaper.rate_bps / MBPS
+        };
+        assert_eq!(left_after(held(30)), 40, "the capacity met");
+        assert_eq!(left_after(held(50)), 50, "what is held");
+        assert_eq!(left_after(held(60)), 60);
+        assert_eq!(left_after(None), 60, "nobody knows what is held");
+    }
+}

@@ -269,3 +269,45 @@ impl Signal {
         *self = Self::new(Duration::from_micros(u64::try_from(self.tick_us).unwrap_or(0)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{RttNanos, WanId};
+
+    fn answer(signal: &mut Signal, reflector: u8, rtt_ms: u64, now_ms: i64) {
+        let (wan, reflector, rtt) = (WanId(0), ReflectorId(reflector), rtt_ms * 1000);
+        let rtt = RttNanos::from_micros(rtt);
+        let sample = RttSample { wan, reflector, rtt, age_us: 0, upload_owd: None };
+        signal.answer(&sample, now_ms * 1000);
+    }
+
+    /// Probes leave every 50 ms; the near reflector is 20 ms away and the far one 30 ms.
+    fn round_at(now_ms: i64, near_ms: u64) -> Round {
+        let mut signal = Signal::new(Duration::from_millis(50));
+        for sent_ms in [0, 50] {
+            answer(&mut signal, 0, 20, sent_ms + 20);
+            answer(&mut signal, 1, 30, sent_ms + 30);
+        }
+        signal.close(100_000, None);
+        answer(&mut signal, 0, near_ms, 100 + i64::try_from(near_ms).unwrap());
+        signal.close(now_ms * 1000, None).unwrap()
+    }
+
+    #[test]
+    fn a_reflector_whose_answer_is_overdue_agrees_with_one_that_has_answered_late() {
+        assert_eq!(round_at(150, 48).voices, 2, "overdue by 20 ms of 28");
+        assert_eq!(round_at(135, 32).voices, 1, "overdue by 5 ms of 12");
+        assert_eq!(round_at(122, 21).voices, 1, "not due yet");
+    }
+
+    #[test]
+    fn a_line_that_has_become_slower_lets_the_delay_grow_faster_than_a_rate_that_is_too_high() {
+        let round = |sent_us, delay_us| {
+            let (voices, is_bound, upload_share) = (2, false, None);
+            Round { sent_us, delay_us, voices, is_bound, upload_share }
+        };
+        assert!(round(150_000, 7_000).has_grown_slowly(&round(0, 1_000)));
+        assert!(!round(150_000, 40_000).has_grown_slowly(&round(0, 1_000)));
+    }
+}
