@@ -70,6 +70,7 @@ impl Round {
 
     /// Returns whether the delay has grown so slowly since then as it does when a rate was tried that is too
     /// high. A line that has become slower lets it grow faster.
+    #[inline(never)]
     pub(super) fn has_grown_slowly(&self, since: &Self) -> bool {
         let sent_us = self.sent_us.saturating_sub(since.sent_us);
         self.delay_us.saturating_sub(since.delay_us) < part(sent_us, SLOW_PPM)
@@ -114,11 +115,13 @@ impl Reflector {
     }
 
     /// Returns by how much the answer to a probe sent then is overdue; negative if it is not.
+    #[inline(never)]
     fn overdue_us(&self, sent_us: i64, now_us: i64) -> i64 {
         let baseline_us = self.baseline.get().unwrap_or(0);
         now_us.saturating_sub(sent_us).saturating_sub(baseline_us)
     }
 
+    #[inline(never)]
     fn is_alive(&self, now_us: i64) -> bool {
         self.answered_us.is_some_and(|answered| now_us.saturating_sub(answered) < ALIVE_US)
     }
