@@ -105,7 +105,8 @@ impl AdaptiveShaper {
         self.mode = Mode::Climb;
         (self.capacity_bps, self.typical_bps, self.proven_bps) = (None, None, 0);
         self.growth_ppm = i64::from(gains.growth_start_ppm.1);
-        self.unsteadiness_ppm = self.growth_ppm;
+        // Nothing is known yet: as unsteady as a line can be without being taken for one that comes and goes.
+        self.unsteadiness_ppm = UNSTEADY_PPM;
         self.inflow.clear();
         self.flow = Flow::new();
         self.lag_us = 0;
