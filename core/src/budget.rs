@@ -61,11 +61,11 @@ pub(crate) struct HardBudget {
 
 impl HardBudget {
     pub(crate) fn new(config: WriteBudgetConfig) -> Self {
-        // Little room leaves more of the limit to steady gain: an eighth of a minute's and half of a
+        // Little room leaves more of the limit to steady gain: a twelfth of a minute's and half of a
         // second's writes at once are enough for a drop in both directions.
         let (minute, second) = (u64::from(config.per_minute), u64::from(config.per_second));
         Self {
-            minute: Bucket::new(minute, (minute / 8).max(2), 60_000_000),
+            minute: Bucket::new(minute, (minute / 12).max(2), 60_000_000),
             second: Bucket::new(second, (second / 2).max(1), 1_000_000),
             refilled: None,
         }

@@ -34,6 +34,8 @@ pub(crate) struct Wanted {
     pub(crate) rate: BitsPerSecond,
     pub(crate) ceiling: BitsPerSecond,
     pub(crate) reason: RateReason,
+    /// Whether a queue stands that what the router holds will not empty soon.
+    pub(crate) is_urgent: bool,
 }
 
 /// What the governor needs to know about one tick.
@@ -263,7 +265,11 @@ fn may_change(
     match budget {
         None => change_ppm >= FREE_CHANGE_PPM || is_whole,
         Some(_) if !is_cut && command.is_in_flight() => false,
-        Some(budget) => budget.price_ppm(now, is_cut).is_some_and(|price| change_ppm >= price),
+        Some(budget) => {
+            // What an urgent cut is worth is the queue it empties, not the change of the rate.
+            let is_urgent = is_cut && wanted.is_urgent && change_ppm >= FREE_CHANGE_PPM;
+            budget.price_ppm(now, is_cut).is_some_and(|price| is_urgent || change_ppm >= price)
+        }
     }
 }
 
@@ -432,6 +438,26 @@ mod tests {
         let mut budget = WriteBudget::new(limit(1, 1000));
         budget.record(at(5000));
         assert_eq!(budget.wait(at(10)), Duration::from_millis(1000));
+    }
+
+    #[test]
+    fn a_small_cut_is_worth_a_write_only_if_a_queue_would_stand_without_it() {
+        let mut command = RateCommand::new();
+        command.issue(CommandId(1), BitsPerSecond::from_mbps(100), at(0));
+        let mut budget =
+            Some(HardBudget::new(WriteBudgetConfig { per_second: 6, per_minute: 120 }));
+        let mut may_cut = |kbps: u64, is_urgent| {
+            let (rate, ceiling) = (BitsPerSecond::new(kbps * 1000), BitsPerSecond::from_mbps(200));
+            let wanted = Wanted { rate, ceiling, reason: RateReason::Queue, is_urgent };
+            may_change(&mut budget, &command, &wanted, at(1))
+        };
+        assert!(may_cut(98_000, false) && !may_cut(99_000, false), "1.5 % with full buckets");
+        assert!(may_cut(99_000, true), "a queue stands");
+        assert!(!may_cut(99_800, true), "0.2 % empties nothing");
+        budget.iter_mut().for_each(|budget| (0..3).for_each(|_| budget.record(at(1))));
+        let (rate, ceiling) = (BitsPerSecond::from_mbps(50), BitsPerSecond::from_mbps(200));
+        let wanted = Wanted { rate, ceiling, reason: RateReason::Queue, is_urgent: true };
+        assert!(!may_change(&mut budget, &command, &wanted, at(1)), "the budget is hard");
     }
 
     #[test]

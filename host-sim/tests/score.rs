@@ -245,6 +245,22 @@ fn a_budget_holds_every_law_that_is_behind_it() {
     }
 }
 
+/// Behind old counters and few writes: the first estimate has to be right, and a rate a little above the
+/// capacity has to be corrected although that is a small cut.
+#[test]
+fn behind_routeros_a_halving_is_cut_and_settled_within_a_second() {
+    let scenario = suites::find("default", &["step-down".to_owned()]).unwrap().remove(0);
+    for seed in [1, 5, 9, 14] {
+        let capacity = run::capacities(&scenario, seed);
+        let setup = Setup::of(Backend::Routeros);
+        let score = run::run(&scenario, &capacity, Law::Adaptive, &setup, &[], seed, None).unwrap();
+        let step = score.step.unwrap();
+        let cut_us = step.detect_after_target_us.unwrap();
+        assert!(cut_us <= 120_000, "seed {seed}: cut after {cut_us} us");
+        assert!(step.settle_us <= 1_000_000, "seed {seed}: settled after {} us", step.settle_us);
+    }
+}
+
 #[test]
 fn malformed_files_end_with_their_own_exit_code_before_anything_runs() {
     let folder = tempfile::tempdir().unwrap();

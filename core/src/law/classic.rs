@@ -130,7 +130,8 @@ impl ClassicShaper {
 
     /// Returns the wanted rate with its reason.
     pub(crate) const fn wanted(&self) -> Wanted {
-        Wanted { rate: self.rate, ceiling: self.config.ceiling, reason: self.reason }
+        let (rate, ceiling) = (self.rate, self.config.ceiling);
+        Wanted { rate, ceiling, reason: self.reason, is_urgent: false }
     }
 
     /// Bounds the wanted rate to a share of the way from the lowest floor to the ceiling.

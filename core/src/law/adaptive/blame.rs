@@ -7,7 +7,7 @@
 //! back when the delay has gone.
 
 use super::AdaptiveLaw;
-use super::arith::{ONE_PPM, part};
+use super::arith::ONE_PPM;
 use super::flow::{Load, UseOfShaper};
 use super::noise::Threshold;
 use super::shaper::Mode;
@@ -15,8 +15,6 @@ use super::signal::Round;
 use crate::divide::signed_quotient;
 use crate::units::Direction;
 
-/// A queue that grows by less than this share of the time is one that probing has made.
-const SLOW_PPM: i64 = 80_000;
 /// Least drop expected from a cut before its absence acquits, in µs.
 const TRIAL_US: i64 = 6_000;
 /// Where counters are too old to tell, a direction that has gone this much farther beyond what it has
@@ -85,9 +83,7 @@ impl AdaptiveLaw {
 
     /// Both directions carry something: chooses the likelier one.
     fn suspect(&self, round: &Round, oldest: &Round, now_us: i64) -> Direction {
-        let sent_us = round.sent_us.saturating_sub(oldest.sent_us);
-        let grown_us = round.delay_us.saturating_sub(oldest.delay_us);
-        let is_slow = grown_us < part(sent_us, SLOW_PPM);
+        let is_slow = round.has_grown_slowly(oldest);
         if self.shapers.download.flow.load() == Load::Unknown {
             return self.culprit.unwrap_or(self.turn);
         }
@@ -109,7 +105,6 @@ impl AdaptiveLaw {
                 // but only later.
                 match (download.use_of_shaper(now_us), download.flow.waits(now_us, 150_000)) {
                     _ if self.was_short_first => Direction::Download,
-                    _ if download.flow.is_held_back(now_us, 150_000) => Direction::Upload,
                     (UseOfShaper::Full, Some(true)) => Direction::Upload,
                     (UseOfShaper::Full, None) if !is_slow => Direction::Upload,
                     _ => self.turn,

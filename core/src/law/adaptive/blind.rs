@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use super::arith::{micros, scale};
 use super::drain::Drain;
 use super::flow::{Load, UseOfShaper};
-use super::gains::AdaptiveGains;
 use super::shaper::AdaptiveShaper;
 use super::{AdaptiveLaw, LawInputs};
 use crate::outputs::RateReason;
@@ -75,14 +74,14 @@ impl AdaptiveLaw {
 
     /// Looks for queues that pings do not see; not while they see one.
     pub(super) fn look_behind(&mut self, inputs: &LawInputs, dt_us: i64) {
-        let (gains, now_us) = (self.config.gains, micros(inputs.now));
+        let now_us = micros(inputs.now);
         let (has_seen, sees) = (self.has_seen, self.is_draining());
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
             if has_seen {
                 shaper.blind = Blind::EMPTY;
             } else if !sees {
-                shaper.look_behind(&gains, now_us, dt_us);
+                shaper.look_behind(now_us, dt_us);
             }
         }
     }
@@ -90,7 +89,7 @@ impl AdaptiveLaw {
 
 impl AdaptiveShaper {
     #[inline(never)]
-    fn look_behind(&mut self, gains: &AdaptiveGains, now_us: i64, dt_us: i64) {
+    fn look_behind(&mut self, now_us: i64, dt_us: i64) {
         let Some((delivered, share)) = self.comes_through() else { return };
         if !self.blind.is_blind {
             let is_loaded = delivered >= scale(self.ceiling_bps, LOADED_PPM);
@@ -108,7 +107,7 @@ impl AdaptiveShaper {
         let is_short = self.flow.use_of_shaper(now_us, RECENT_US) == UseOfShaper::Short
             && self.flow.waits(now_us, RECENT_US) == Some(false);
         if is_short && share >= CARRIES_PPM {
-            self.fall_back(delivered, gains, now_us);
+            self.fall_back(delivered, now_us);
         }
     }
 
@@ -121,7 +120,7 @@ impl AdaptiveShaper {
     }
 
     /// Goes below what comes through; not for ever if that is always the same.
-    fn fall_back(&mut self, delivered: u64, gains: &AdaptiveGains, now_us: i64) {
+    fn fall_back(&mut self, delivered: u64, now_us: i64) {
         let rate = scale(delivered, BELOW_PPM);
         if rate >= self.rate_bps {
             return;
@@ -136,7 +135,7 @@ impl AdaptiveShaper {
             return;
         }
         self.set(rate, RateReason::Queue);
-        self.slow_down(gains);
+        self.slow_down();
     }
 }
 

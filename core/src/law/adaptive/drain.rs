@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::arith::{ONE_PPM, follow_bps, ratio_ppm, scale, to_i64};
+use super::arith::{ONE_PPM, follow_bps, ratio_ppm, scale, share_ppm, to_i64};
 use super::flow::{Load, UseOfShaper};
 use super::gains::AdaptiveGains;
 use super::noise::Threshold;
@@ -13,6 +13,8 @@ use crate::outputs::RateReason;
 use crate::places::Empty;
 use crate::units::Direction;
 
+/// Time constant of the capacity estimate while a queue stands.
+const CAPACITY_TAU_US: i64 = 100_000;
 /// The shortest time between two rounds that tells what was carried.
 const WINDOW_LEAST_US: i64 = 75_000;
 /// A delivery below this share of the capacity needs a growing queue to be believed.
@@ -46,6 +48,8 @@ pub(super) struct Drain {
     pub(super) is_on_trial: bool,
     /// Whether the blame has changed sides often enough.
     pub(super) is_settled: bool,
+    /// Whether the rate held will not empty it within a second.
+    pub(super) is_urgent: bool,
     /// The first probe that meets the effect of the cut, and its delay.
     effect: Option<Round>,
 }
@@ -82,6 +86,7 @@ impl Empty for Drain {
         used_ppm: 0,
         is_on_trial: false,
         is_settled: false,
+        is_urgent: false,
         effect: Some(Round {
             sent_us: 0,
             delay_us: 0,
@@ -163,7 +168,13 @@ impl AdaptiveShaper {
         let held_bps = quotient(held_bps, 100);
         let carried = self.carried(newest, oldest).unwrap_or(held_bps);
         let short = self.short(oldest.sent_us, now_us);
-        let capacity = short.unwrap_or(carried).min(held_bps);
+        let mut capacity = short.unwrap_or(carried).min(held_bps);
+        let is_guess = short.is_none() && !self.knows_inflow(now_us) && self.proven_bps > 0;
+        if self.is_dear && is_guess && newest.has_grown_slowly(oldest) {
+            // Senders follow what comes through, so a rate that is too high makes a queue that grows slowly,
+            // however far too high it is: the line carries what it did before.
+            capacity = capacity.min(self.proven_bps);
+        }
         self.capacity_bps = Some(capacity);
         self.typical_bps =
             Some(self.typical_bps.map_or(capacity, |old| follow_bps(old, capacity, 1, 3)));
@@ -177,6 +188,7 @@ impl AdaptiveShaper {
             used_ppm: self.share_ppm().unwrap_or(ONE_PPM).min(ONE_PPM),
             is_on_trial,
             is_settled: false,
+            is_urgent: false,
             effect: None,
         });
     }
@@ -194,12 +206,12 @@ impl AdaptiveShaper {
         let drain = *drain;
         let Some(capacity) = self.capacity_bps else { return true };
         let took_effect = newest.sent_us >= drain.since_us.saturating_add(self.lag_us);
-        let limit = limit.for_unsteady(self.unsteady_ppm(gains), gains);
+        let limit = limit.for_unsteady(self.unsteady_ppm(), gains);
         if took_effect && newest.delay_us <= limit.expected_us {
             return true;
         }
         let seen = self.seen(look, &drain, capacity);
-        let tau_us = i64::from(gains.capacity_tau_us);
+        let tau_us = CAPACITY_TAU_US;
         let follow = |seen| follow_bps(capacity, seen, dt_us, tau_us);
         let capacity = seen.map_or(capacity, follow).max(1000);
         self.capacity_bps = Some(capacity);
@@ -213,7 +225,16 @@ impl AdaptiveShaper {
         let drained = ratio_ppm(delay_us, i64::from(gains.drain_us));
         let share = i64::from(gains.run_at_ppm).saturating_sub(drained);
         let share = share.max(i64::from(gains.drain_least_ppm));
-        self.set(scale(capacity, share), RateReason::Queue);
+        let rate = scale(capacity, share);
+        let held = self.inflow.newest_bps();
+        // Where a raise is a write lost if the estimate was wrong, it waits until the cut has worked.
+        let is_early = self.is_dear && !self.has_helped(&look.truth);
+        self.set(if is_early { rate.min(held) } else { rate }, RateReason::Queue);
+        // So many parts per million below the capacity empty so many µs of queue in a second.
+        let less = share_ppm(capacity.saturating_sub(held), capacity);
+        if let Mode::Drain(drain) = &mut self.mode {
+            drain.is_urgent = delay_us > less;
+        }
         false
     }
 
@@ -230,7 +251,7 @@ impl AdaptiveShaper {
         };
         let carried = || {
             let carried = self.carried(newest, oldest).filter(is_useful);
-            carried.filter(|_| is_longer && !newest.is_bound)
+            carried.filter(|carried| is_longer && (!newest.is_bound || *carried < capacity))
         };
         self.short(drain.queue_us, *now_us).filter(is_credible).or_else(carried)
     }

@@ -50,6 +50,8 @@ use crate::places::Empty;
 use crate::tick::{CounterReading, RttSample};
 use crate::units::{BitsPerSecond, Direction, PerDirection, ReflectorId};
 
+/// Share of the shaper rate from which on a direction presses against it.
+const PRESSING_PPM: i64 = 900_000;
 /// The delay that zones are made of follows the rounds with this time constant.
 const SHOWN_TAU_US: i64 = 150_000;
 /// How long one direction climbs before it is the other one's turn.
@@ -142,9 +144,8 @@ impl AdaptiveLaw {
             let gains = &mut self.config.gains;
             gains.drain_us = gains.drain_us.saturating_add(gains.drain_us / 2);
             gains.drain_least_ppm = gains.drain_least_ppm.max(DEAR_LEAST_PPM);
-            // What is waited out comes on top of that.
-            gains.tolerance_us /= 2;
-            gains.patience_ppm = 0;
+            // Nothing more is waited out: a cut comes late enough.
+            gains.tolerance_us = 0;
         }
         self.signal = Signal::new(tick);
         self.one_way = OneWay::new();
@@ -152,7 +153,8 @@ impl AdaptiveLaw {
         self.clear_evidence();
         for direction in Direction::BOTH {
             let shaper = self.shapers.get_mut(direction);
-            shaper.begin(direction, wan.shapers.get(direction), &config.gains);
+            shaper.begin(direction, wan.shapers.get(direction));
+            shaper.is_dear = config.write_budget.is_some();
         }
         self.write_us = 0;
         self.last_us = None;
@@ -315,7 +317,7 @@ impl AdaptiveLaw {
         let is_of = |way: &Direction| {
             if is_told { *way == direction } else { self.shapers.get(*way).flow.carries() }
         };
-        let unsteady = |way: Direction| self.shapers.get(way).unsteady_ppm(&self.config.gains);
+        let unsteady = |way: Direction| self.shapers.get(way).unsteady_ppm();
         Direction::BOTH.into_iter().filter(is_of).map(unsteady).max().unwrap_or(0)
     }
 
@@ -402,7 +404,7 @@ impl AdaptiveLaw {
         for direction in Direction::BOTH {
             let part = round.of(direction);
             if is_over || (part.upload_share.is_some() && part.delay_us <= limit.expected_us) {
-                self.shapers.get_mut(direction).acquit(&gains);
+                self.shapers.get_mut(direction).acquit();
             }
         }
         false
@@ -425,9 +427,8 @@ impl AdaptiveLaw {
         }
         let least_us = self.signal.least_of(8).unwrap_or(0);
         self.lengthen(least_us.saturating_sub(limit.mean_us / 2));
-        let gains = self.config.gains;
         for direction in Direction::BOTH {
-            self.shapers.get_mut(direction).give_back(&gains);
+            self.shapers.get_mut(direction).give_back();
         }
         true
     }
@@ -480,7 +481,7 @@ impl AdaptiveLaw {
     /// a queue is.
     fn climb(&mut self, inputs: &LawInputs, is_told: bool, now_us: i64, dt_us: i64) {
         let gains = self.config.gains;
-        let share = i64::from(gains.pressing_ppm);
+        let share = PRESSING_PPM;
         let is_falling = self.signal.is_falling(now_us);
         let presses = |law: &Self, direction| law.shapers.get(direction).flow.presses_now(share);
         let (down, up) = (presses(self, Direction::Download), presses(self, Direction::Upload));
@@ -497,17 +498,19 @@ impl AdaptiveLaw {
             }
         }
         for (direction, presses) in [(Direction::Download, down), (Direction::Upload, up)] {
-            if !self.may_try(direction, is_told) {
+            let may_try = self.may_try(direction, is_told);
+            let held = *inputs.held.get(direction);
+            let shaper = self.shapers.get_mut(direction);
+            if !may_try {
+                shaper.withdraw(held);
                 continue;
             }
-            let shaper = self.shapers.get_mut(direction);
             if is_falling {
                 if is_quiet {
-                    shaper.deepen(&gains);
+                    shaper.deepen();
                 }
                 continue;
             }
-            let held = *inputs.held.get(direction);
             if presses {
                 shaper.prove(held.map_or(0, BitsPerSecond::get), dt_us);
             }

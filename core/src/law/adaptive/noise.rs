@@ -6,6 +6,12 @@ use super::arith::{ONE_PPM, follow, part, ratio_ppm};
 use super::gains::AdaptiveGains;
 use crate::places::Empty;
 
+/// Delay that is never held against anybody.
+const ALLOWANCE_MIN_US: i64 = 2_000;
+/// Least summed excess that is a queue.
+const ALARM_MIN_US: i64 = 6_000;
+/// So much longer a delay has to last on an unsteady line before it is a queue.
+const PATIENCE_PPM: i64 = 1_200_000;
 /// What is believed before anything was measured.
 const START_US: i64 = 1_000;
 /// The most noise that is believed.
@@ -37,7 +43,7 @@ impl Threshold {
     #[inline(never)]
     pub(super) fn for_unsteady(&self, share_ppm: i64, gains: &AdaptiveGains) -> Self {
         let more_us = part(i64::from(gains.tolerance_us), share_ppm);
-        let longer_ppm = part(i64::from(gains.patience_ppm), share_ppm).saturating_add(ONE_PPM);
+        let longer_ppm = part(PATIENCE_PPM, share_ppm).saturating_add(ONE_PPM);
         let expected_us = self.expected_us.saturating_add(more_us);
         Self { expected_us, round_us: ratio_ppm(self.round_us, longer_ppm), ..*self }
     }
@@ -66,10 +72,10 @@ impl Noise {
     pub(super) fn threshold(&self, gains: &AdaptiveGains, packet_us: i64) -> Threshold {
         let (mean_us, deviation_us) = (self.mean_256us / 256, self.deviation_256us / 256);
         let spread_us = part(deviation_us, i64::from(gains.noise_allowance_ppm));
-        let least_us = i64::from(gains.allowance_min_us);
+        let least_us = ALLOWANCE_MIN_US;
         let expected_us = mean_us.saturating_add(spread_us).max(least_us).saturating_add(packet_us);
         let alarm_us = part(deviation_us, i64::from(gains.noise_alarm_ppm))
-            .max(i64::from(gains.alarm_min_us))
+            .max(ALARM_MIN_US)
             .saturating_add(packet_us);
         let mean_us = mean_us.saturating_add(packet_us / 2);
         Threshold { expected_us, alarm_us, round_us: alarm_us, mean_us }

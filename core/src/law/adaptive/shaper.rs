@@ -15,12 +15,29 @@ use crate::outputs::RateReason;
 use crate::places::Empty;
 use crate::units::{BitsPerSecond, Direction};
 
+/// Share of the capacity to run at while the baselines are still falling.
+const DEEPER_PPM: i64 = 850_000;
+/// Unsteadiness up to which a line is steady; from twice as much on it is wholly unsteady.
+const STEADY_PPM: i64 = 100_000;
+/// Growth per second right after a queue, at least and at most.
+const GROWTH_START_PPM: i64 = 60_000;
+const GROWTH_START_MAX_PPM: i64 = 600_000;
+/// Growth per second at the start, per unsteadiness.
+const GROWTH_PER_UNSTEADINESS_PPM: i64 = 2_000_000;
+/// Growth per second up to what the line usually carries.
+const RECOVERY_PPM: i64 = 2_000_000;
+/// Growth is multiplied by e in this time.
+const GROWTH_TAU_US: i64 = 800_000;
 /// Time constant of what the line usually carries.
 pub(super) const TYPICAL_TAU_US: i64 = 2_000_000;
 /// A rate that has made no queue for about this long is one that the line carries.
 const PROVEN_TAU_US: i64 = 500_000;
+/// After a queue on an unsteady line the rate goes so far towards what that usually carries.
+const USUAL_PPM: i64 = 800_000;
 /// Over so many queues it is learned how unsteady the line is: a single halving makes no line unsteady.
 const QUEUES: i64 = 5;
+/// What the router does not hold yet is not climbed from beyond this share of what it holds.
+const UNTRIED_PPM: i64 = 1_400_000;
 /// Below this share of it, a rate is low.
 const LOW_PPM: i64 = 900_000;
 
@@ -49,9 +66,9 @@ pub(super) struct AdaptiveShaper {
     /// The same over some seconds, or what has made no queue, if that is more.
     pub(super) typical_bps: Option<u64>,
     /// What it carried when the last queue had gone.
-    drained_bps: Option<u64>,
+    drained_bps: u64,
     /// What the line has carried without a queue, or when one stood.
-    proven_bps: u64,
+    pub(super) proven_bps: u64,
     growth_ppm: i64,
     /// How much the capacity differs from one queue to the next.
     unsteadiness_ppm: i64,
@@ -60,6 +77,8 @@ pub(super) struct AdaptiveShaper {
     /// From a command to its effect on the queue.
     pub(super) lag_us: i64,
     pub(super) blind: Blind,
+    /// Whether writes are limited, so that counters are old as well.
+    pub(super) is_dear: bool,
 }
 
 impl Empty for AdaptiveShaper {
@@ -72,7 +91,7 @@ impl Empty for AdaptiveShaper {
         mode: Mode::Drain(Drain::EMPTY),
         capacity_bps: None,
         typical_bps: None,
-        drained_bps: None,
+        drained_bps: 0,
         proven_bps: 0,
         growth_ppm: 0,
         unsteadiness_ppm: 0,
@@ -80,17 +99,13 @@ impl Empty for AdaptiveShaper {
         flow: Flow::EMPTY,
         lag_us: 0,
         blind: Blind::EMPTY,
+        is_dear: false,
     };
 }
 
 impl AdaptiveShaper {
     /// Forgets everything and begins with a configuration.
-    pub(super) fn begin(
-        &mut self,
-        direction: Direction,
-        config: &ShaperConfig,
-        gains: &AdaptiveGains,
-    ) {
+    pub(super) fn begin(&mut self, direction: Direction, config: &ShaperConfig) {
         self.direction = direction;
         self.ceiling_bps = config.ceiling.get();
         self.floor_bps = config.floors.red.get();
@@ -98,8 +113,8 @@ impl AdaptiveShaper {
         self.reason = RateReason::Start;
         self.mode = Mode::Climb;
         (self.capacity_bps, self.typical_bps, self.proven_bps) = (None, None, 0);
-        self.drained_bps = None;
-        self.growth_ppm = i64::from(gains.growth_start_ppm.1);
+        self.drained_bps = 0;
+        self.growth_ppm = GROWTH_START_MAX_PPM;
         self.unsteadiness_ppm = 0;
         self.inflow.clear();
         self.flow = Flow::new();
@@ -113,7 +128,8 @@ impl AdaptiveShaper {
 
     pub(super) const fn wanted(&self) -> Wanted {
         let (rate, ceiling) = (self.rate(), BitsPerSecond::new(self.ceiling_bps));
-        Wanted { rate, ceiling, reason: self.reason }
+        let is_urgent = matches!(self.mode, Mode::Drain(Drain { is_urgent: true, .. }));
+        Wanted { rate, ceiling, reason: self.reason, is_urgent }
     }
 
     pub(super) const fn mode(&self) -> Mode {
@@ -148,6 +164,7 @@ impl AdaptiveShaper {
     /// Goes on within another shaper's bounds.
     pub(super) fn bound_like(&mut self, other: &Self) {
         (self.floor_bps, self.ceiling_bps) = (other.floor_bps, other.ceiling_bps);
+        self.is_dear = other.is_dear;
         self.start_at(self.rate());
     }
 
@@ -203,31 +220,31 @@ impl AdaptiveShaper {
     pub(super) fn resume(&mut self, gains: &AdaptiveGains) {
         self.mode = Mode::Climb;
         if let Some(capacity) = self.capacity_bps {
-            let last = self.drained_bps.replace(capacity).unwrap_or(capacity);
+            let last = if self.drained_bps == 0 { capacity } else { self.drained_bps };
+            self.drained_bps = capacity;
             let change = share_ppm(capacity.abs_diff(last), capacity.max(last));
             self.unsteadiness_ppm = follow(self.unsteadiness_ppm, change, 1, QUEUES);
             self.proven_bps = capacity;
             let rate = scale(capacity, i64::from(gains.run_at_ppm));
             let below = self.typical_bps.unwrap_or(0).saturating_sub(rate);
-            let usual = part(i64::from(gains.usual_ppm), self.unsteady_ppm(gains));
+            let usual = part(USUAL_PPM, self.unsteady_ppm());
             self.set(rate.saturating_add(scale(below, usual)), RateReason::Drained);
         }
-        let (least, most) = gains.growth_start_ppm;
-        let start = part(self.unsteadiness_ppm, i64::from(gains.growth_per_unsteadiness_ppm));
-        self.growth_ppm = start.max(i64::from(least)).min(i64::from(most));
+        let start = part(self.unsteadiness_ppm, GROWTH_PER_UNSTEADINESS_PPM);
+        self.growth_ppm = start.max(GROWTH_START_PPM).min(GROWTH_START_MAX_PPM);
     }
 
     /// Returns how far the line is from a steady one.
     #[inline(never)]
-    pub(super) fn unsteady_ppm(&self, gains: &AdaptiveGains) -> i64 {
-        let steady = i64::from(gains.steady_ppm).max(1);
-        ratio_ppm(self.unsteadiness_ppm.saturating_sub(steady).max(0), steady).min(ONE_PPM)
+    pub(super) fn unsteady_ppm(&self) -> i64 {
+        let more = self.unsteadiness_ppm.saturating_sub(STEADY_PPM).max(0);
+        ratio_ppm(more, STEADY_PPM).min(ONE_PPM)
     }
 
     /// Gives back at once what was taken because of a longer path.
-    pub(super) fn give_back(&mut self, gains: &AdaptiveGains) {
+    pub(super) fn give_back(&mut self) {
         self.suspend();
-        self.acquit(gains);
+        self.acquit();
     }
 
     /// Whether the other direction may be to blame does not matter any more.
@@ -254,24 +271,24 @@ impl AdaptiveShaper {
 
     /// Gives the rate back that was taken by mistake.
     #[inline(never)]
-    pub(super) fn acquit(&mut self, gains: &AdaptiveGains) {
+    pub(super) fn acquit(&mut self) {
         if let Mode::Acquitted(before_bps) = self.mode {
             self.mode = Mode::Climb;
             self.capacity_bps = Some(before_bps);
             self.set(before_bps, RateReason::Acquitted);
-            self.slow_down(gains);
+            self.slow_down();
         }
     }
 
     /// Begins to try anew, slowly.
-    pub(super) fn slow_down(&mut self, gains: &AdaptiveGains) {
-        self.growth_ppm = i64::from(gains.growth_start_ppm.0);
+    pub(super) const fn slow_down(&mut self) {
+        self.growth_ppm = GROWTH_START_PPM;
     }
 
     /// Stays well below the capacity, because a queue may stand that the baseline hides.
-    pub(super) fn deepen(&mut self, gains: &AdaptiveGains) {
+    pub(super) fn deepen(&mut self) {
         if let Some(capacity) = self.capacity_bps {
-            let most = scale(capacity, i64::from(gains.deeper_ppm));
+            let most = scale(capacity, DEEPER_PPM);
             if self.rate_bps > most && self.rate_bps <= capacity {
                 self.set(most, RateReason::Queue);
             }
@@ -295,19 +312,75 @@ impl AdaptiveShaper {
         share_ppm(self.inflow.newest_bps(), self.proven_bps)
     }
 
+    /// Takes back what the router does not hold yet and the line has not proven to carry: something
+    /// speaks for a queue already.
+    pub(super) fn withdraw(&mut self, held: Option<BitsPerSecond>) {
+        let (Mode::Climb, Some(held)) = (self.mode, held) else { return };
+        let most = held.get().max(self.capacity_bps.unwrap_or(0));
+        if self.rate_bps > most {
+            self.set(most, RateReason::Probe);
+        }
+    }
+
     /// Tries more, a little at a time.
     #[inline(never)]
     pub(super) fn climb(&mut self, gains: &AdaptiveGains, dt_us: i64, held: Option<BitsPerSecond>) {
-        let recovery = i64::from(gains.recovery_ppm);
+        let recovery = RECOVERY_PPM;
         let growth = if self.is_low() { self.growth_ppm.max(recovery) } else { self.growth_ppm };
         let grown = self.rate_bps.saturating_add(scale(self.rate_bps, over(growth, dt_us)));
         // What the router does not hold yet has not been tried; after a queue it goes on as it has been
         // decided.
-        let most = held.map_or(grown, |held| scale(held.get(), 1_300_000).max(self.rate_bps));
+        let most = held.map_or(grown, |held| scale(held.get(), UNTRIED_PPM).max(self.rate_bps));
         self.set(grown.min(most), RateReason::Probe);
-        let tau_us = i64::from(gains.growth_tau_us);
+        let tau_us = GROWTH_TAU_US;
         let faster = part(self.growth_ppm, ratio_ppm(dt_us, tau_us));
         self.growth_ppm =
             self.growth_ppm.saturating_add(faster).min(i64::from(gains.growth_max_ppm));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MBPS: u64 = 1_000_000;
+
+    /// A shaper that has just met this capacity.
+    fn shaper(capacity_bps: u64, unsteadiness_ppm: i64) -> AdaptiveShaper {
+        AdaptiveShaper {
+            floor_bps: MBPS,
+            ceiling_bps: 100 * MBPS,
+            rate_bps: capacity_bps,
+            mode: Mode::Climb,
+            capacity_bps: Some(capacity_bps),
+            unsteadiness_ppm,
+            ..AdaptiveShaper::EMPTY
+        }
+    }
+
+    #[test]
+    fn a_steady_line_is_tried_slowly_and_an_unsteady_one_fast() {
+        let growth_at = |unsteadiness_ppm| {
+            let mut shaper = shaper(50 * MBPS, unsteadiness_ppm);
+            shaper.resume(&AdaptiveGains::DEFAULT);
+            shaper.growth_ppm
+        };
+        assert_eq!(growth_at(0), GROWTH_START_PPM);
+        assert_eq!(growth_at(3 * STEADY_PPM), GROWTH_START_MAX_PPM);
+    }
+
+    #[test]
+    fn a_raise_that_the_router_does_not_hold_is_taken_back_as_far_as_it_is_not_known_to_be_good() {
+        let held = |mbps: u64| Some(BitsPerSecond::from_mbps(mbps));
+        let left_after = |held| {
+            let mut shaper = shaper(40 * MBPS, 0);
+            shaper.rate_bps = 60 * MBPS;
+            shaper.withdraw(held);
+            shaper.rate_bps / MBPS
+        };
+        assert_eq!(left_after(held(30)), 40, "the capacity met");
+        assert_eq!(left_after(held(50)), 50, "what is held");
+        assert_eq!(left_after(held(60)), 60);
+        assert_eq!(left_after(None), 60, "nobody knows what is held");
     }
 }

@@ -10,6 +10,7 @@ use embassy_time::Duration;
 use heapless::Deque;
 use serde::{Deserialize, Serialize};
 
+use super::arith::part;
 use super::baseline::Baseline;
 use super::one_way::{OneWay, told_apart};
 use crate::divide::quotient;
@@ -21,6 +22,8 @@ use crate::units::{Direction, ReflectorId};
 const FALL_US: i64 = 500;
 /// After such a fall the queue is emptied further for so long, to see whether there is more.
 const DEEPER_US: i64 = 700_000;
+/// A queue that grows by less than this share of the time is one that probing has made.
+const SLOW_PPM: i64 = 80_000;
 /// Rounds that are remembered.
 pub(super) const ROUNDS: usize = 16;
 /// A reflector that has not answered for this long has no say.
@@ -65,6 +68,14 @@ impl Round {
         Self { delay_us: delay_us.unwrap_or(self.delay_us), ..*self }
     }
 
+    /// Returns whether the delay has grown so slowly since then as it does when a rate was tried that is too
+    /// high. A line that has become slower lets it grow faster.
+    #[inline(never)]
+    pub(super) fn has_grown_slowly(&self, since: &Self) -> bool {
+        let sent_us = self.sent_us.saturating_sub(since.sent_us);
+        self.delay_us.saturating_sub(since.delay_us) < part(sent_us, SLOW_PPM)
+    }
+
     /// Returns in which direction the delay stands, if nearly all of it is said to stand in one.
     pub(super) fn culprit(&self) -> Option<Direction> {
         self.upload_share?;
@@ -103,15 +114,16 @@ impl Reflector {
         }
     }
 
-    fn is_alive(&self, now_us: i64) -> bool {
-        self.answered_us.is_some_and(|answered| now_us.saturating_sub(answered) < ALIVE_US)
+    /// Returns by how much the answer to a probe sent then is overdue; negative if it is not.
+    #[inline(never)]
+    fn overdue_us(&self, sent_us: i64, now_us: i64) -> i64 {
+        let baseline_us = self.baseline.get().unwrap_or(0);
+        now_us.saturating_sub(sent_us).saturating_sub(baseline_us)
     }
 
-    /// Returns for how long the probe sent `gap_us` after the newest answered one is overdue.
-    fn late_us(&self, gap_us: i64, now_us: i64) -> i64 {
-        let expected_us = self.sent_us.saturating_add(gap_us);
-        let baseline_us = self.baseline.get().unwrap_or(0);
-        now_us.saturating_sub(expected_us).saturating_sub(baseline_us)
+    #[inline(never)]
+    fn is_alive(&self, now_us: i64) -> bool {
+        self.answered_us.is_some_and(|answered| now_us.saturating_sub(answered) < ALIVE_US)
     }
 }
 
@@ -183,8 +195,8 @@ impl Signal {
         Some(round)
     }
 
-    /// The newest probes that were answered since the last call. Reflectors that are overdue by a good part
-    /// of the delay say the same.
+    /// The newest probes that were answered since the last call. A reflector whose answer is overdue by
+    /// half of that delay agrees: it will not be less.
     fn answered_round(&self, now_us: i64) -> Option<Round> {
         let fresh = || self.reflectors.iter().filter(|reflector| reflector.is_fresh);
         let sent_us = fresh().map(|reflector| reflector.sent_us).max()?;
@@ -192,11 +204,13 @@ impl Signal {
         let round = || fresh().filter(|reflector| reflector.sent_us >= oldest_us);
         let delay_us = round().map(|reflector| reflector.delay_us).min()?;
         let agrees = |reflector: &&Reflector| {
-            let late_us = reflector.late_us(self.tick_us, now_us);
-            !reflector.is_fresh && reflector.is_alive(now_us) && late_us > delay_us / 2
+            if reflector.sent_us >= oldest_us {
+                return reflector.is_fresh;
+            }
+            reflector.is_alive(now_us) && reflector.overdue_us(sent_us, now_us) > delay_us / 2
         };
-        let late = self.reflectors.iter().filter(agrees).count();
-        let voices = u8::try_from(round().count().saturating_add(late)).unwrap_or(u8::MAX);
+        let voices = self.reflectors.iter().filter(agrees).count();
+        let voices = u8::try_from(voices).unwrap_or(u8::MAX);
         Some(Round { sent_us, delay_us, voices, is_bound: false, upload_share: None })
     }
 
@@ -207,8 +221,10 @@ impl Signal {
         let voices = alive().count();
         let missed = if voices >= 2 { 1 } else { 2 };
         let gap_us = self.tick_us.saturating_mul(missed);
-        let late_us = |reflector: &Reflector| reflector.late_us(gap_us, now_us);
-        let delay_us = alive().map(late_us).min().filter(|bound| *bound > 0)?;
+        let bound = |reflector: &Reflector| {
+            reflector.overdue_us(reflector.sent_us.saturating_add(gap_us), now_us)
+        };
+        let delay_us = alive().map(bound).min().filter(|bound| *bound > 0)?;
         let sent_us = alive().map(|reflector| reflector.sent_us.saturating_add(gap_us)).max()?;
         let voices = u8::try_from(voices).unwrap_or(u8::MAX);
         Some(Round { sent_us, delay_us, voices, is_bound: true, upload_share: None })
@@ -255,5 +271,47 @@ impl Signal {
     /// Forgets everything: the path is another one.
     pub(super) fn forget(&mut self) {
         *self = Self::new(Duration::from_micros(u64::try_from(self.tick_us).unwrap_or(0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{RttNanos, WanId};
+
+    fn answer(signal: &mut Signal, reflector: u8, rtt_ms: u64, now_ms: i64) {
+        let (wan, reflector, rtt) = (WanId(0), ReflectorId(reflector), rtt_ms * 1000);
+        let rtt = RttNanos::from_micros(rtt);
+        let sample = RttSample { wan, reflector, rtt, age_us: 0, upload_owd: None };
+        signal.answer(&sample, now_ms * 1000);
+    }
+
+    /// Probes leave every 50 ms; the near reflector is 20 ms away and the far one 30 ms.
+    fn round_at(now_ms: i64, near_ms: u64) -> Round {
+        let mut signal = Signal::new(Duration::from_millis(50));
+        for sent_ms in [0, 50] {
+            answer(&mut signal, 0, 20, sent_ms + 20);
+            answer(&mut signal, 1, 30, sent_ms + 30);
+        }
+        signal.close(100_000, None);
+        answer(&mut signal, 0, near_ms, 100 + i64::try_from(near_ms).unwrap());
+        signal.close(now_ms * 1000, None).unwrap()
+    }
+
+    #[test]
+    fn a_reflector_whose_answer_is_overdue_agrees_with_one_that_has_answered_late() {
+        assert_eq!(round_at(150, 48).voices, 2, "overdue by 20 ms of 28");
+        assert_eq!(round_at(135, 32).voices, 1, "overdue by 5 ms of 12");
+        assert_eq!(round_at(122, 21).voices, 1, "not due yet");
+    }
+
+    #[test]
+    fn a_line_that_has_become_slower_lets_the_delay_grow_faster_than_a_rate_that_is_too_high() {
+        let round = |sent_us, delay_us| {
+            let (voices, is_bound, upload_share) = (2, false, None);
+            Round { sent_us, delay_us, voices, is_bound, upload_share }
+        };
+        assert!(round(150_000, 7_000).has_grown_slowly(&round(0, 1_000)));
+        assert!(!round(150_000, 40_000).has_grown_slowly(&round(0, 1_000)));
     }
 }
