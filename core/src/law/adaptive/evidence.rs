@@ -55,3 +55,33 @@ impl Evidence {
         *self = Self::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::arith::ONE_PPM;
+    use super::super::gains::AdaptiveGains;
+    use super::super::noise::Noise;
+    use super::*;
+
+    /// Returns how many rounds of a delay make a queue.
+    fn rounds_of(delay_us: i64, voices: u8, unsteady_ppm: i64) -> Option<usize> {
+        let gains = AdaptiveGains::DEFAULT;
+        let limit = Noise::new().threshold(&gains, 731).for_unsteady(unsteady_ppm, &gains);
+        let mut evidence = Evidence::EMPTY;
+        let round = Round { sent_us: 0, delay_us, voices, is_bound: false, upload_share: None };
+        (1..=20).find(|_| evidence.take(&round, &limit))
+    }
+
+    #[test]
+    fn a_dip_is_waited_out_on_an_unsteady_line_only() {
+        assert_eq!(rounds_of(100_000, 3, 0), Some(1));
+        assert_eq!(rounds_of(100_000, 3, ONE_PPM), Some(3));
+        assert!(rounds_of(10_000, 3, 0).is_some());
+        assert_eq!(rounds_of(10_000, 3, ONE_PPM), None);
+    }
+
+    #[test]
+    fn a_single_voice_needs_two_rounds_and_not_three() {
+        assert_eq!(rounds_of(100_000, 1, 0), Some(2));
+    }
+}
