@@ -38,6 +38,11 @@ pub enum CakeError {
         /// Their handles.
         handles: Vec<String>,
     },
+    /// The interface has one CAKE for each of its hardware queues (`cake_mq`, since Linux 7.0).
+    SeveralQueues {
+        /// The name of the interface.
+        interface: String,
+    },
     /// The CAKE qdisc is the one that interfaces have by default. It has no handle, so nobody can change it.
     DefaultCake {
         /// The name of the interface.
@@ -82,6 +87,7 @@ impl CakeError {
             | Self::NoSuchInterface { .. }
             | Self::NoCake { .. }
             | Self::SeveralCakes { .. }
+            | Self::SeveralQueues { .. }
             | Self::DefaultCake { .. } => true,
             Self::Gone { .. }
             | Self::Refused { .. }
@@ -99,6 +105,7 @@ impl From<&CakeError> for ExitReason {
             CakeError::NoSuchInterface { .. } => Self::InterfaceMissing,
             CakeError::NoCake { .. }
             | CakeError::SeveralCakes { .. }
+            | CakeError::SeveralQueues { .. }
             | CakeError::DefaultCake { .. } => Self::CakeMissing,
             CakeError::NoNetlink(_)
             | CakeError::Gone { .. }
@@ -145,6 +152,12 @@ impl fmt::Display for CakeError {
                  bandwidth 20mbit",
                 handles.len(),
                 handles.join(", ")
+            ),
+            Self::SeveralQueues { interface } => write!(
+                f,
+                "interface {interface} has cake_mq, which is one CAKE for each of its hardware \
+                 queues, and wanctl moves a single one; hint: tc qdisc replace dev {interface} root \
+                 cake bandwidth 20mbit"
             ),
             Self::DefaultCake { interface } => write!(
                 f,

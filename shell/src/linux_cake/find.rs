@@ -9,6 +9,9 @@ use super::cake::Cake;
 use super::error::CakeError;
 use super::wire::Qdisc;
 
+/// The kind of a root qdisc whose children are CAKE, one for each hardware queue.
+const MULTI_QUEUE: &str = "cake_mq";
+
 /// A CAKE qdisc that can be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
@@ -27,6 +30,9 @@ pub(super) fn find(name: &str, index: Option<u32>, qdiscs: &[Qdisc]) -> Result<F
         return Err(CakeError::NoSuchInterface { interface, existing: interfaces() });
     };
     let here = || qdiscs.iter().filter(|qdisc| qdisc.interface == index);
+    if here().any(|qdisc| qdisc.kind == MULTI_QUEUE) {
+        return Err(CakeError::SeveralQueues { interface });
+    }
     let cakes: Vec<(&Qdisc, &Cake)> =
         here().filter_map(|qdisc| Some((qdisc, qdisc.cake.as_ref()?))).collect();
     match cakes.as_slice() {
