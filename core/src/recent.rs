@@ -96,6 +96,8 @@ struct DirectionHistory {
     drop_counter: DropCounter,
     drops: History<u16>,
     backlog_packets: History<u16>,
+    /// Of the latest reading: there is no room for a history.
+    queue_delay_us: Option<u32>,
 }
 
 impl DirectionHistory {
@@ -106,6 +108,7 @@ impl DirectionHistory {
             drop_counter: DropCounter { last: None },
             drops: History::new(),
             backlog_packets: History::new(),
+            queue_delay_us: None,
         }
     }
 
@@ -115,6 +118,7 @@ impl DirectionHistory {
         self.drop_counter = DropCounter::default();
         self.drops.clear();
         self.backlog_packets.clear();
+        self.queue_delay_us = None;
     }
 
     fn rate_code(&self, rate: BitsPerSecond) -> u16 {
@@ -205,6 +209,7 @@ impl WanHistory {
         history.drops.push(u16::try_from(drops).unwrap_or(u16::MAX));
         let waiting = u16::try_from(reading.backlog_packets).unwrap_or(u16::MAX);
         history.backlog_packets.push(waiting);
+        history.queue_delay_us = reading.queue_delay_us;
     }
 }
 
@@ -263,6 +268,13 @@ impl<'a> Recent<'a> {
         self.history.directions.get(direction).backlog_packets.quantile(share)
     }
 
+    /// Returns how long packets have been waiting in the shaper, in µs, according to the latest reading of
+    /// its counters.
+    #[must_use]
+    pub fn queue_delay_us(&self, direction: Direction) -> Option<u32> {
+        self.history.directions.get(direction).queue_delay_us
+    }
+
     /// Returns the figures that a person wants.
     #[must_use]
     pub fn figures(&self) -> RecentFigures {
@@ -274,6 +286,7 @@ impl<'a> Recent<'a> {
             rate: Spread::of(|share| self.rate(direction, share)),
             drops: Spread::of(|share| self.drops(direction, share)),
             backlog_packets: Spread::of(|share| self.backlog_packets(direction, share)),
+            queue_delay_us: self.queue_delay_us(direction),
         };
         RecentFigures {
             delay: Spread::of(|share| self.delay(share)),
@@ -329,6 +342,9 @@ pub struct DirectionFigures {
     pub drops: Option<Spread<u16>>,
     /// Packets waiting in the shaper.
     pub backlog_packets: Option<Spread<u16>>,
+    /// How long the packets that left the shaper between the latest two readings had waited in it, in the
+    /// mean, in µs.
+    pub queue_delay_us: Option<u32>,
 }
 
 #[cfg(test)]

@@ -138,6 +138,11 @@ pub struct CounterReading {
     pub backlog_packets: u32,
     /// How long before this tick's `now` the counters were read, in µs.
     pub age_us: u32,
+    /// How long the packets that left the shaper since the reading before had waited in it, in the
+    /// mean, in µs. `None` if none has left, or the router does not tell: RouterOS does not, and of CAKE on
+    /// Linux it is taken from what it keeps for each of its priority classes.
+    #[serde(default)]
+    pub queue_delay_us: Option<u32>,
 }
 
 /// How a command to the router ended.

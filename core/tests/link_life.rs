@@ -164,6 +164,7 @@ fn counters_become_a_delivered_rate() {
             backlog_bytes: 0,
             backlog_packets: 0,
             age_us,
+            queue_delay_us: None,
         });
         rig.answer_times(10, GREEN_MS);
     }

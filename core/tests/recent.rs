@@ -28,6 +28,7 @@ fn read_counters(rig: &mut Rig, direction: Direction, dropped_packets: u32, back
         backlog_bytes: 0,
         backlog_packets,
         age_us: 0,
+        queue_delay_us: None,
     });
     rig.answer(25);
 }

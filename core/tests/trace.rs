@@ -352,6 +352,7 @@ fn the_largest_state_fits_its_buffer() {
                     backlog_bytes: u32::MAX,
                     backlog_packets: packets,
                     age_us: 0,
+                    queue_delay_us: Some(u32::MAX),
                 });
             }
         }

@@ -153,6 +153,7 @@ impl HostileLine {
                 backlog_bytes,
                 backlog_packets,
                 age_us,
+                queue_delay_us: None,
             });
         }
     }
@@ -239,14 +240,17 @@ impl HostileLine {
             self.reply();
         }
         for _ in 0..self.random.below(10) {
+            let (wan, direction) = (self.random.wan(), self.random.direction());
+            let delivered_bytes = self.random.any();
             let reading = CounterReading {
-                wan: self.random.wan(),
-                direction: self.random.direction(),
-                delivered_bytes: self.random.any(),
+                wan,
+                direction,
+                delivered_bytes,
                 dropped_packets: self.random.any32(),
                 backlog_bytes: self.random.any32(),
                 backlog_packets: self.random.any32(),
                 age_us: self.random.any32(),
+                queue_delay_us: any_delay(delivered_bytes),
             };
             self.tick.push_counters(reading);
         }
@@ -372,6 +376,11 @@ impl Random {
 }
 
 /// Makes an arbitrary one-way delay, or none, of arbitrary bits.
+/// A time in a queue for every other reading, made of its bytes.
+fn any_delay(bytes: u64) -> Option<u32> {
+    (bytes % 2 == 1).then_some(u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
 fn any_owd(bits: u64) -> Option<RelativeOwd> {
     let [low, high, has_owd, ..] = bits.to_le_bytes();
     has_owd.is_multiple_of(2).then(|| i16::from_le_bytes([low, high]).into())

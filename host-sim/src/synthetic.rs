@@ -272,6 +272,7 @@ impl SyntheticLine {
         for direction in Direction::BOTH {
             let packets = |bits: u64| u32::try_from(bits / PACKET_BITS).unwrap_or(u32::MAX);
             let backlog_bits = *line.backlog_bits.get(direction);
+            let delay_us = backlog_bits * 1_000_000 / FULL_BPS.get(direction);
             self.tick.push_counters(CounterReading {
                 wan,
                 direction,
@@ -280,6 +281,7 @@ impl SyntheticLine {
                 backlog_bytes: u32::try_from(backlog_bits / 8).unwrap_or(u32::MAX),
                 backlog_packets: packets(backlog_bits),
                 age_us: 20_000,
+                queue_delay_us: u32::try_from(delay_us).ok(),
             });
         }
     }

@@ -63,6 +63,7 @@ fn autorate_ramps_from_20_to_80_mbit_in_seven_seconds() {
                 backlog_bytes: 0,
                 backlog_packets: 0,
                 age_us: 0,
+                queue_delay_us: None,
             });
         }
         let reflector = ReflectorId((index % 3) as u8);

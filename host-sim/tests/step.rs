@@ -68,6 +68,7 @@ fn the_schema_and_the_program_agree_about_lines_in() {
         r#""connectivity":[{"wan":0,"kind":"Tcp","connected":true}]"#,
         r#""links":[{"wan":0,"oper_state":"Down","address_changed":false}]"#,
         r#""counters":[{"wan":0,"direction":"Upload","delivered_bytes":1,"dropped_packets":2,"backlog_bytes":3,"backlog_packets":4,"age_us":5}]"#,
+        r#""counters":[{"wan":0,"direction":"Upload","delivered_bytes":1,"dropped_packets":2,"backlog_bytes":3,"backlog_packets":4,"age_us":5,"queue_delay_us":6}]"#,
         r#""replies":[{"wan":0,"direction":"Upload","id":1,"outcome":{"Applied":5},"took_us":1}]"#,
         r#""replies":[{"wan":0,"direction":"Upload","id":1,"outcome":"Superseded","took_us":1}]"#,
         r#""steering_replies":[{"id":1,"succeeded":true,"took_us":1}]"#,

@@ -139,6 +139,7 @@ mod tests {
                 backlog_bytes: 0,
                 backlog_packets: 7,
                 age_us,
+                queue_delay_us: None,
             });
         };
         push(1, Direction::Download, 1, 0);

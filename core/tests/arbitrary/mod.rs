@@ -71,8 +71,8 @@ fn link_fact() -> impl Strategy<Value = LinkFact> {
 }
 
 fn counters() -> impl Strategy<Value = CounterReading> {
-    (wan(), direction(), any::<u64>(), any::<[u32; 4]>()).prop_map(
-        |(wan, direction, delivered_bytes, rest)| {
+    (wan(), direction(), any::<u64>(), any::<[u32; 4]>(), any::<Option<u32>>()).prop_map(
+        |(wan, direction, delivered_bytes, rest, queue_delay_us)| {
             let [dropped_packets, backlog_bytes, backlog_packets, age_us] = rest;
             CounterReading {
                 wan,
@@ -82,6 +82,7 @@ fn counters() -> impl Strategy<Value = CounterReading> {
                 backlog_bytes,
                 backlog_packets,
                 age_us,
+                queue_delay_us,
             }
         },
     )

@@ -36,6 +36,9 @@ pub(crate) struct Scene {
     pub(crate) tells_one_way: bool,
     /// Whether probes overtake the queues.
     pub(crate) is_blind: bool,
+    /// Whether what a download's shaper holds up waits in it, a third of what leaves is dropped meanwhile,
+    /// and that the shaper tells how long packets wait. Otherwise it is nobody's.
+    pub(crate) cake: Option<bool>,
 }
 
 impl Default for Scene {
@@ -54,6 +57,7 @@ impl Default for Scene {
             quiet_s: 2.0,
             tells_one_way: false,
             is_blind: false,
+            cake: None,
         }
     }
 }
@@ -73,6 +77,7 @@ struct Way {
     bytes: f64,
     rates: VecDeque<f64>,
     waits: bool,
+    cake_bits: f64,
 }
 
 pub(crate) struct Line {
@@ -127,6 +132,7 @@ impl Line {
             bytes: 0.0,
             rates: VecDeque::new(),
             waits: false,
+            cake_bits: 0.0,
         };
         Self {
             controller: Controller::new(config).expect("valid"),
@@ -189,6 +195,15 @@ impl Line {
             let counted = match way.direction {
                 Direction::Download => out.min(way.held * step),
                 Direction::Upload => inflow * step,
+            };
+            let is_cake = way.direction == Direction::Download && self.scene.cake.is_some();
+            let counted = if is_cake {
+                way.cake_bits += out;
+                let served = way.cake_bits.min(way.held * step);
+                way.cake_bits -= served;
+                if way.cake_bits > 0.0 { served * 0.7 } else { served }
+            } else {
+                counted
             };
             way.bytes += counted / 8.0;
             // What the line holds back does not wait in the shaper.
@@ -270,15 +285,17 @@ impl Line {
         let every_ms = self.scene.counters_ms.unwrap_or(i64::MAX / 1000);
         if now - self.read_us >= every_ms * 1000 {
             self.read_us = now;
+            let tells_delay = self.scene.cake == Some(true);
             for way in &self.ways {
                 tick.push_counters(CounterReading {
                     wan: WanId(0),
                     direction: way.direction,
                     delivered_bytes: way.bytes as u64,
                     dropped_packets: 0,
-                    backlog_bytes: if way.waits { 3000 } else { 0 },
+                    backlog_bytes: if way.waits || way.cake_bits > 0.0 { 3000 } else { 0 },
                     backlog_packets: u32::from(way.waits) * 2,
                     age_us: 0,
+                    queue_delay_us: tells_delay.then_some((way.cake_bits / way.held * 1e6) as u32),
                 });
             }
         }

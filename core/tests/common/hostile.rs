@@ -118,6 +118,7 @@ impl HostileShell {
             backlog_bytes: low,
             backlog_packets: low,
             age_us: low,
+            queue_delay_us: (low & 1 == 1).then_some(low),
         });
     }
 

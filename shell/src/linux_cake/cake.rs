@@ -5,7 +5,7 @@
 use wanctl_core::units::BitsPerSecond;
 
 use super::wire::{attribute, attributes, long, word};
-use crate::shaping::QueueCounters;
+use crate::shaping::{QueueCounters, Waited};
 
 /// The name of this kind of qdisc.
 pub(super) const KIND: &[u8] = b"cake";
@@ -27,7 +27,11 @@ mod stats {
 /// What CAKE counts besides, `TCA_CAKE_STATS_*` and `TCA_CAKE_TIN_STATS_*`.
 mod tin {
     pub(super) const TINS: u16 = 10;
+    pub(super) const PACKETS: u16 = 2;
+    pub(super) const DROPPED_PACKETS: u16 = 4;
+    pub(super) const DROPPED_ACKS: u16 = 6;
     pub(super) const MARKED_PACKETS: u16 = 8;
+    pub(super) const BACKLOG_BYTES: u16 = 11;
     pub(super) const PEAK_DELAY_US: u16 = 18;
     pub(super) const AVERAGE_DELAY_US: u16 = 19;
 }
@@ -50,11 +54,19 @@ pub(super) struct Cake {
 /// A priority class of CAKE.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tin {
-    /// Packets marked instead of dropped, since it was made; wraps.
+    /// Packets that came, since it was made; wraps, as the other counters do.
+    pub(super) packets: u32,
+    /// Packets dropped, but for the acknowledgements that newer ones made superfluous.
+    pub(super) dropped_packets: u32,
+    /// Those acknowledgements (`ack-filter`).
+    pub(super) dropped_acks: u32,
+    /// Bytes waiting now.
+    pub(super) backlog_bytes: u32,
+    /// Packets marked instead of dropped.
     pub(super) marked_packets: u32,
     /// How long the packets that waited longest have been waiting lately.
     pub(super) peak_delay_us: u32,
-    /// How long packets have been waiting lately.
+    /// How long packets have been waiting lately; each that leaves counts for 1/256.
     pub(super) average_delay_us: u32,
 }
 
@@ -91,6 +103,7 @@ fn counters(stats2: &[u8]) -> Option<QueueCounters> {
         queued_packets: word(queue, 0)?,
         queued_bytes: word(queue, 4)?,
         dropped: word(queue, 8)?,
+        waited: Waited::default(),
     })
 }
 
@@ -98,6 +111,10 @@ impl Tin {
     fn read(bytes: &[u8]) -> Self {
         let number = |number| attribute(bytes, number).and_then(|value| word(value, 0));
         Self {
+            packets: number(tin::PACKETS).unwrap_or_default(),
+            dropped_packets: number(tin::DROPPED_PACKETS).unwrap_or_default(),
+            dropped_acks: number(tin::DROPPED_ACKS).unwrap_or_default(),
+            backlog_bytes: number(tin::BACKLOG_BYTES).unwrap_or_default(),
             marked_packets: number(tin::MARKED_PACKETS).unwrap_or_default(),
             peak_delay_us: number(tin::PEAK_DELAY_US).unwrap_or_default(),
             average_delay_us: number(tin::AVERAGE_DELAY_US).unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 mod cake;
 mod check;
+mod delay;
 mod error;
 mod events;
 mod find;

@@ -8,6 +8,7 @@ use wanctl_core::tick::Outcome;
 use wanctl_core::units::{BitsPerSecond, Direction, PerDirection, WanId};
 
 use super::cake::Cake;
+use super::delay;
 use super::error::CakeError;
 use super::find::{Found, find};
 use super::kernel::Qdiscs;
@@ -34,6 +35,8 @@ struct Target {
     /// The index of the interface and the handle of the qdisc, while they are known.
     id: Option<(u32, u32)>,
     accord: Accord,
+    /// The reading before.
+    before: Option<Cake>,
     /// What was wrong at the last look.
     finding: Option<CakeError>,
 }
@@ -68,7 +71,9 @@ impl<K: Qdiscs> Server<K> {
         interval: Duration,
         desk: Arc<Desk>,
     ) -> Self {
-        let target = |name| Target { name, id: None, accord: Accord::default(), finding: None };
+        let accord = Accord::default;
+        let target =
+            |name| Target { name, id: None, accord: accord(), before: None, finding: None };
         let targets = interfaces
             .into_iter()
             .map(|wan| PerDirection { download: target(wan.download), upload: target(wan.upload) })
@@ -220,7 +225,7 @@ impl<K: Qdiscs> Server<K> {
         if target.id == id {
             return;
         }
-        target.id = id;
+        (target.id, target.before) = (id, None);
         // Whatever was disputed, was the one before.
         target.accord = Accord::holding(target.accord.held);
         let (name, held) = (target.name.clone(), target.accord.held);
@@ -289,10 +294,13 @@ impl<K: Qdiscs> Server<K> {
         }
     }
 
-    fn count(&self, wan: WanId, direction: Direction, cake: &Cake) {
-        if let Some(counters) = cake.counters {
-            self.desk.counted(usize::from(wan.0), direction, counters, clock::now_nanos());
+    fn count(&mut self, wan: WanId, direction: Direction, cake: &Cake) {
+        let Some(mut counters) = cake.counters else { return };
+        let target = self.target(wan, direction);
+        if let Some(before) = target.and_then(|target| target.before.replace(cake.clone())) {
+            counters.waited = delay::waited(&before, cake);
         }
+        self.desk.counted(usize::from(wan.0), direction, counters, clock::now_nanos());
     }
 
     /// Writes each final rate until it is read back or the time is over.

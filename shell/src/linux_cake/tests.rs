@@ -13,7 +13,13 @@ fn qdisc(interface: u32, handle: u32, rate_mbps: u64) -> Qdisc {
         rate_bytes: rate_mbps * 125_000,
         is_autorate: false,
         is_ingress: false,
-        counters: Some(QueueCounters { bytes: 1, dropped: 2, queued_bytes: 3, queued_packets: 4 }),
+        counters: Some(QueueCounters {
+            bytes: 1,
+            dropped: 2,
+            queued_bytes: 3,
+            queued_packets: 4,
+            ..QueueCounters::default()
+        }),
         tins: Vec::new(),
     };
     Qdisc { interface, handle, kind: "cake".to_owned(), cake: Some(cake) }

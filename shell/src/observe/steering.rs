@@ -69,6 +69,7 @@ fn direction_json(direction: &DirectionFigures) -> Value {
         "wanted_bps": spread(direction.rate, BitsPerSecond::get),
         "dropped_packets": spread(direction.drops, u64::from),
         "backlog_packets": spread(direction.backlog_packets, u64::from),
+        "queue_delay_us": direction.queue_delay_us,
     })
 }
 
@@ -143,6 +144,16 @@ pub(super) fn recent_metrics(page: &mut Page, wans: &[Wan<'_>]) {
     per_direction("recent_backlog_packets", help, &|is| {
         is.backlog_packets.map(|it| it_as(it, f64::from))
     });
+    let help = "Mean wait in the queue between its latest two readings, where it tells (CAKE of this machine).";
+    page.metric("queue_delay_seconds", "gauge", help);
+    for wan in wans {
+        for direction in Direction::BOTH {
+            if let Some(us) = recent(wan.snapshot).directions.get(direction).queue_delay_us {
+                let labels = [("wan", wan.name), ("direction", direction.name())];
+                page.sample("queue_delay_seconds", &labels, f64::from(us) / 1e6);
+            }
+        }
+    }
     zone_metrics(page, wans);
 }
 

@@ -170,6 +170,7 @@ fn the_state_for_programs_has_the_latest_past_and_steering() {
     assert_eq!((&download["green_ppm"], &download["red_ppm"]), (&1_000_000.into(), &0.into()));
     assert_eq!(download["wanted_bps"]["p50"], 940_000_000);
     assert_eq!(download["backlog_packets"], Value::Null, "nothing was read yet");
+    assert_eq!(download["queue_delay_us"], Value::Null);
     let steering = &state["steering"];
     assert_eq!(
         (&steering["primary"], &steering["traffic"]),

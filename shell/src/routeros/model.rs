@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use wanctl_core::units::BitsPerSecond;
 
 pub(crate) use crate::shaping::QueueCounters;
+use crate::shaping::Waited;
 
 /// One record of a reply.
 pub(crate) type Record = Map<String, Value>;
@@ -66,6 +67,7 @@ impl QueueCounters {
             dropped: (number("dropped").unwrap_or_default() & u64::from(u32::MAX)) as u32,
             queued_bytes: limited("queued-bytes"),
             queued_packets: limited("queued-packets"),
+            waited: Waited::default(),
         })
     }
 }
@@ -210,6 +212,7 @@ mod tests {
             dropped: 1,
             queued_bytes: u32::MAX,
             queued_packets: 7,
+            waited: Waited::default(),
         };
         assert_eq!(read, Some(expected));
         assert_eq!(counters(r#"{".id":"*1","name":"q"}"#), None);

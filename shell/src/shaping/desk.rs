@@ -270,16 +270,21 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    /// Hands over counters; they replace older ones that no tick has taken.
+    /// Hands over counters; they replace older ones that no tick has taken, but for what packets have
+    /// waited, which is since the reading before.
     pub(crate) fn counted(
         &self,
         wan: usize,
         direction: Direction,
-        counters: QueueCounters,
+        mut counters: QueueCounters,
         at_ns: u64,
     ) {
         if let Some(readings) = self.lock().readings.get_mut(wan) {
-            *readings.get_mut(direction) = Some(Reading { counters, at_ns });
+            let reading = readings.get_mut(direction);
+            if let Some(before) = reading {
+                counters.waited.add(before.counters.waited);
+            }
+            *reading = Some(Reading { counters, at_ns });
         }
     }
 
@@ -387,7 +392,7 @@ impl Reading {
         wan: WanId,
         direction: Direction,
     ) -> CounterReading {
-        let QueueCounters { bytes, dropped, queued_bytes, queued_packets } = self.counters;
+        let QueueCounters { bytes, dropped, queued_bytes, queued_packets, waited } = self.counters;
         let age_us = now.as_micros().saturating_sub(self.at_ns / 1000);
         CounterReading {
             wan,
@@ -397,6 +402,7 @@ impl Reading {
             backlog_bytes: queued_bytes,
             backlog_packets: queued_packets,
             age_us: u32::try_from(age_us).unwrap_or(u32::MAX),
+            queue_delay_us: waited.mean_us(),
         }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) use accord::{Accord, CORRECTIONS_MAX, TRUCE, Verdict};
 pub use desk::Desk;
 pub(crate) use desk::{Waiting, Work};
 pub(crate) use orders::WaitingSteering;
-pub use orders::{Complaint, FinalRate, QueueCounters, RateOrder, Renewal, SteeringOrder};
+pub use orders::{Complaint, FinalRate, QueueCounters, RateOrder, Renewal, SteeringOrder, Waited};
 pub use worker::{BackendStatus, BackendView, FinishReport, Identity, RequestCounters, Worker};
 
 /// Somebody who holds shapers and can be told their rates.

@@ -84,4 +84,29 @@ pub struct QueueCounters {
     pub queued_bytes: u32,
     /// Packets waiting now, as far as 32 bits go.
     pub queued_packets: u32,
+    /// What packets have waited since the reading before. No packets if the shaper does not tell.
+    pub waited: Waited,
+}
+
+/// How long packets waited in a shaper that have left it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// How many.
+    pub packets: u32,
+    /// The sum of their times, in µs.
+    pub total_us: u64,
+}
+
+impl Waited {
+    /// Adds others.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.packets = self.packets.saturating_add(other.packets);
+        self.total_us = self.total_us.saturating_add(other.total_us);
+    }
+
+    /// Returns the mean, in µs.
+    pub(crate) fn mean_us(self) -> Option<u32> {
+        let mean_us = self.total_us.checked_div(self.packets.into())?;
+        Some(u32::try_from(mean_us).unwrap_or(u32::MAX))
+    }
 }

@@ -17,6 +17,8 @@ const INTERVAL_US: u64 = 100_000;
 const TARGET_PACKETS: u64 = 4;
 /// For `ingress`, nor of one that waits less than so many packet times of each flow.
 const TARGET_PACKETS_PER_FLOW: u64 = 2;
+/// Bits of a sparse packet: an acknowledgement, a piece of a call.
+const SMALL_PACKET_BITS: u64 = 100 * 8;
 /// One, with 16 fraction bits.
 const ONE: u64 = 1 << 16;
 
@@ -92,6 +94,16 @@ pub struct Cake {
     left: u64,
     rate: u64,
     cobalt: Cobalt,
+    since_read: Waits,
+}
+
+/// What packets have waited that left.
+#[derive(Debug, Clone, Default)]
+struct Waits {
+    /// How many, in bits of full packets.
+    packet_bits: u64,
+    /// Their times in µs, times their bits.
+    total: u64,
 }
 
 impl Cake {
@@ -112,6 +124,7 @@ impl Cake {
         self.queue.constant -= constant;
         self.queue.bulk -= bulk;
         self.delivered += constant + bulk;
+        self.note_waits(bulk, constant);
         let leaving = Mix { bulk, constant };
         (self.left, self.rate) = (leaving.total(), rate);
         self.waits_us =
@@ -131,6 +144,20 @@ impl Cake {
         Shaped { leaving, lost, hit: hit.min(u64::from(ALL_HIT)) as u32 }
     }
 
+    /// Notes how long what leaves has waited. Sparse packets have not.
+    fn note_waits(&mut self, bulk: u64, constant: u64) {
+        let waits = &mut self.since_read;
+        waits.packet_bits += bulk + constant * PACKET_BITS / SMALL_PACKET_BITS;
+        waits.total += bulk * self.waits_us;
+    }
+
+    /// Returns how long the packets waited that left since it was asked last, in the mean, in µs. CAKE
+    /// itself tells an average that moves by 1/256 of each packet; this is what can be told from two of these.
+    pub fn take_wait_us(&mut self) -> Option<u32> {
+        let waits = std::mem::take(&mut self.since_read);
+        waits.total.checked_div(waits.packet_bits).map(|us| us as u32)
+    }
+
     fn target_us(&self, rate: u64, flows: u64) -> u64 {
         let packets = if self.is_ingress { flows * TARGET_PACKETS_PER_FLOW } else { 0 };
         let packets = packets.max(TARGET_PACKETS);
@@ -140,6 +167,7 @@ impl Cake {
     /// Lets traffic pass for so many steps that meets no queue.
     pub fn pass(&mut self, bits: u64, steps: u64) {
         self.delivered += bits;
+        self.note_waits(0, bits);
         (self.waits_us, self.left) = (0, 0);
         for _ in 0..steps {
             self.cobalt.drops(false, 0);

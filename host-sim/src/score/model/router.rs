@@ -213,6 +213,7 @@ mod tests {
             backlog_bytes: 0,
             backlog_packets: 0,
             age_us: 0,
+            queue_delay_us: None,
         }
     }
 

@@ -197,8 +197,15 @@ impl<'a> World<'a> {
         let now_us = self.now_us();
         tick.reset(Instant::from_micros(now_us));
         self.probes.report(now_us, tick);
+        let delays = PerDirection {
+            download: self.lines.download.cake.take_wait_us(),
+            upload: self.lines.upload.cake.take_wait_us(),
+        };
         let lines = &self.lines;
-        self.router.report(now_us, tick, |direction| reading(lines, direction));
+        self.router.report(now_us, tick, |direction| CounterReading {
+            queue_delay_us: *delays.get(direction),
+            ..reading(lines, direction)
+        });
         let truth = self.truth();
         let connected = truth.capacity.download > 0 && truth.capacity.upload > 0;
         for (asked, kind) in self.checks.iter_mut().zip([CheckKind::Gateway, CheckKind::Tcp]) {
@@ -441,7 +448,8 @@ fn packet_wait_us(line: &Line, packets: &Rng, number: u64) -> u64 {
     if rng.chance(line.cake.busy_ppm()) { rng.below(line.cake.packet_us().max(1)) } else { 0 }
 }
 
-/// Reads the counters of a shaper. CAKE's drops are told as Linux tells them.
+/// Reads the counters of a shaper. CAKE's drops are told as Linux tells them, its delay is not in it:
+/// RouterOS does not tell it.
 fn reading(lines: &PerDirection<Line>, direction: Direction) -> CounterReading {
     let cake = &lines.get(direction).cake;
     let queued = cake.queued() / 8;
@@ -453,6 +461,7 @@ fn reading(lines: &PerDirection<Line>, direction: Direction) -> CounterReading {
         backlog_bytes: queued as u32,
         backlog_packets: queued.div_ceil(1500) as u32,
         age_us: 0,
+        queue_delay_us: None,
     }
 }
 

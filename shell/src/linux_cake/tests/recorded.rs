@@ -6,11 +6,13 @@
 
 use nix::errno::Errno;
 
+use super::super::delay;
 use super::super::error::CakeError;
 use super::super::events::tells;
 use super::super::find::find;
 use super::super::wire::{self, Envelope, Message, Qdisc};
 use super::{other, qdisc};
+use crate::shaping::Waited;
 
 const WAN: (u32, u32) = (2, 0x8001_0000);
 const IFB: (u32, u32) = (3, 0x8002_0000);
@@ -65,6 +67,8 @@ fn a_list_is_read_with_rates_options_counters_and_delays() {
     // Bulk, Best Effort, Video, Voice, as `tc -s qdisc` showed them at that moment.
     let delays = cake.tins.iter().map(|tin| (tin.peak_delay_us, tin.average_delay_us));
     assert_eq!(delays.collect::<Vec<_>>(), [(0, 0), (14_000, 7_789), (0, 0), (1, 0)]);
+    let packets = cake.tins.iter().map(|tin| (tin.packets, tin.dropped_packets, tin.dropped_acks));
+    assert_eq!(packets.collect::<Vec<_>>(), [(0, 0, 0), (5741, 11, 0), (0, 0, 0), (1, 0, 0)]);
 
     let ifb = find("ifb4wan", Some(3), &list).unwrap();
     assert_eq!((ifb.interface, ifb.handle), IFB);
@@ -84,6 +88,26 @@ fn the_answer_to_another_rate_has_the_new_state_and_the_end() {
         (state.sequence, end.sequence, &end.message),
         (SEQUENCE, SEQUENCE, &Message::End(0))
     );
+}
+
+#[test]
+fn two_readings_tell_how_long_the_packets_between_them_waited() {
+    let cake = |bytes: &[u8]| {
+        let wan = qdiscs(bytes).into_iter().find(|it| it.interface == WAN.0).unwrap();
+        wan.cake.unwrap()
+    };
+    let now = cake(&recorded!("list"));
+    assert_eq!(
+        delay::waited(&now, &cake(&recorded!("set-reply"))),
+        Waited::default(),
+        "no packets"
+    );
+    let mut before = now.clone();
+    before.tins[1].packets -= 100;
+    before.tins[1].average_delay_us = 2_000;
+    // 100 packets leave (255/256)^100 = 0.676 of the old average: (7789 - 2000 x 0.676) / 0.324.
+    let waited = delay::waited(&before, &now);
+    assert_eq!((waited.packets, waited.mean_us().unwrap().div_ceil(100)), (100, 199));
 }
 
 /// How the kernel ended a request.
@@ -130,6 +154,13 @@ fn other_kinds_and_several_cakes_are_told_apart() {
     assert!(none.starts_with("interface eth0 has no CAKE qdisc but htb"), "{none}");
     let several = find("eth1", Some(5), &list).unwrap_err().to_string();
     assert!(several.contains("has 2 CAKE qdiscs (1:, a:)"), "{several}");
+    // Children of a qdisc for several hardware queues have no handle, as those of `mq`.
+    let queues = [other(6, 0x1_0000, "cake_mq"), qdisc(6, 0, 1), qdisc(6, 0, 1)];
+    let queues = find("eth3", Some(6), &queues).unwrap_err().to_string();
+    assert!(
+        queues.starts_with("interface eth3 has cake_mq, which is one CAKE for each"),
+        "{queues}"
+    );
     let nothing = find("eth2", None, &list).unwrap_err().to_string();
     assert!(nothing.contains("no interface \"eth2\"; hint: there are"), "{nothing}");
 }

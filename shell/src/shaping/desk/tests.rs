@@ -2,6 +2,7 @@ use embassy_time::Instant as Now;
 use wanctl_core::units::{BitsPerSecond, CommandId};
 
 use super::*;
+use crate::shaping::Waited;
 
 fn order(id: u32, wan: u8, direction: Direction, is_cut: bool) -> RateOrder {
     let rate = BitsPerSecond::from_mbps(10);
@@ -115,7 +116,10 @@ fn what_has_to_be_written_goes_before_a_look_that_is_due() {
 #[test]
 fn a_tick_gets_the_latest_counters_once_with_their_age() {
     let desk = Desk::new();
-    let counters = |bytes| QueueCounters { bytes, dropped: 2, queued_bytes: 3, queued_packets: 4 };
+    let counters = |bytes| {
+        let waited = Waited { packets: 2, total_us: bytes };
+        QueueCounters { bytes, dropped: 2, queued_bytes: 3, queued_packets: 4, waited }
+    };
     desk.counted(1, Direction::Upload, counters(10), 1_000_000);
     desk.counted(1, Direction::Upload, counters(11), 2_000_000);
     desk.counted(MAX_WANS, Direction::Upload, counters(12), 2_000_000);
@@ -129,6 +133,7 @@ fn a_tick_gets_the_latest_counters_once_with_their_age() {
         backlog_bytes: 3,
         backlog_packets: 4,
         age_us: 5_500,
+        queue_delay_us: Some((10 + 11) / 4),
     };
     assert_eq!(tick.counters.as_slice(), [expected]);
     tick.reset(Now::from_micros(9_000));
