@@ -85,6 +85,29 @@ fn half_of_the_capacity_is_noticed_at_once_and_settled_within_a_second() {
     }
 }
 
+/// After a cut the provider's queue goes into CAKE, which drops a part of it: for a while less comes through
+/// than both the shaper and the line let.
+#[test]
+fn what_cake_drops_of_a_download_is_not_taken_for_the_capacity_where_its_delay_is_told() {
+    for seed in SEEDS {
+        let [told, untold] = [Some(true), Some(false)].map(|cake| {
+            let scene = Scene { demand: downloads, capacity: halved, cake, ..Scene::default() };
+            let mut line = Line::new(&config(None), scene, seed);
+            line.run(20.0);
+            let (mut least, end) = (f64::INFINITY, line.seconds() + 2.0);
+            while line.seconds() < end {
+                line.tick();
+                least = least.min(line.held_mbps(Direction::Download));
+            }
+            least
+        });
+        assert!(
+            told > 12.5 && told > untold + 1.0,
+            "seed {seed}: {told}, and {untold} Mbit/s where it is not"
+        );
+    }
+}
+
 #[test]
 fn twice_the_capacity_is_found_within_five_seconds_without_much_delay() {
     for seed in SEEDS {

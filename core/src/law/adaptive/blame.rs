@@ -109,6 +109,7 @@ impl AdaptiveLaw {
                 // but only later.
                 match (download.use_of_shaper(now_us), download.flow.waits(now_us, 150_000)) {
                     _ if self.was_short_first => Direction::Download,
+                    _ if download.flow.is_held_back(now_us, 150_000) => Direction::Upload,
                     (UseOfShaper::Full, Some(true)) => Direction::Upload,
                     (UseOfShaper::Full, None) if !is_slow => Direction::Upload,
                     _ => self.turn,

@@ -129,7 +129,12 @@ impl AdaptiveShaper {
     /// `since_us` is when the queue began.
     #[inline(never)]
     fn short(&self, since_us: i64, now_us: i64) -> Option<u64> {
-        if !self.flow.is_of_full_line(since_us) {
+        // A download's packets wait in the shaper after they have come through the line: if fewer come
+        // through than it lets, CAKE has dropped the others, and the line carries more.
+        let is_download = self.direction == Direction::Download;
+        if (is_download && self.flow.is_held_back(now_us, 150_000))
+            || !self.flow.is_of_full_line(since_us)
+        {
             return None;
         }
         let delivered = self.flow.delivered_within(250_000);

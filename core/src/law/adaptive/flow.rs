@@ -29,6 +29,10 @@ const SPAN_US: i64 = 90_000;
 const RECENT_US: i64 = 150_000;
 /// Counters older than this say nothing any more.
 const FRESH_US: i64 = 3_000_000;
+/// Packets that have waited in CAKE for its target (5 ms by default; RFC 8289 gives the reasons for
+/// it), and for this many full packets at least, were held back by it. One packet waits for another at any load.
+const HELD_BACK_US: u64 = 5_000;
+const HELD_BACK_PACKETS: u64 = 2;
 /// A direction that falls short this soon after pressing has met a slower line.
 const FALL_US: i64 = 300_000;
 /// A direction that has pressed counts as pressing for this much longer.
@@ -38,7 +42,10 @@ const MEMORY_US: i64 = 1_500_000;
 struct Reading {
     at_us: i64,
     bytes: u64,
-    backlog: u32,
+    /// Whether packets wait in the shaper at that moment.
+    waits: bool,
+    /// Whether those that left since the reading before had waited for so long that the shaper is what held them back.
+    is_held_back: bool,
 }
 
 /// What is known about the traffic of a direction.
@@ -118,7 +125,12 @@ impl Flow {
         lag_us: i64,
     ) {
         let at_us = micros(now).saturating_sub(i64::from(reading.age_us));
-        let new = Reading { at_us, bytes: reading.delivered_bytes, backlog: reading.backlog_bytes };
+        // At the rate held: a full packet has 12,000 bits.
+        let packets_us = quotient(12_000_000_000 * HELD_BACK_PACKETS, inflow.newest_bps());
+        let long_us = packets_us.max(HELD_BACK_US);
+        let is_held_back = reading.queue_delay_us.is_some_and(|us| u64::from(us) >= long_us);
+        let waits = reading.backlog_bytes > 0;
+        let new = Reading { at_us, bytes: reading.delivered_bytes, waits, is_held_back };
         let last = self.readings.back().copied();
         if last.is_some_and(|last| at_us <= last.at_us) {
             return;
@@ -162,7 +174,7 @@ impl Flow {
             Some((_, high)) if self.delivered_bps >= scale(high, FULL_PPM) => UseOfShaper::Full,
             _ => UseOfShaper::Unclear,
         };
-        let waits = to.backlog > 0 && from.backlog > 0;
+        let waits = to.waits && from.waits;
         if share >= PRESSES_PPM || waits {
             self.pressed_us = Some(now_us);
         }
@@ -208,7 +220,7 @@ impl Flow {
     /// Returns whether the direction presses against its shaper as far as the latest reading goes.
     #[inline(never)]
     pub(super) fn presses_now(&self, share_ppm: i64) -> bool {
-        let waits = self.readings.back().is_some_and(|reading| reading.backlog > 0);
+        let waits = self.readings.back().is_some_and(|reading| reading.waits);
         match self.load {
             Load::Unknown => true,
             Load::Share(share) => share >= share_ppm || waits,
@@ -221,8 +233,15 @@ impl Flow {
         let mut latest = self.readings.iter().rev();
         let (newest, before) = (latest.next()?, latest.next()?);
         let is_recent = now_us.saturating_sub(newest.at_us) <= age_us;
-        let (waits, waited) = (newest.backlog > 0, before.backlog > 0);
+        let (waits, waited) = (newest.waits, before.waits);
         (is_recent && waits == waited).then_some(waits)
+    }
+
+    /// Returns whether the shaper held packets back for long according to a reading not older than
+    /// `age_us`: it is what limits the traffic then.
+    pub(super) fn is_held_back(&self, now_us: i64, age_us: i64) -> bool {
+        let is_recent = |reading: &Reading| now_us.saturating_sub(reading.at_us) <= age_us;
+        self.readings.back().is_some_and(|reading| reading.is_held_back && is_recent(reading))
     }
 
     /// Returns whether the latest reading is from a moment ago.
@@ -259,5 +278,87 @@ impl Flow {
         // The latest reading counts if it is higher: what has just grown is not at its limit.
         let delivered = self.delivered_bps.max(self.latest_bps);
         (self.load != Load::Unknown && self.span_us <= span_us).then_some(delivered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{Direction, WanId};
+
+    /// A download of 20 Mbit/s, read every 50 ms.
+    struct Reader {
+        flow: Flow,
+        inflow: Inflow,
+        now_us: u64,
+        bytes: u64,
+    }
+
+    impl Reader {
+        fn new() -> Self {
+            let mut inflow = Inflow::new();
+            inflow.hold(20_000_000, 0);
+            Self { flow: Flow::new(), inflow, now_us: 1_000_000, bytes: 0 }
+        }
+
+        fn read(&mut self, share: u64, backlog_bytes: u32, queue_delay_us: Option<u32>) {
+            self.now_us += 50_000;
+            self.bytes += 125_000 * share / 100;
+            let reading = CounterReading {
+                wan: WanId(0),
+                direction: Direction::Download,
+                delivered_bytes: self.bytes,
+                dropped_packets: 0,
+                backlog_bytes,
+                backlog_packets: backlog_bytes.div_ceil(1500),
+                age_us: 0,
+                queue_delay_us,
+            };
+            let now = Instant::from_micros(self.now_us);
+            self.flow.read(&reading, now, &self.inflow, 0);
+        }
+
+        fn is_held_back(&self) -> bool {
+            self.flow.is_held_back(self.now_us.cast_signed(), 150_000)
+        }
+    }
+
+    #[test]
+    fn packets_that_have_waited_were_held_back_although_none_waits_at_the_moment_of_reading() {
+        let mut reader = Reader::new();
+        for queue_delay_us in [None, Some(4_999)] {
+            reader.read(65, 0, queue_delay_us);
+            assert!(!reader.is_held_back());
+        }
+        reader.read(65, 0, Some(5_000));
+        assert!(reader.is_held_back());
+    }
+
+    #[test]
+    fn a_stream_after_a_download_is_not_held_back() {
+        let mut reader = Reader::new();
+        for _ in 0..40 {
+            reader.read(100, 9000, Some(20_000));
+        }
+        assert!(reader.is_held_back());
+        // What one reading says is not true of the next, and not for long.
+        reader.read(25, 0, Some(80));
+        reader.read(25, 0, None);
+        reader.read(25, 0, None);
+        assert!(!reader.is_held_back());
+        reader.read(100, 9000, Some(20_000));
+        reader.now_us += 200_000;
+        assert!(!reader.is_held_back());
+    }
+
+    #[test]
+    fn one_packet_behind_another_is_not_held_back() {
+        let mut reader = Reader::new();
+        reader.inflow.hold(2_000_000, 0);
+        // A packet takes 6 ms.
+        reader.read(9, 1500, Some(11_900));
+        assert!(!reader.is_held_back());
+        reader.read(9, 1500, Some(12_000));
+        assert!(reader.is_held_back());
     }
 }
