@@ -100,11 +100,12 @@ impl Memory {
     /// was there before this program, or one that was killed, has written to it.
     pub(super) fn meet(&mut self, interface: &str, found: &Found) -> BitsPerSecond {
         let (id, rate) = ((found.interface, found.handle), found.cake.rate_bytes);
-        if let Some(entry) = self.entry(interface) {
-            if entry.id == id && entry.left.contains(&rate) {
-                (entry.left, entry.is_met) = (vec![rate], true);
-                return BitsPerSecond::new(entry.found.saturating_mul(8));
-            }
+        if let Some(entry) = self.entry(interface)
+            && entry.id == id
+            && entry.left.contains(&rate)
+        {
+            (entry.left, entry.is_met) = (vec![rate], true);
+            return BitsPerSecond::new(entry.found.saturating_mul(8));
         }
         self.entries.retain(|entry| entry.interface != interface);
         if self.role == Role::Daemon {

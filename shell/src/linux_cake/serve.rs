@@ -337,10 +337,10 @@ impl<K: Qdiscs> Server<K> {
 
     fn count(&mut self, wan: WanId, direction: Direction, cake: &Cake) {
         let Some(mut counters) = cake.counters else { return };
-        if let Some(target) = self.target(wan, direction) {
-            if let Some(before) = target.before.replace(cake.clone()) {
-                counters.waited = delay::waited(&before, cake);
-            }
+        if let Some(target) = self.target(wan, direction)
+            && let Some(before) = target.before.replace(cake.clone())
+        {
+            counters.waited = delay::waited(&before, cake);
         }
         self.desk.counted(usize::from(wan.0), direction, counters, clock::now_nanos());
     }
