@@ -337,9 +337,8 @@ impl<K: Qdiscs> Server<K> {
 
     fn count(&mut self, wan: WanId, direction: Direction, cake: &Cake) {
         let Some(mut counters) = cake.counters else { return };
-        if let Some(target) = self.target(wan, direction)
-            && let Some(before) = target.before.replace(cake.clone())
-        {
+        let target = self.target(wan, direction);
+        if let Some(before) = target.and_then(|target| target.before.replace(cake.clone())) {
             counters.waited = delay::waited(&before, cake);
         }
         self.desk.counted(usize::from(wan.0), direction, counters, clock::now_nanos());

@@ -17,8 +17,6 @@ use crate::units::Direction;
 const WINDOW_LEAST_US: i64 = 75_000;
 /// A delivery below this share of the capacity needs a growing queue to be believed.
 const CREDIBLE_PPM: i64 = 700_000;
-/// A queue that is to stand is filled at most at this share of the capacity.
-const REFILL_MAX_PPM: i64 = 1_150_000;
 
 /// A delay that does not respond to less traffic for this long is the path's own.
 const FLAT_US: i64 = 400_000;
@@ -212,13 +210,9 @@ impl AdaptiveShaper {
             .max(0);
         let typical = self.typical_bps.unwrap_or(capacity);
         self.typical_bps = Some(follow_bps(typical, capacity, dt_us, TYPICAL_TAU_US));
-        let excess_us = delay_us.saturating_sub(self.working_us(gains));
-        let drained = ratio_ppm(excess_us, i64::from(gains.drain_us));
-        let share = self
-            .run_at(gains)
-            .saturating_sub(drained)
-            .max(i64::from(gains.drain_least_ppm))
-            .min(REFILL_MAX_PPM);
+        let drained = ratio_ppm(delay_us, i64::from(gains.drain_us));
+        let share = i64::from(gains.run_at_ppm).saturating_sub(drained);
+        let share = share.max(i64::from(gains.drain_least_ppm));
         self.set(scale(capacity, share), RateReason::Queue);
         false
     }

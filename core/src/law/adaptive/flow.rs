@@ -42,9 +42,9 @@ const MEMORY_US: i64 = 1_500_000;
 struct Reading {
     at_us: i64,
     bytes: u64,
-    /// Whether packets wait in the shaper, at that moment or since the reading before.
+    /// Whether packets wait in the shaper at that moment.
     waits: bool,
-    /// Whether those that left had waited for so long that the shaper is what held them back.
+    /// Whether those that left since the reading before had waited for so long that the shaper is what held them back.
     is_held_back: bool,
 }
 
@@ -129,7 +129,7 @@ impl Flow {
         let packets_us = quotient(12_000_000_000 * HELD_BACK_PACKETS, inflow.newest_bps());
         let long_us = packets_us.max(HELD_BACK_US);
         let is_held_back = reading.queue_delay_us.is_some_and(|us| u64::from(us) >= long_us);
-        let waits = reading.backlog_bytes > 0 || is_held_back;
+        let waits = reading.backlog_bytes > 0;
         let new = Reading { at_us, bytes: reading.delivered_bytes, waits, is_held_back };
         let last = self.readings.back().copied();
         if last.is_some_and(|last| at_us <= last.at_us) {
@@ -321,40 +321,31 @@ mod tests {
         fn is_held_back(&self) -> bool {
             self.flow.is_held_back(self.now_us.cast_signed(), 150_000)
         }
-
-        fn presses(&self) -> bool {
-            self.flow.presses_now(900_000)
-        }
     }
 
     #[test]
-    fn packets_that_have_waited_press_although_none_waits_at_the_moment_of_reading() {
+    fn packets_that_have_waited_were_held_back_although_none_waits_at_the_moment_of_reading() {
         let mut reader = Reader::new();
-        for _ in 0..4 {
-            reader.read(65, 0, None);
+        for queue_delay_us in [None, Some(4_999)] {
+            reader.read(65, 0, queue_delay_us);
+            assert!(!reader.is_held_back());
         }
-        assert!(!reader.presses() && !reader.is_held_back());
-        for _ in 0..3 {
-            reader.read(65, 0, Some(5_000));
-        }
-        assert!(reader.presses() && reader.is_held_back());
-        let now_us = reader.now_us.cast_signed();
-        assert!(reader.flow.has_just_pressed(now_us));
-        assert_eq!(reader.flow.waits(now_us, 150_000), Some(true));
+        reader.read(65, 0, Some(5_000));
+        assert!(reader.is_held_back());
     }
 
     #[test]
-    fn a_stream_after_a_download_does_not_press() {
+    fn a_stream_after_a_download_is_not_held_back() {
         let mut reader = Reader::new();
         for _ in 0..40 {
             reader.read(100, 9000, Some(20_000));
         }
-        assert!(reader.presses() && reader.is_held_back());
+        assert!(reader.is_held_back());
         // What one reading says is not true of the next, and not for long.
         reader.read(25, 0, Some(80));
         reader.read(25, 0, None);
         reader.read(25, 0, None);
-        assert!(!reader.presses() && !reader.is_held_back());
+        assert!(!reader.is_held_back());
         reader.read(100, 9000, Some(20_000));
         reader.now_us += 200_000;
         assert!(!reader.is_held_back());

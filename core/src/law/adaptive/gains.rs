@@ -36,8 +36,6 @@ pub struct AdaptiveGains {
     pub growth_per_unsteadiness_ppm: u32,
     /// Growth per second up to what the line usually carries.
     pub recovery_ppm: u32,
-    /// Queue kept standing on an unsteady line, in µs.
-    pub working_us: u32,
     /// Unsteadiness up to which a line is steady; from twice as much on it is wholly unsteady.
     pub steady_ppm: u32,
     /// Delay that is waited out on an unsteady line, in µs.
@@ -66,7 +64,6 @@ impl Empty for AdaptiveGains {
         growth_max_ppm: 0,
         growth_per_unsteadiness_ppm: 0,
         recovery_ppm: 0,
-        working_us: 0,
         steady_ppm: 0,
         tolerance_us: 0,
         patience_ppm: 0,
@@ -93,10 +90,9 @@ impl AdaptiveGains {
         growth_max_ppm: 1_000_000,
         growth_per_unsteadiness_ppm: 3_000_000,
         recovery_ppm: 2_000_000,
-        working_us: 8_000,
         steady_ppm: 100_000,
-        tolerance_us: 8_000,
-        patience_ppm: 1_500_000,
+        tolerance_us: 7_000,
+        patience_ppm: 1_200_000,
         usual_ppm: 800_000,
         pressing_ppm: 900_000,
     };

@@ -207,7 +207,7 @@ impl AdaptiveShaper {
             let change = share_ppm(capacity.abs_diff(last), capacity.max(last));
             self.unsteadiness_ppm = follow(self.unsteadiness_ppm, change, 1, QUEUES);
             self.proven_bps = capacity;
-            let rate = scale(capacity, self.run_at(gains));
+            let rate = scale(capacity, i64::from(gains.run_at_ppm));
             let below = self.typical_bps.unwrap_or(0).saturating_sub(rate);
             let usual = part(i64::from(gains.usual_ppm), self.unsteady_ppm(gains));
             self.set(rate.saturating_add(scale(below, usual)), RateReason::Drained);
@@ -222,20 +222,6 @@ impl AdaptiveShaper {
     pub(super) fn unsteady_ppm(&self, gains: &AdaptiveGains) -> i64 {
         let steady = i64::from(gains.steady_ppm).max(1);
         ratio_ppm(self.unsteadiness_ppm.saturating_sub(steady).max(0), steady).min(ONE_PPM)
-    }
-
-    /// Returns the queue that is kept standing, so that a capacity that moves is seen at once.
-    #[inline(never)]
-    pub(super) fn working_us(&self, gains: &AdaptiveGains) -> i64 {
-        if matches!(self.mode, Mode::Drain(Drain { is_on_trial: true, .. })) {
-            return 0;
-        }
-        part(i64::from(gains.working_us), self.unsteady_ppm(gains))
-    }
-
-    /// Returns the share of the capacity to run at: all of it where a queue is kept.
-    pub(super) fn run_at(&self, gains: &AdaptiveGains) -> i64 {
-        if self.working_us(gains) > 0 { ONE_PPM } else { i64::from(gains.run_at_ppm) }
     }
 
     /// Gives back at once what was taken because of a longer path.

@@ -6,11 +6,13 @@
 
 use nix::errno::Errno;
 
+use super::super::delay;
 use super::super::error::CakeError;
 use super::super::events::tells;
 use super::super::find::find;
 use super::super::wire::{self, Envelope, Message, Qdisc};
 use super::{other, qdisc};
+use crate::shaping::Waited;
 
 const WAN: (u32, u32) = (2, 0x8001_0000);
 const IFB: (u32, u32) = (3, 0x8002_0000);
@@ -86,6 +88,26 @@ fn the_answer_to_another_rate_has_the_new_state_and_the_end() {
         (state.sequence, end.sequence, &end.message),
         (SEQUENCE, SEQUENCE, &Message::End(0))
     );
+}
+
+#[test]
+fn two_readings_tell_how_long_the_packets_between_them_waited() {
+    let cake = |bytes: &[u8]| {
+        let wan = qdiscs(bytes).into_iter().find(|it| it.interface == WAN.0).unwrap();
+        wan.cake.unwrap()
+    };
+    let now = cake(&recorded!("list"));
+    assert_eq!(
+        delay::waited(&now, &cake(&recorded!("set-reply"))),
+        Waited::default(),
+        "no packets"
+    );
+    let mut before = now.clone();
+    before.tins[1].packets -= 100;
+    before.tins[1].average_delay_us = 2_000;
+    // 100 packets leave (255/256)^100 = 0.676 of the old average: (7789 - 2000 x 0.676) / 0.324.
+    let waited = delay::waited(&before, &now);
+    assert_eq!((waited.packets, waited.mean_us().unwrap().div_ceil(100)), (100, 199));
 }
 
 /// How the kernel ended a request.
