@@ -111,3 +111,30 @@ fn without_the_right_to_change_qdiscs_nothing_is_begun() {
     let pieces = ["this program may not change qdiscs", "CAP_NET_ADMIN"];
     ground.wanctl(&without, &["run"]).expect(ExitReason::NetAdmin.code(), &pieces);
 }
+
+#[test]
+fn rates_that_an_earlier_daemon_found_survive_a_start_on_bad_ground() {
+    if !usable_or_skip("rates_that_an_earlier_daemon_found_survive_a_start_on_bad_ground") {
+        return;
+    }
+    let ground = Ground::new();
+    let run_dir = ground.files.config().with_file_name("run");
+    std::fs::create_dir(&run_dir).expect("a folder");
+    let file = run_dir.join("found-rates");
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id");
+    let header =
+        "wanctl found-rates 1: interface, index, handle, rate found, rates left, in bytes/s";
+    let whole = format!("{header}\n{boot}ifb4wan 3 8001: 6250000 625000\n");
+    let warning = "this is not a list of rates that wanctl has found; it is ignored";
+    let reason = ExitReason::CakeMissing.code();
+    std::fs::write(&file, &whole).expect("a file");
+    let ended = ground.wanctl(&[], &["run"]);
+    ended.expect(reason, &["has no CAKE qdisc"]);
+    assert!(!ended.text.contains(warning), "{}", ended.text);
+    assert_eq!(std::fs::read_to_string(&file).expect("still there"), whole);
+
+    let cut = &whole[..whole.len() - 5];
+    std::fs::write(&file, cut).expect("a file");
+    ground.wanctl(&[], &["run"]).expect(reason, &["run/found-rates", warning]);
+    assert_eq!(std::fs::read_to_string(&file).expect("still there"), cut);
+}

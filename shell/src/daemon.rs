@@ -15,8 +15,9 @@ use wanctl_core::units::{BitsPerSecond, Direction, WanId};
 use crate::config::{BackendConfig, DaemonConfig, OnExit, RouterConfig, WanConfig};
 use crate::connectivity::{Check, CheckTargets, Checker};
 use crate::exit::{ExitReason, Failure};
+use crate::instance;
 use crate::links::{LinkWatcher, WatchedLink};
-use crate::linux_cake::LinuxCake;
+use crate::linux_cake::{LinuxCake, Role};
 use crate::narrator::Narrator;
 use crate::pacer::Pacer;
 use crate::probe::Prober;
@@ -76,7 +77,7 @@ pub fn run_with<P: Prober + 'static>(
     let recorder = start_recorder(config, &controller)?;
     let flight = start_flight(config, &controller)?;
     published.notice(|notices| notices.recorder = flight.as_ref().map(Recorder::view));
-    let worker = start_worker(config)?;
+    let worker = start_worker(config, Role::Daemon)?;
     let names: Vec<String> = config.wans.iter().map(|wan| wan.name.clone()).collect();
     tracing::info!("{} started for {}", crate::VERSION, names.join(", "));
     let (interval, started) = (config.core.tick, crate::clock::now());
@@ -332,7 +333,7 @@ pub(crate) fn open_flight(
     Recorder::start_ring(flight, &config.core, goes_on).map(Some).map_err(storage)
 }
 
-fn start_worker(config: &DaemonConfig) -> Result<Worker, Failure> {
+fn start_worker(config: &DaemonConfig, role: Role) -> Result<Worker, Failure> {
     let queues = config.wans.iter().map(|wan| wan.queues.clone()).collect();
     let worker = match &config.backend {
         BackendConfig::RouterOs(router) => {
@@ -341,7 +342,8 @@ fn start_worker(config: &DaemonConfig) -> Result<Worker, Failure> {
             Worker::start(RouterOs::new(connect(router)?, queues, steering, interval))
         }
         BackendConfig::LinuxCake(cake) => {
-            Worker::start(LinuxCake::new(queues, cake.counter_interval))
+            let folder = instance::folder(config.run_dir.as_deref());
+            Worker::start(LinuxCake::new(queues, cake.counter_interval, folder, role))
         }
     };
     worker.map_err(|error| Failure::new(ExitReason::Other, format!("router thread: {error}")))
@@ -408,7 +410,8 @@ pub fn leave_fail_safe(config: &DaemonConfig, patience: Duration) -> Result<Fini
         let message = "no fail-safe rate is configured";
         return Err(Failure::new(ExitReason::ConfigValue, message));
     }
-    let report = start_worker(config)?.finish(rates, std::time::Instant::now() + patience);
+    let report =
+        start_worker(config, Role::Command)?.finish(rates, std::time::Instant::now() + patience);
     if report.is_confirmed() {
         Ok(report)
     } else {

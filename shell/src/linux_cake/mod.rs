@@ -7,12 +7,15 @@ mod error;
 mod events;
 mod find;
 mod kernel;
+mod memory;
 mod serve;
 mod shaper;
+mod target;
 #[cfg(test)]
 mod tests;
 mod wire;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +23,12 @@ use wanctl_core::units::PerDirection;
 
 pub use check::{CakeReport, check};
 pub use error::CakeError;
+pub use memory::Role;
 pub use shaper::CakeShaper;
 
 use self::events::EventWatcher;
 use self::kernel::Kernel;
+use self::memory::Memory;
 use self::serve::Server;
 use crate::shaping::{Backend, Desk};
 
@@ -41,14 +46,22 @@ const AUTORATE: &str = "autorate-ingress is on: CAKE changes its rate itself and
 pub struct LinuxCake {
     interfaces: Vec<PerDirection<String>>,
     counter_interval: Duration,
+    folder: PathBuf,
+    role: Role,
 }
 
 impl LinuxCake {
     /// `interfaces` holds the names of the interfaces with the qdiscs per WAN, the position being
-    /// the [`wanctl_core::units::WanId`]. Their counters are read about every `counter_interval`.
+    /// the [`wanctl_core::units::WanId`]. Their counters are read about every `counter_interval`. The
+    /// rates found are kept in `folder` against crashes; nobody else may use it meanwhile.
     #[must_use]
-    pub const fn new(interfaces: Vec<PerDirection<String>>, counter_interval: Duration) -> Self {
-        Self { interfaces, counter_interval }
+    pub const fn new(
+        interfaces: Vec<PerDirection<String>>,
+        counter_interval: Duration,
+        folder: PathBuf,
+        role: Role,
+    ) -> Self {
+        Self { interfaces, counter_interval, folder, role }
     }
 }
 
@@ -64,7 +77,8 @@ impl Backend for LinuxCake {
                     |error| tracing::warn!(%error, "changes by others are seen later"),
                 );
                 let (interfaces, interval) = (self.interfaces, self.counter_interval);
-                Server::new(kernel, interfaces, interval, Arc::clone(&desk)).run();
+                let memory = Memory::open(&self.folder, self.role);
+                Server::new(kernel, interfaces, interval, Arc::clone(&desk), memory).run();
                 drop(events);
             }
             Err(error) => desk.set_fatal(error.into()),

@@ -12,6 +12,8 @@ use super::delay;
 use super::error::CakeError;
 use super::find::{Found, find};
 use super::kernel::Qdiscs;
+use super::memory::Memory;
+use super::target::{Target, tell_finding, tell_found};
 use super::wire::Qdisc;
 use crate::clock;
 use crate::config::show_rate;
@@ -29,40 +31,6 @@ const ROUNDING: u64 = 100;
 /// So often a final rate is tried.
 const LAST_TRIES: u32 = 3;
 
-/// The CAKE qdisc of one direction.
-#[derive(Debug)]
-struct Target {
-    /// The interface.
-    name: String,
-    /// The index of the interface and the handle of the qdisc, while they are known.
-    id: Option<(u32, u32)>,
-    accord: Accord,
-    /// The reading before.
-    before: Option<Cake>,
-    /// What was wrong at the last look.
-    finding: Option<CakeError>,
-    /// What was wrong with the last write, and when that was.
-    refusal: Option<(CakeError, Instant)>,
-}
-
-impl Target {
-    fn new(name: String) -> Self {
-        Self {
-            name,
-            id: None,
-            accord: Accord::default(),
-            before: None,
-            finding: None,
-            refusal: None,
-        }
-    }
-
-    /// Returns what keeps it from being controlled.
-    fn trouble(&self) -> Option<&CakeError> {
-        self.finding.as_ref().or(self.refusal.as_ref().map(|(error, _)| error))
-    }
-}
-
 /// An episode of failures.
 #[derive(Debug)]
 struct Failing {
@@ -77,6 +45,7 @@ pub(super) struct Server<K> {
     kernel: K,
     targets: Vec<PerDirection<Target>>,
     desk: Arc<Desk>,
+    memory: Memory,
     interval: Duration,
     look_due: Instant,
     /// Not even an event makes it look before.
@@ -94,6 +63,7 @@ impl<K: Qdiscs> Server<K> {
         interfaces: Vec<PerDirection<String>>,
         interval: Duration,
         desk: Arc<Desk>,
+        memory: Memory,
     ) -> Self {
         let pair = |wan: PerDirection<String>| PerDirection {
             download: Target::new(wan.download),
@@ -104,6 +74,7 @@ impl<K: Qdiscs> Server<K> {
             kernel,
             targets,
             desk,
+            memory,
             interval,
             look_due: Instant::now(),
             rest_until: Instant::now(),
@@ -149,14 +120,27 @@ impl<K: Qdiscs> Server<K> {
                 let found = find(&target.name, index, &qdiscs)?;
                 target.id = Some((found.interface, found.handle));
                 tell_found(&target.name, direction, &found);
-                all.push((wan, direction, found.cake.rate()));
+                all.push((wan, direction, target.name.clone(), found));
             }
         }
-        for rate in all {
-            self.desk.note_found(rate);
+        for (wan, direction, name, found) in all {
+            self.note_found(wan, direction, &name, &found);
         }
         self.note_success();
         Ok(())
+    }
+
+    /// Notes which rate comes back in the end.
+    fn note_found(&mut self, wan: WanId, direction: Direction, name: &str, found: &Found) {
+        let rate = self.memory.meet(name, found);
+        if rate != found.cake.rate() {
+            let (left, rate) = (show_rate(found.cake.rate()), show_rate(rate));
+            tracing::info!(
+                "{name}: {left} is what a wanctl that was killed has left; the rate it had found, {rate}, counts \
+                 as found"
+            );
+        }
+        self.desk.note_found((wan, direction, rate));
     }
 
     /// Carries out orders, and looks at the qdiscs between them, until the thread shall end.
@@ -227,13 +211,13 @@ impl<K: Qdiscs> Server<K> {
             Some(id) => id,
             None => self.look_up(wan, direction)?,
         };
-        let mut written = self.call(|kernel| kernel.set_rate(&name, id, rate));
+        let mut written = self.send(&name, id, rate);
         if let Err(CakeError::Gone { .. }) = written {
             if let Some(target) = self.target(wan, direction) {
                 target.id = None;
             }
             let id = self.look_up(wan, direction)?;
-            written = self.call(|kernel| kernel.set_rate(&name, id, rate));
+            written = self.send(&name, id, rate);
         }
         let cake = written?;
         let held = cake.rate();
@@ -243,6 +227,15 @@ impl<K: Qdiscs> Server<K> {
         }
         self.count(wan, direction, &cake);
         Ok(held)
+    }
+
+    fn send(&mut self, name: &str, id: (u32, u32), rate: BitsPerSecond) -> Result<Cake, CakeError> {
+        self.memory.before_write(name, rate);
+        let written = self.call(|kernel| kernel.set_rate(name, id, rate));
+        if let Ok(cake) = &written {
+            self.memory.after_write(name, cake.rate());
+        }
+        written
     }
 
     fn look_up(&mut self, wan: WanId, direction: Direction) -> Result<(u32, u32), CakeError> {
@@ -271,8 +264,10 @@ impl<K: Qdiscs> Server<K> {
         let (name, held) = (target.name.clone(), target.accord.held);
         tell_found(&name, direction, found);
         self.desk.rest(wan, direction, None);
-        if held != Some(found.cake.rate()) {
-            self.desk.note_found((wan, direction, found.cake.rate()));
+        if held == Some(found.cake.rate()) {
+            self.memory.follow(&name, (found.interface, found.handle));
+        } else {
+            self.note_found(wan, direction, &name, found);
         }
     }
 
@@ -350,25 +345,40 @@ impl<K: Qdiscs> Server<K> {
     }
 
     /// Writes each final rate until it is read back or the time is over.
-    fn write_final_rates(&mut self) {
+    fn write_final_rates(mut self) {
         let Some((rates, deadline)) = self.desk.final_rates() else { return };
+        let mut open = Vec::new();
         for (wan, direction, rate) in rates {
-            for _ in 0..LAST_TRIES {
-                if Instant::now() >= deadline {
-                    return;
-                }
-                match self.write(wan, direction, rate) {
-                    Ok(held) => {
-                        self.desk.confirm((wan, direction, held));
-                        break;
-                    }
-                    Err(error) => {
-                        let interface = self.target(wan, direction).map(|target| &target.name);
-                        tracing::warn!(interface, %error, "the final rate is not confirmed");
-                    }
+            match self.write_final_rate(wan, direction, rate, deadline) {
+                Some(held) => self.desk.confirm((wan, direction, held)),
+                None => open.extend(self.target(wan, direction).map(|target| target.name.clone())),
+            }
+        }
+        if self.desk.is_finishing() {
+            self.memory.finish(&open);
+        }
+    }
+
+    fn write_final_rate(
+        &mut self,
+        wan: WanId,
+        direction: Direction,
+        rate: BitsPerSecond,
+        deadline: Instant,
+    ) -> Option<BitsPerSecond> {
+        for _ in 0..LAST_TRIES {
+            if Instant::now() >= deadline {
+                return None;
+            }
+            match self.write(wan, direction, rate) {
+                Ok(held) => return Some(held),
+                Err(error) => {
+                    let interface = self.target(wan, direction).map(|target| &target.name);
+                    tracing::warn!(interface, %error, "the final rate is not confirmed");
                 }
             }
         }
+        None
     }
 
     fn target(&mut self, wan: WanId, direction: Direction) -> Option<&mut Target> {
@@ -436,25 +446,4 @@ pub(super) fn identity() -> Identity {
         version: format!("Linux {}", system.release().to_string_lossy()),
         board: system.nodename().to_string_lossy().into_owned(),
     }
-}
-
-fn tell_found(interface: &str, direction: Direction, found: &Found) {
-    let (rate, handle) = (show_rate(found.cake.rate()), format!("{:x}:", found.handle >> 16));
-    let direction = direction.name();
-    tracing::info!(interface, direction, handle, rate, "CAKE found");
-    if found.cake.is_autorate {
-        tracing::warn!(interface, "{}", super::AUTORATE);
-    }
-}
-
-/// Reports what is wrong with a qdisc when that changes.
-fn tell_finding(target: &mut Target, finding: Option<&CakeError>) {
-    if target.finding.as_ref() == finding {
-        return;
-    }
-    match finding {
-        Some(error) => tracing::warn!(%error, "a shaper is missing"),
-        None => tracing::info!(interface = target.name, "the shaper is back"),
-    }
-    target.finding = finding.cloned();
 }

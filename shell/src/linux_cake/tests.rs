@@ -1,6 +1,7 @@
 //! Messages against those a Linux 6.1 kernel sent (`recorded`), and the server against a fake kernel.
 
 mod recorded;
+mod restarted;
 mod served;
 
 use super::cake::Cake;
@@ -8,7 +9,7 @@ use super::wire::Qdisc;
 use crate::shaping::QueueCounters;
 
 /// A CAKE qdisc as a list has it.
-fn qdisc(interface: u32, handle: u32, rate_mbps: u64) -> Qdisc {
+pub(super) fn qdisc(interface: u32, handle: u32, rate_mbps: u64) -> Qdisc {
     let cake = Cake {
         rate_bytes: rate_mbps * 125_000,
         is_autorate: false,

@@ -55,6 +55,8 @@ struct Reading {
 struct Stop {
     final_rates: Vec<FinalRate>,
     deadline: Instant,
+    /// Whether somebody waits for that end, and wanted no other rates to be left.
+    is_finish: bool,
 }
 
 #[derive(Debug)]
@@ -203,7 +205,14 @@ impl Desk {
 
     /// Tells the worker to end; only the first call counts.
     pub(crate) fn stop(&self, final_rates: Vec<FinalRate>, deadline: Instant) {
-        self.lock().stop.get_or_insert(Stop { final_rates, deadline });
+        self.lock().stop.get_or_insert(Stop { final_rates, deadline, is_finish: true });
+        self.changed.notify_all();
+    }
+
+    /// Tells the worker to end with nothing more to write: nobody is there any more to say what.
+    pub(crate) fn abandon(&self) {
+        let stop = Stop { final_rates: Vec::new(), deadline: Instant::now(), is_finish: false };
+        self.lock().stop.get_or_insert(stop);
         self.changed.notify_all();
     }
 
@@ -364,6 +373,11 @@ impl Desk {
         let state = self.lock();
         let stop = state.stop.as_ref()?;
         Some((stop.final_rates.iter().copied().collect(), stop.deadline))
+    }
+
+    /// Returns whether the worker ends in order.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.lock().stop.as_ref().is_some_and(|stop| stop.is_finish)
     }
 
     pub(crate) fn confirm(&self, held: FinalRate) {

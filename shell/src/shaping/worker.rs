@@ -263,7 +263,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.desk.stop(Vec::new(), Instant::now());
+        self.desk.abandon();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The server's decisions, against a kernel of the test's own.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use wanctl_core::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanI
 use super::super::cake::Cake;
 use super::super::error::CakeError;
 use super::super::kernel::Qdiscs;
+use super::super::memory::{Memory, Role};
 use super::super::serve::Server;
 use super::super::wire::Qdisc;
 use super::{other, qdisc};
@@ -18,19 +20,19 @@ use crate::exit::ExitReason;
 use crate::shaping::{Backend, BackendStatus, Desk, FinalRate, RateOrder, Worker};
 use Direction::{Download, Upload};
 
-const IFB: u32 = 3;
-const WAN: u32 = 2;
-const HANDLE: u32 = 0x8001_0000;
+pub(super) const IFB: u32 = 3;
+pub(super) const WAN: u32 = 2;
+pub(super) const HANDLE: u32 = 0x8001_0000;
 /// More than any of these tests takes.
 const AMPLE: Duration = Duration::from_secs(60);
 
 /// What the fake kernel has.
 #[derive(Debug, Default)]
-struct State {
-    interfaces: BTreeMap<String, u32>,
-    qdiscs: Vec<Qdisc>,
-    is_forbidden: bool,
-    refusal: Option<Errno>,
+pub(super) struct State {
+    pub(super) interfaces: BTreeMap<String, u32>,
+    pub(super) qdiscs: Vec<Qdisc>,
+    pub(super) is_forbidden: bool,
+    pub(super) refusal: Option<Errno>,
     /// What it makes of rates, in bytes per second.
     rounding: u64,
     /// Rates that were set, in Mbit/s, by interface index.
@@ -44,32 +46,32 @@ struct State {
 }
 
 #[derive(Debug, Clone)]
-struct Fake(Arc<Mutex<State>>);
+pub(super) struct Fake(pub(super) Arc<Mutex<State>>);
 
 impl Fake {
     /// 20 Mbit/s down, 8 up.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let interfaces = [("ifb4wan".to_owned(), IFB), ("wan".to_owned(), WAN)].into();
         let qdiscs = vec![qdisc(IFB, HANDLE, 20), qdisc(WAN, HANDLE, 8)];
         let state = State { interfaces, qdiscs, rounding: 1, ..State::default() };
         Self(Arc::new(Mutex::new(state)))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
 
     fn start(&self) -> Worker {
-        Worker::start(FakeCake(self.clone())).unwrap()
+        Worker::start(FakeCake(self.clone(), None)).unwrap()
     }
 
-    fn mbps(&self, interface: u32) -> u64 {
+    pub(super) fn mbps(&self, interface: u32) -> u64 {
         let state = self.state();
         let found = state.qdiscs.iter().find(|qdisc| qdisc.interface == interface).unwrap();
         found.cake.as_ref().unwrap().rate_bytes / 125_000
     }
 
-    fn set_mbps(&self, interface: u32, mbps: u64) {
+    pub(super) fn set_mbps(&self, interface: u32, mbps: u64) {
         let mut state = self.state();
         let found = state.qdiscs.iter_mut().find(|qdisc| qdisc.interface == interface).unwrap();
         found.cake.as_mut().unwrap().rate_bytes = mbps * 125_000;
@@ -126,8 +128,9 @@ impl Qdiscs for Fake {
     }
 }
 
+/// The second is the folder with the rates that were found, if any is kept.
 #[derive(Debug)]
-struct FakeCake(Fake);
+pub(super) struct FakeCake(pub(super) Fake, pub(super) Option<(PathBuf, Role)>);
 
 impl Backend for FakeCake {
     fn thread_name(&self) -> &'static str {
@@ -137,18 +140,22 @@ impl Backend for FakeCake {
     fn run(self, desk: Arc<Desk>) {
         let interfaces = PerDirection { download: "ifb4wan".to_owned(), upload: "wan".to_owned() };
         let interval = Duration::from_millis(1);
-        Server::new(self.0, vec![interfaces], interval, Arc::clone(&desk)).run();
+        let memory = match self.1 {
+            Some((folder, role)) => Memory::open(&folder, role),
+            None => Memory::none(Role::Daemon),
+        };
+        Server::new(self.0, vec![interfaces], interval, Arc::clone(&desk), memory).run();
         desk.end();
     }
 }
 
-fn order(id: u32, direction: Direction, mbps: u64) -> RateOrder {
+pub(super) fn order(id: u32, direction: Direction, mbps: u64) -> RateOrder {
     let rate = BitsPerSecond::from_mbps(mbps);
     RateOrder { id: CommandId(id), wan: WanId(0), direction, rate, is_cut: false }
 }
 
 /// Waits for the reply to an order.
-fn reply(worker: &Worker, id: u32) -> Outcome {
+pub(super) fn reply(worker: &Worker, id: u32) -> Outcome {
     loop {
         let mut tick = Tick::new(crate::clock::now());
         worker.drain(&mut tick);
@@ -166,11 +173,11 @@ fn wait_for(worker: &Worker, is_so: impl Fn(&BackendStatus) -> bool) {
     }
 }
 
-fn finish(worker: Worker, rates: Vec<FinalRate>) -> String {
+pub(super) fn finish(worker: Worker, rates: Vec<FinalRate>) -> String {
     worker.finish(rates, Instant::now() + AMPLE).to_string()
 }
 
-const fn rate(direction: Direction, mbps: u64) -> FinalRate {
+pub(super) const fn rate(direction: Direction, mbps: u64) -> FinalRate {
     (WanId(0), direction, BitsPerSecond::from_mbps(mbps))
 }
 
@@ -368,7 +375,7 @@ impl Backend for Storm {
                     others.want_look();
                 }
             });
-            FakeCake(self.0).run(desk);
+            FakeCake(self.0, None).run(desk);
         });
     }
 }
