@@ -366,7 +366,7 @@ mod tests {
             shaper.growth_ppm
         };
         assert_eq!(growth_at(0), GROWTH_START_PPM);
-        assert_eq!(growth_at(3 * STEADY_PPM), GROWTH_START_MAX_PPM);
+        assert_eq!(growth_at(5 * STEADY_PPM), GROWTH_START_MAX_PPM);
     }
 
     #[test]
