@@ -231,7 +231,7 @@ impl AdaptiveShaper {
             self.set(rate.saturating_add(scale(below, usual)), RateReason::Drained);
         }
         let start = part(self.unsteadiness_ppm, GROWTH_PER_UNSTEADINESS_PPM);
-        self.growth_ppm = start.max(GROWTH_START_PPM).min(GROWTH_START_MAX_PPM);
+        self.growth_ppm = start.clamp(GROWTH_START_PPM, GROWTH_START_MAX_PPM);
     }
 
     /// Returns how far the line is from a steady one.
