@@ -6,6 +6,7 @@
 //! | `noise`, `evidence` | is that a queue? |
 //! | `flow`, `inflow`, `one_way`, `blame` | whose queue? |
 //! | `drain` | what does the line carry, and is the queue going? |
+//! | `path` | is it not a queue, but a longer path? |
 //! | `blind` | is there a queue that pings do not see? |
 //! | `shaper` | what may this direction send? |
 //!
@@ -27,6 +28,7 @@ mod gains;
 mod inflow;
 mod noise;
 mod one_way;
+mod path;
 mod shaper;
 mod signal;
 
@@ -40,6 +42,7 @@ use self::flow::Load;
 pub use self::gains::AdaptiveGains;
 use self::noise::{Noise, Threshold};
 use self::one_way::OneWay;
+use self::path::Standing;
 use self::shaper::{AdaptiveShaper, Mode};
 use self::signal::{Round, Signal};
 use crate::config::{AdaptiveConfig, WanConfig};
@@ -56,8 +59,6 @@ const PRESSING_PPM: i64 = 900_000;
 const SHOWN_TAU_US: i64 = 150_000;
 /// How long one direction climbs before it is the other one's turn.
 const TURN_US: i64 = 1_500_000;
-/// A delay that stands for this long on an idle line is the path's own.
-const PATH_US: i64 = 1_500_000;
 /// The least share of the capacity while draining where writes are limited. There a queue is also drained
 /// half as long again: a deep cut has to be taken back by a second write, and until there is one for it,
 /// the line is not used.
@@ -72,13 +73,6 @@ pub(crate) struct LawInputs {
     pub(crate) held: PerDirection<Option<BitsPerSecond>>,
     /// Whether the line is up and its probes mean anything.
     pub(crate) is_usable: bool,
-}
-
-/// A delay that has been standing although nobody can have caused it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Standing {
-    since_us: i64,
-    least_us: i64,
 }
 
 /// One WAN under the adaptive law.
@@ -406,60 +400,6 @@ impl AdaptiveLaw {
             if is_over || (part.upload_share.is_some() && part.delay_us <= limit.expected_us) {
                 self.shapers.get_mut(direction).acquit();
             }
-        }
-        false
-    }
-
-    /// Re-anchors the baselines when the delay does not respond to cuts at all.
-    fn notice_longer_path(&mut self, limit: &Threshold, now_us: i64) -> bool {
-        let is_longer = |way: Direction| {
-            let shaper = self.shapers.get(way);
-            shaper.is_longer_path(self.signal.newest_first(), limit, now_us)
-        };
-        let carries = |way: Direction| self.shapers.get(way).flow.carries();
-        let (down, up) = (Direction::Download, Direction::Upload);
-        // A direction that carries something and was not cut may have the queue.
-        if !(is_longer(down) || is_longer(up))
-            || (carries(down) && !is_longer(down))
-            || (carries(up) && !is_longer(up))
-        {
-            return false;
-        }
-        let least_us = self.signal.least_of(8).unwrap_or(0);
-        self.lengthen(least_us.saturating_sub(limit.mean_us / 2));
-        for direction in Direction::BOTH {
-            self.shapers.get_mut(direction).give_back();
-        }
-        true
-    }
-
-    /// Takes a delay for a part of the path from now on.
-    #[inline(never)]
-    fn lengthen(&mut self, by_us: i64) {
-        self.signal.lengthen(by_us);
-        self.one_way = OneWay::new();
-        self.clear_evidence();
-    }
-
-    /// A delay that stands although nobody can have caused it is the path's own. Returns whether that
-    /// has been found.
-    fn watch_path(&mut self, round: &Round, limit: &Threshold, now_us: i64) -> bool {
-        let presses = |direction: &Direction| {
-            let flow = &self.shapers.get(*direction).flow;
-            flow.carries() || flow.presses(now_us)
-        };
-        if round.delay_us <= limit.expected_us || Direction::BOTH.iter().any(presses) {
-            self.standing = None;
-            return false;
-        }
-        let new = Standing { since_us: now_us, least_us: i64::MAX };
-        let standing = self.standing.get_or_insert(new);
-        standing.least_us = standing.least_us.min(round.delay_us);
-        if now_us.saturating_sub(standing.since_us) >= PATH_US {
-            let by_us = standing.least_us.saturating_sub(limit.mean_us);
-            self.lengthen(by_us);
-            self.standing = None;
-            return true;
         }
         false
     }
