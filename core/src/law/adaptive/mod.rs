@@ -63,6 +63,8 @@ const TURN_US: i64 = 1_500_000;
 /// half as long again: a deep cut has to be taken back by a second write, and until there is one for it,
 /// the line is not used.
 const DEAR_LEAST_PPM: u32 = 500_000;
+/// The share of the capacity to run at there: each step upwards is a write.
+const DEAR_RUN_AT_PPM: u32 = 980_000;
 /// The longest step of time that is believed at once.
 const STEP_MAX_US: i64 = 200_000;
 
@@ -140,6 +142,7 @@ impl AdaptiveLaw {
             gains.drain_least_ppm = gains.drain_least_ppm.max(DEAR_LEAST_PPM);
             // Nothing more is waited out: a cut comes late enough.
             gains.tolerance_us = 0;
+            gains.run_at_ppm = gains.run_at_ppm.max(DEAR_RUN_AT_PPM);
         }
         self.signal = Signal::new(tick);
         self.one_way = OneWay::new();
