@@ -91,9 +91,10 @@ pub enum RateReason {
     Again,
     /// The link was lost: its new path is tried at a start rate that rises gradually.
     Ramp,
-    /// A queue stands before this direction: it is drained, and what the line carries is tracked.
+    /// A queue stands before this direction, or something speaks for one: it is drained, and what the line
+    /// carries is tracked.
     Queue,
-    /// The queue has gone: on just below the capacity that was met.
+    /// The queue has gone: on just below the capacity that was met, on an unsteady line nearer to the usual one.
     Drained,
     /// The direction presses against its rate and no queue stands: a little more is tried.
     Probe,

@@ -211,8 +211,7 @@ impl AdaptiveShaper {
             return true;
         }
         let seen = self.seen(look, &drain, capacity);
-        let tau_us = CAPACITY_TAU_US;
-        let follow = |seen| follow_bps(capacity, seen, dt_us, tau_us);
+        let follow = |seen| follow_bps(capacity, seen, dt_us, CAPACITY_TAU_US);
         let capacity = seen.map_or(capacity, follow).max(1000);
         self.capacity_bps = Some(capacity);
         let delay_us = self

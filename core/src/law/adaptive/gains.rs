@@ -3,8 +3,9 @@
 use crate::places::Empty;
 use serde::{Deserialize, Serialize};
 
-/// The constants of the adaptive law. They are not meant for users: what differs from line to line is
-/// learned. They are data, so that sweeps can vary them.
+/// Those constants of the adaptive law that sweeps can vary, because they trade throughput for delay. They are not
+/// meant for users: what differs from line to line is learned. Where writes are limited the law changes
+/// some of them itself (`AdaptiveLaw::begin`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct AdaptiveGains {

@@ -15,7 +15,8 @@
 //! its own queue matters; otherwise any. When a queue stands it *drains*: the
 //! rate is the capacity met, less what empties the predicted queue in [`AdaptiveGains::drain_us`]. The
 //! prediction counts everything that was let in since the newest probe left, so a cut is not repeated
-//! while its effect is still on the way. `docs/control-law.md` has the reasons and the scores.
+//! while its effect is still on the way. `docs/control-law.md` has the reasons and the scores, those of the
+//! constants here and in the parts included.
 
 mod arith;
 mod baseline;
@@ -140,7 +141,7 @@ impl AdaptiveLaw {
             let gains = &mut self.config.gains;
             gains.drain_us = gains.drain_us.saturating_add(gains.drain_us / 2);
             gains.drain_least_ppm = gains.drain_least_ppm.max(DEAR_LEAST_PPM);
-            // Nothing more is waited out: a cut comes late enough.
+            // A cut comes late as it is: no dip is waited out.
             gains.tolerance_us = 0;
             gains.run_at_ppm = gains.run_at_ppm.max(DEAR_RUN_AT_PPM);
         }
@@ -424,9 +425,9 @@ impl AdaptiveLaw {
     /// a queue is.
     fn climb(&mut self, inputs: &LawInputs, is_told: bool, now_us: i64, dt_us: i64) {
         let gains = self.config.gains;
-        let share = PRESSING_PPM;
         let is_falling = self.signal.is_falling(now_us);
-        let presses = |law: &Self, direction| law.shapers.get(direction).flow.presses_now(share);
+        let presses =
+            |law: &Self, direction| law.shapers.get(direction).flow.presses_now(PRESSING_PPM);
         let (down, up) = (presses(self, Direction::Download), presses(self, Direction::Upload));
         let takes_turns = down && up && !is_told;
         let is_quiet = self.may_try(Direction::Download, false);

@@ -318,22 +318,21 @@ impl AdaptiveShaper {
         let (Mode::Climb, Some(held)) = (self.mode, held) else { return };
         let most = held.get().max(self.capacity_bps.unwrap_or(0));
         if self.rate_bps > most {
-            self.set(most, RateReason::Probe);
+            self.set(most, RateReason::Queue);
         }
     }
 
     /// Tries more, a little at a time.
     #[inline(never)]
     pub(super) fn climb(&mut self, gains: &AdaptiveGains, dt_us: i64, held: Option<BitsPerSecond>) {
-        let recovery = RECOVERY_PPM;
-        let growth = if self.is_low() { self.growth_ppm.max(recovery) } else { self.growth_ppm };
+        let least = if self.is_low() { RECOVERY_PPM } else { 0 };
+        let growth = self.growth_ppm.max(least);
         let grown = self.rate_bps.saturating_add(scale(self.rate_bps, over(growth, dt_us)));
         // What the router does not hold yet has not been tried; after a queue it goes on as it has been
         // decided.
         let most = held.map_or(grown, |held| scale(held.get(), UNTRIED_PPM).max(self.rate_bps));
         self.set(grown.min(most), RateReason::Probe);
-        let tau_us = GROWTH_TAU_US;
-        let faster = part(self.growth_ppm, ratio_ppm(dt_us, tau_us));
+        let faster = part(self.growth_ppm, ratio_ppm(dt_us, GROWTH_TAU_US));
         self.growth_ppm =
             self.growth_ppm.saturating_add(faster).min(i64::from(gains.growth_max_ppm));
     }
@@ -374,13 +373,14 @@ mod tests {
         let held = |mbps: u64| Some(BitsPerSecond::from_mbps(mbps));
         let left_after = |held| {
             let mut shaper = shaper(40 * MBPS, 0);
-            shaper.rate_bps = 60 * MBPS;
+            shaper.set(60 * MBPS, RateReason::Probe);
             shaper.withdraw(held);
-            shaper.rate_bps / MBPS
+            (shaper.rate_bps / MBPS, shaper.reason)
         };
-        assert_eq!(left_after(held(30)), 40, "the capacity met");
-        assert_eq!(left_after(held(50)), 50, "what is held");
-        assert_eq!(left_after(held(60)), 60);
-        assert_eq!(left_after(None), 60, "nobody knows what is held");
+        // Nobody is told that more is tried.
+        assert_eq!(left_after(held(30)), (40, RateReason::Queue), "the capacity met");
+        assert_eq!(left_after(held(50)), (50, RateReason::Queue), "what is held");
+        assert_eq!(left_after(held(60)), (60, RateReason::Probe));
+        assert_eq!(left_after(None), (60, RateReason::Probe), "nobody knows what is held");
     }
 }
