@@ -5,7 +5,7 @@
 use tracing::Level;
 use wanctl_core::fixed::MicrosQ32;
 use wanctl_core::link::{LinkEdge, LinkState};
-use wanctl_core::outputs::{Event, RateReason, SampleRejection};
+use wanctl_core::outputs::{Event, RateReason};
 use wanctl_core::persist::StateRefusal;
 use wanctl_core::quality::LinkQuality;
 use wanctl_core::tick::CheckKind;
@@ -13,6 +13,7 @@ use wanctl_core::units::{Direction, WanId};
 
 use crate::config::show_rate;
 
+mod signal;
 mod steering;
 
 pub(crate) use steering::{decision_text, refusal_text as steering_refusal_text};
@@ -114,43 +115,16 @@ fn text(event: &Event, names: &[String]) -> String {
             let (line, wanted) = (line(wan, direction), show_rate(wanted));
             format!("{line}: {wanted} waits {} ms for the write limit", wait.as_millis())
         }
-        Event::BaselineFrozen { wan, baseline, delay } => {
-            let (baseline, delay) = (show_millis(baseline), show_delay(delay));
-            format!("{}: baseline frozen at {baseline} ms, delay {delay}", name(wan))
-        }
-        Event::BaselineReleased { wan, baseline } => {
-            format!("{}: baseline follows again from {} ms", name(wan), show_millis(baseline))
-        }
-        Event::BaselineOutOfBounds { wan, candidate } => {
-            let candidate = show_millis(candidate);
-            format!("{}: baseline held, {candidate} ms is outside its bounds", name(wan))
-        }
-        Event::BaselineReanchored { wan, from, to } => {
-            let (name, from, to) = (name(wan), show_millis(from), show_millis(to));
-            format!("{name}: the path has changed, baseline {from} -> {to} ms")
-        }
-        Event::BlindBegan { wan, connected } => {
-            let but = if connected { ", but the line works" } else { "; rates stay as they are" };
-            format!("{}: no reflector answers{but}", name(wan))
-        }
-        Event::BlindLimitReached { wan, ticks } => {
-            format!("{}: no reflector has answered for {ticks} ticks", name(wan))
-        }
-        Event::BlindEnded { wan, .. } => format!("{}: reflectors answer again", name(wan)),
-        Event::SignalBlind { wan, direction, rate } => {
-            let (line, rate) = (line(wan, direction), show_rate(rate));
-            format!("{line}: falls short of its shaper, but pings show no queue; back to {rate}")
-        }
-        Event::SignalSees { wan, direction } => {
-            format!(
-                "{}: pings are believed again: they saw a queue, or it is an application that wants no more",
-                line(wan, direction)
-            )
-        }
-        Event::SampleRejected { wan, reflector, why } => {
-            let why = rejection_text(why);
-            format!("{}: a sample of reflector {} was not used: {why}", name(wan), reflector.0)
-        }
+        Event::BaselineFrozen { .. }
+        | Event::BaselineReleased { .. }
+        | Event::BaselineOutOfBounds { .. }
+        | Event::BaselineReanchored { .. }
+        | Event::BlindBegan { .. }
+        | Event::BlindLimitReached { .. }
+        | Event::BlindEnded { .. }
+        | Event::SignalBlind { .. }
+        | Event::SignalSees { .. }
+        | Event::SampleRejected { .. } => signal::text(event, name).unwrap_or_default(),
         Event::LinkChanged { wan, from, to, edge, quality } => {
             let (name, from, to) = (name(wan), from.name(), to.name());
             let (why, quality) = (edge_text(edge), show_quality(&quality));
@@ -175,13 +149,6 @@ fn text(event: &Event, names: &[String]) -> String {
         | Event::SteeringFlapping { .. }
         | Event::SteeringDropsUseless { .. }
         | Event::SteeringWouldChange { .. } => steering::text(event, name).unwrap_or_default(),
-    }
-}
-
-fn rejection_text(why: SampleRejection) -> &'static str {
-    match why {
-        SampleRejection::UnknownSource => "unknown reflector",
-        SampleRejection::Stale => "too old",
     }
 }
 
