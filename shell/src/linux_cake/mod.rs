@@ -7,6 +7,7 @@ mod error;
 mod events;
 mod find;
 mod kernel;
+mod looks;
 mod memory;
 mod serve;
 mod shaper;

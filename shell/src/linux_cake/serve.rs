@@ -12,6 +12,7 @@ use super::delay;
 use super::error::CakeError;
 use super::find::{Found, find};
 use super::kernel::Qdiscs;
+use super::looks::Looks;
 use super::memory::Memory;
 use super::target::{Target, tell_finding, tell_found};
 use super::wire::Qdisc;
@@ -21,9 +22,6 @@ use crate::shaping::{Accord, BackendStatus, Desk, Identity, Waiting, Work};
 
 /// The pause after a failure: of one direction's orders, or of everything when nothing can be listed.
 const PAUSE: Duration = Duration::from_millis(200);
-/// A look is followed by so many times its duration without one: a machine with hundreds of qdiscs shall
-/// not spend its time listing them.
-const REST_FACTOR: u32 = 9;
 /// A correction that failed is tried again after so long.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(5);
 /// A rate that is held counts as the one that was asked for if it is off by no more than this part of it.
@@ -46,10 +44,7 @@ pub(super) struct Server<K> {
     targets: Vec<PerDirection<Target>>,
     desk: Arc<Desk>,
     memory: Memory,
-    interval: Duration,
-    look_due: Instant,
-    /// Not even an event makes it look before.
-    rest_until: Instant,
+    looks: Looks,
     /// Whether any write has ever succeeded.
     has_written: bool,
     failing: Option<Failing>,
@@ -75,9 +70,7 @@ impl<K: Qdiscs> Server<K> {
             targets,
             desk,
             memory,
-            interval,
-            look_due: Instant::now(),
-            rest_until: Instant::now(),
+            looks: Looks::new(interval, Instant::now()),
             has_written: false,
             failing: None,
             is_ready: false,
@@ -145,15 +138,15 @@ impl<K: Qdiscs> Server<K> {
 
     /// Carries out orders, and looks at the qdiscs between them, until the thread shall end.
     fn serve(&mut self) -> Result<(), CakeError> {
-        while let Some(work) = self.desk.next_work(self.look_due) {
+        while let Some(work) = self.desk.next_work(self.looks.due) {
             match work {
                 Work::Write(waiting) => self.carry_out(&waiting)?,
                 // The configuration allows no steering here.
                 Work::Steer(waiting) => self.desk.reply_steering(waiting.reply(false)),
                 // There is no login to a kernel.
                 Work::Renew(_) => {}
-                Work::Look if Instant::now() >= self.rest_until => self.look(),
-                Work::Look => self.look_due = self.look_due.min(self.rest_until),
+                Work::Look if self.looks.may_begin(Instant::now()) => self.look(),
+                Work::Look => {}
             }
         }
         Ok(())
@@ -275,9 +268,7 @@ impl<K: Qdiscs> Server<K> {
     fn look(&mut self) {
         let begin = Instant::now();
         let qdiscs = self.call(K::qdiscs);
-        let took = begin.elapsed();
-        self.rest_until = begin + took.saturating_mul(REST_FACTOR + 1);
-        self.look_due = self.rest_until.max(begin + self.interval);
+        self.looks.note(begin, begin.elapsed());
         let qdiscs = match qdiscs {
             Ok(qdiscs) => qdiscs,
             Err(error) => {
