@@ -10,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
-use common::{Bench, Daemon, PASSWORD, PATIENCE};
+use common::{Bench, Daemon, PASSWORD, PATIENCE, SECOND_WAN};
 use socket2::SockRef;
 use wanctl_sim::demo::USER;
 use wanctl_sim::link::{CapacitySchedule, Direction};
@@ -141,7 +141,8 @@ impl Home {
             "name = \"cable\"\nreflectors = [\"127.0.0.1\", \"127.0.0.2\", \"127.0.0.3\"]",
             &format!("name = \"cable\"\ninterface = \"wan0\"\nreflectors = [\"{SERVER}\"]"),
         );
-        let dsl = SECOND_WAN.replace("SERVER", &SERVER.to_string());
+        let dsl = SECOND_WAN.replace("127.0.0.4", &SERVER.to_string());
+        let dsl = dsl.replace("name = \"dsl\"", "name = \"dsl\"\ninterface = \"wan1\"");
         let link = "\n[wan.link]\nwarm-up = \"500ms\"\n";
         let text = bench.config_text() + link + &dsl + link + "\n[steering]\n" + steering;
         bench.write_file("wanctl.toml", &text);
@@ -289,23 +290,6 @@ fn emulator(home: &Namespace) -> Emulator {
     emulator.with_router(|router| router.insert_unchecked(MenuName::Mangle, rule));
     emulator
 }
-
-const SECOND_WAN: &str = r#"
-[[wan]]
-name = "dsl"
-interface = "wan1"
-reflectors = ["SERVER"]
-
-[wan.download]
-queue = "DSL-Download"
-ceiling = "50M"
-floor = "5M"
-
-[wan.upload]
-queue = "DSL-Upload"
-ceiling = "10M"
-floor = "1M"
-"#;
 
 /// Times short enough to wait for.
 const STEERING: &str = r#"

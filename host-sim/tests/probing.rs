@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 use wanctl::clock;
+use wanctl::pacer::Pacer;
 use wanctl::probe::{IcmpProber, ProbeCounters, ProbeWan, Prober};
 use wanctl_core::tick::{RttSample, Tick};
 use wanctl_core::units::{ReflectorId, WanId};
@@ -29,8 +30,7 @@ struct Pump {
     prober: IcmpProber,
     active: u8,
     tick: Tick,
-    start: Instant,
-    rounds: u32,
+    pacer: Pacer,
     losses: usize,
     replaced: Vec<u8>,
 }
@@ -40,8 +40,9 @@ impl Pump {
     fn start(home: &Namespace, wan: ProbeWan) -> Result<Self> {
         let active = u8::try_from(wan.active())?;
         let prober = home.run(|| IcmpProber::start(&[wan], TIMEOUT, TICK / 4))??;
-        let (tick, start) = (Tick::new(clock::now()), Instant::now());
-        Ok(Self { prober, active, tick, start, rounds: 0, losses: 0, replaced: Vec::new() })
+        let pacer = Pacer::new(embassy_time::Duration::from_millis(TICK.as_millis() as u64));
+        let tick = Tick::new(clock::now());
+        Ok(Self { prober, active, tick, pacer, losses: 0, replaced: Vec::new() })
     }
 
     /// Sends one round of probes; returns what has been answered meanwhile.
@@ -49,9 +50,8 @@ impl Pump {
         for reflector in 0..self.active {
             self.prober.send(WanId(0), ReflectorId(reflector));
         }
-        self.rounds += 1;
-        thread::sleep((TICK * self.rounds).saturating_sub(self.start.elapsed()));
-        self.tick.reset(clock::now());
+        let now = self.pacer.wait(&AtomicBool::new(false)).expect("nothing stops it");
+        self.tick.reset(now);
         self.prober.drain(&mut self.tick);
         self.losses += self.tick.losses.len();
         self.replaced.extend(self.tick.replaced.iter().map(|replaced| replaced.reflector.0));

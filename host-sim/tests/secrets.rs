@@ -4,14 +4,13 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use common::echo::Echo;
 use common::{Bench, Daemon, PATIENCE, pings_or_skip, wanctl_binary};
 use rustix::process::Signal;
 
@@ -49,32 +48,10 @@ fn assert_silent(place: &str, bytes: &[u8]) {
     }
 }
 
-/// A router that repeats every request, with its login spelled out, in one way after the other.
-struct Echo {
-    port: u16,
-    served: Arc<AtomicUsize>,
-}
-
 /// The number of ways.
 const WAYS: usize = 12;
 
-impl Echo {
-    fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let served = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&served);
-        // It ends with the process.
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let way = count.fetch_add(1, Ordering::Relaxed) % WAYS;
-                let _gone = serve(stream, way);
-            }
-        });
-        Self { port, served }
-    }
-}
-
+/// Repeats a request, with its login spelled out.
 fn serve(mut stream: TcpStream, way: usize) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut buffer = vec![0; 8192];
@@ -145,7 +122,7 @@ fn the_password_is_shown_and_kept_nowhere() {
     if !pings_or_skip("the_password_is_shown_and_kept_nowhere") {
         return;
     }
-    let echo = Echo::start();
+    let echo = Echo::start(WAYS, serve);
     let bench = Bench::new();
     let url = bench.emulator.https_url();
     bench.edit(&url, &format!("http://127.0.0.1:{}", echo.port));
@@ -197,7 +174,7 @@ fn the_password_is_shown_and_kept_nowhere() {
     daemon.process.signal(Signal::TERM);
     let ended = daemon.end();
     assert_silent("the log", ended.text.as_bytes());
-    assert!(echo.served.load(Ordering::Relaxed) > WAYS, "every way was met");
+    assert!(echo.served() > WAYS, "every way was met");
     // Configuration, state, both recordings, the export; none of them was left out.
     assert!(search(bench.files.path()) >= 5);
 }

@@ -4,11 +4,10 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::echo::Echo;
 use common::{Bench, Daemon, PATIENCE, pings_or_skip, wanctl_binary};
 use wanctl::routeros::sentence::{Decoder, encode};
 
@@ -27,22 +26,7 @@ fn assert_silent(place: &str, text: &str) {
     assert_eq!(line, None, "in {place}");
 }
 
-/// Takes logins and answers each with what was said, in one way after the other.
-fn start_echo() -> (u16, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    let served = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&served);
-    // It ends with the process.
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let way = count.fetch_add(1, Ordering::Relaxed) % WAYS;
-            let _gone = answer(stream, way);
-        }
-    });
-    (port, served)
-}
-
+/// Takes a login and answers with what was said.
 fn answer(mut stream: TcpStream, way: usize) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let (mut decoder, mut bytes) = (Decoder::default(), Vec::new());
@@ -85,10 +69,10 @@ fn answer(mut stream: TcpStream, way: usize) -> std::io::Result<()> {
 
 #[test]
 fn a_login_that_comes_back_over_the_api_is_not_shown() {
-    let (port, served) = start_echo();
+    let echo = Echo::start(WAYS, answer);
     let bench = Bench::new();
     bench.over_api();
-    bench.edit(&bench.emulator.api_ssl_url(), &format!("http://127.0.0.1:{port}"));
+    bench.edit(&bench.emulator.api_ssl_url(), &format!("http://127.0.0.1:{}", echo.port));
     bench.edit("ca-file = \"router-ca.pem\"\n", "");
     bench.write_file("password", PASSWORD);
     for way in 0..WAYS {
@@ -100,7 +84,7 @@ fn a_login_that_comes_back_over_the_api_is_not_shown() {
         assert_silent(&format!("way {way}"), &shown);
         assert_silent(&format!("way {way}"), &String::from_utf8_lossy(&output.stdout));
     }
-    assert!(served.load(Ordering::Relaxed) >= WAYS, "every way was met");
+    assert!(echo.served() >= WAYS, "every way was met");
     if !pings_or_skip("a_login_that_comes_back_over_the_api_is_not_shown") {
         return;
     }

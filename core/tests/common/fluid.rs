@@ -248,33 +248,49 @@ impl Line {
     pub(crate) fn tick(&mut self) {
         for _ in 0..self.tick_us / STEP_US {
             self.step_line();
-            let now = self.now_us;
-            let due: Vec<_> = self.writes.iter().filter(|write| write.0 <= now).copied().collect();
-            self.writes.retain(|write| write.0 > now);
-            for (_, direction, rate, id) in due {
-                self.ways[usize::from(direction == Direction::Upload)].held = rate.get() as f64;
-                let took_us = (self.scene.write_ms * 1e3) as u32;
-                let outcome = Outcome::Applied(rate);
-                self.replies.push(Reply { wan: WanId(0), direction, id, outcome, took_us });
-            }
+            self.hold_written();
         }
-        let now = self.now_us;
-        let mut tick = Tick::new(Instant::from_micros(now as u64));
+        let mut tick = Tick::new(Instant::from_micros(self.now_us as u64));
         for reply in self.replies.drain(..) {
             tick.push_reply(reply);
         }
+        self.hear(&mut tick);
+        self.count(&mut tick);
+        let mut out = std::mem::take(&mut self.out);
+        self.controller.step(&tick, &mut out);
+        let common_ms = self.jitter_ms();
+        for action in &out.actions {
+            self.act(action, common_ms);
+        }
+        self.out = out;
+    }
+
+    /// Writes reach the shapers.
+    fn hold_written(&mut self) {
+        let now = self.now_us;
+        let due: Vec<_> = self.writes.iter().filter(|write| write.0 <= now).copied().collect();
+        self.writes.retain(|write| write.0 > now);
+        for (_, direction, rate, id) in due {
+            self.ways[usize::from(direction == Direction::Upload)].held = rate.get() as f64;
+            let took_us = (self.scene.write_ms * 1e3) as u32;
+            let outcome = Outcome::Applied(rate);
+            self.replies.push(Reply { wan: WanId(0), direction, id, outcome, took_us });
+        }
+    }
+
+    /// Answers come back, or are given up.
+    fn hear(&mut self, tick: &mut Tick) {
+        let now = self.now_us;
         for probe in &self.probes {
             let reflector = ReflectorId(probe.reflector as u8);
             if probe.lost && now - probe.sent_us > 1_000_000 {
                 tick.push_loss(ProbeLoss { wan: WanId(0), reflector });
             } else if !probe.lost && !self.is_deaf && probe.arrives_us <= now {
-                let rtt = RttNanos::from_micros((probe.arrives_us - probe.sent_us) as u64);
-                let age_us = (now - probe.arrives_us) as u32;
                 tick.push_sample(RttSample {
                     wan: WanId(0),
                     reflector,
-                    rtt,
-                    age_us,
+                    rtt: RttNanos::from_micros((probe.arrives_us - probe.sent_us) as u64),
+                    age_us: (now - probe.arrives_us) as u32,
                     upload_owd: self.upload_owd(probe),
                 });
             }
@@ -282,43 +298,43 @@ impl Line {
         self.probes.retain(|probe| {
             if probe.lost { now - probe.sent_us <= 1_000_000 } else { probe.arrives_us > now }
         });
+    }
+
+    /// Counters are read, if it is time.
+    fn count(&mut self, tick: &mut Tick) {
         let every_ms = self.scene.counters_ms.unwrap_or(i64::MAX / 1000);
-        if now - self.read_us >= every_ms * 1000 {
-            self.read_us = now;
-            let tells_delay = self.scene.cake == Some(true);
-            for way in &self.ways {
-                tick.push_counters(CounterReading {
-                    wan: WanId(0),
-                    direction: way.direction,
-                    delivered_bytes: way.bytes as u64,
-                    dropped_packets: 0,
-                    backlog_bytes: if way.waits || way.cake_bits > 0.0 { 3000 } else { 0 },
-                    backlog_packets: u32::from(way.waits) * 2,
-                    age_us: 0,
-                    queue_delay_us: tells_delay.then_some((way.cake_bits / way.held * 1e6) as u32),
-                });
-            }
+        if self.now_us - self.read_us < every_ms * 1000 {
+            return;
         }
-        let mut out = std::mem::take(&mut self.out);
-        self.controller.step(&tick, &mut out);
-        let common_ms = self.jitter_ms();
-        for action in &out.actions {
-            match *action {
-                Action::SendProbe { reflector, .. } => self.send(reflector.0.into(), common_ms),
-                Action::SetRate { id, direction, rate, is_cut, .. } => {
-                    let at = now + (self.scene.write_ms * 1e3) as i64;
-                    self.writes.push((at, direction, rate, id));
-                    self.write_times.push(now);
-                    if is_cut {
-                        self.cuts.push((now as f64 / 1e6, direction, rate));
-                    }
+        self.read_us = self.now_us;
+        let tells_delay = self.scene.cake == Some(true);
+        for way in &self.ways {
+            tick.push_counters(CounterReading {
+                wan: WanId(0),
+                direction: way.direction,
+                delivered_bytes: way.bytes as u64,
+                dropped_packets: 0,
+                backlog_bytes: if way.waits || way.cake_bits > 0.0 { 3000 } else { 0 },
+                backlog_packets: u32::from(way.waits) * 2,
+                age_us: 0,
+                queue_delay_us: tells_delay.then_some((way.cake_bits / way.held * 1e6) as u32),
+            });
+        }
+    }
+
+    fn act(&mut self, action: &Action, common_ms: f64) {
+        match *action {
+            Action::SendProbe { reflector, .. } => self.send(reflector.0.into(), common_ms),
+            Action::SetRate { id, direction, rate, is_cut, .. } => {
+                let at = self.now_us + (self.scene.write_ms * 1e3) as i64;
+                self.writes.push((at, direction, rate, id));
+                self.write_times.push(self.now_us);
+                if is_cut {
+                    self.cuts.push((self.seconds(), direction, rate));
                 }
-                Action::CheckGateway { .. }
-                | Action::CheckTcp { .. }
-                | Action::SetSteering { .. } => {}
             }
+            Action::CheckGateway { .. } | Action::CheckTcp { .. } | Action::SetSteering { .. } => {}
         }
-        self.out = out;
     }
 
     pub(crate) fn seconds(&self) -> f64 {

@@ -43,14 +43,20 @@ fn shards_together_give_what_one_run_gives() {
     assert_eq!(lines.len(), 4);
 }
 
+/// Runs a sweep, takes the end of its last line away, and returns what was there.
+fn interrupted(file: &Path, out: &Path) -> Vec<u8> {
+    run(&args(file, out, None), &mut Vec::new()).unwrap();
+    let whole = std::fs::read(out).unwrap();
+    std::fs::write(out, &whole[..whole.len() - 40]).unwrap();
+    whole
+}
+
 #[test]
 fn an_interrupted_sweep_goes_on_behind_its_last_whole_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = write(folder.path(), TWO_BY_TWO);
     let out = folder.path().join("out.jsonl");
-    run(&args(&file, &out, None), &mut Vec::new()).unwrap();
-    let whole = std::fs::read(&out).unwrap();
-    std::fs::write(&out, &whole[..whole.len() - 40]).unwrap();
+    let whole = interrupted(&file, &out);
     let mut said = Vec::new();
     run(&args(&file, &out, None), &mut said).unwrap();
     assert_eq!(std::fs::read(&out).unwrap(), whole);
@@ -75,9 +81,7 @@ fn a_report_leaves_out_what_a_shard_is_still_writing() {
     let folder = tempfile::tempdir().unwrap();
     let file = write(folder.path(), TWO_BY_TWO);
     let out = folder.path().join("out.jsonl");
-    run(&args(&file, &out, None), &mut Vec::new()).unwrap();
-    let whole = std::fs::read(&out).unwrap();
-    std::fs::write(&out, &whole[..whole.len() - 40]).unwrap();
+    interrupted(&file, &out);
     let mut said = Vec::new();
     let report = SweepArgs { out: None, report: vec![out], ..args(&file, &file, None) };
     run(&report, &mut said).unwrap();

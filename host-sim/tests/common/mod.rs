@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test program uses a part")]
 
+pub(crate) mod echo;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
