@@ -25,6 +25,8 @@ use crate::units::{BitsPerSecond, CommandId, Direction, PerDirection, WanId};
 const RAISE_MIN_SHARE: u64 = 100;
 /// A change smaller than this is not worth a write even where writes cost nothing.
 const FREE_CHANGE_PPM: u64 = 5_000;
+/// A raise by one part in so many is worth a write at the lowest price of a budget.
+const WORTH_PART: u64 = 32;
 /// One write in so many is kept for cuts.
 const RESERVE_SHARE: u8 = 8;
 
@@ -168,6 +170,8 @@ impl Governor {
                     }
                     self.limiter.count(moment.now);
                     written = true;
+                } else if !is_cut && !want_cut && self.keeps_its_turn(direction, wanted) {
+                    break;
                 }
             }
         }
@@ -184,6 +188,14 @@ impl Governor {
             }
             _ => Direction::BOTH,
         }
+    }
+
+    /// Returns whether a raise that has to wait goes before the other direction's: else the one that wants
+    /// more would take each write that the limit allows.
+    fn keeps_its_turn(&self, direction: Direction, wanted: &Wanted) -> bool {
+        let commanded = self.commands.get(direction).commanded().map_or(0, BitsPerSecond::get);
+        let least = commanded.saturating_add(quotient(commanded, WORTH_PART));
+        matches!(self.limiter, Limiter::Hard(Some(_))) && wanted.rate.get() >= least
     }
 
     /// Returns whether a rate that differs from the commanded one may be written now, and tells
