@@ -94,16 +94,16 @@ fn what_cake_drops_of_a_download_is_not_taken_for_the_capacity_where_its_delay_i
             let scene = Scene { demand: downloads, capacity: halved, cake, ..Scene::default() };
             let mut line = Line::new(&config(None), scene, seed);
             line.run(20.0);
-            let (mut least, end) = (f64::INFINITY, line.seconds() + 2.0);
-            while line.seconds() < end {
+            let ticks = 40;
+            let held = (0..ticks).map(|_| {
                 line.tick();
-                least = least.min(line.held_mbps(Direction::Download));
-            }
-            least
+                line.held_mbps(Direction::Download)
+            });
+            held.sum::<f64>() / f64::from(ticks)
         });
         assert!(
-            told > 12.5 && told > untold + 1.0,
-            "seed {seed}: {told}, and {untold} Mbit/s where it is not"
+            told > 28.0 && told > untold + 4.0,
+            "seed {seed}: {told} of 30, and {untold} Mbit/s where it is not, in the two seconds after"
         );
     }
 }
@@ -227,6 +227,24 @@ fn an_idle_noisy_line_is_never_cut() {
         let mut line = Line::new(&config(None), scene, 7);
         line.run(1800.0);
         assert_eq!(line.cuts.len(), 2, "only the first writes: {:?}", line.cuts);
+    }
+}
+
+/// A call uses a little of the line, so no queue can be its own unless the line has become very slow.
+#[test]
+fn a_call_on_a_noisy_line_is_not_cut_but_a_line_too_slow_for_it_is() {
+    let calls = |_, _| 6.0;
+    for seed in SEEDS {
+        let scene = || Scene { demand: calls, jitter_ms: 6.0, is_common: true, ..Scene::default() };
+        let mut line = Line::new(&config(None), scene(), seed);
+        line.run(600.0);
+        assert_eq!(line.cuts.len(), 2, "seed {seed}: only the first writes: {:?}", line.cuts);
+
+        let capacity = |direction, t| pick(direction, 50.0, if t < 20.0 { 20.0 } else { 4.0 });
+        let mut line = Line::new(&config(None), Scene { capacity, ..scene() }, seed);
+        line.run(20.0);
+        let cut = until(&mut line, 3.0, |line| line.held_mbps(Direction::Upload) < 4.5);
+        assert!(cut < 1.0, "seed {seed}: cut after {cut} s");
     }
 }
 

@@ -20,6 +20,8 @@ const TRIAL_US: i64 = 6_000;
 /// Where counters are too old to tell, a direction that has gone this much farther beyond what it has
 /// proven is the first suspect.
 const DARE_PPM: i64 = 100_000;
+/// From this share of its shaper rate on, a direction uses much of it.
+const MUCH_PPM: i64 = 500_000;
 /// After so many changes of mind both directions are to blame.
 const FLIPS_MAX: u8 = 3;
 
@@ -37,8 +39,8 @@ impl AdaptiveLaw {
         let carries = |way| self.shapers.get(way).flow.carries();
         let is_loaded = Direction::BOTH.into_iter().any(carries);
         let evidence = self.evidence.get(direction);
-        let presses = flow.presses(now_us);
-        let is_likely = presses || (is_loaded && evidence.is_strong(limit));
+        let is_likely =
+            flow.presses(now_us) || (is_loaded && self.is_sure(direction, round, limit));
         if !is_likely {
             return;
         }
@@ -46,6 +48,20 @@ impl AdaptiveLaw {
         self.evidence.get_mut(direction).clear();
         let (newest, oldest) = (round.of(direction), oldest.shared_like(round).of(direction));
         self.shapers.get_mut(direction).begin_drain(&newest, &oldest, now_us, false);
+    }
+
+    /// Returns whether even a direction that does not press against its shaper can be blamed. One that uses
+    /// little of it, as a call does, has a queue only if the line has become much slower: then the delay
+    /// soon passes the target.
+    #[inline(never)]
+    fn is_sure(&self, direction: Direction, round: &Round, limit: &Threshold) -> bool {
+        let most_us = limit.expected_us.saturating_add(self.target_us().saturating_mul(2));
+        let uses_much = match self.shapers.get(direction).flow.load() {
+            Load::Unknown => true,
+            Load::Share(share) => share >= MUCH_PPM,
+        };
+        self.evidence.get(direction).is_strong(limit)
+            && (uses_much || round.of(direction).delay_us > most_us)
     }
 
     /// Returns the last round before these.
@@ -73,7 +89,7 @@ impl AdaptiveLaw {
             (true, true) => self.suspect(round, &oldest, now_us),
         };
         let presses = self.shapers.get(suspect).flow.presses(now_us);
-        if !presses && !self.evidence.download.is_strong(limit) {
+        if !presses && !self.is_sure(suspect, round, limit) {
             return;
         }
         self.clear_evidence();

@@ -169,10 +169,9 @@ impl AdaptiveShaper {
         let carried = self.carried(newest, oldest).unwrap_or(held_bps);
         let short = self.short(oldest.sent_us, now_us);
         let mut capacity = short.unwrap_or(carried).min(held_bps);
-        let is_guess = short.is_none() && !self.knows_inflow(now_us) && self.proven_bps > 0;
-        if self.is_dear && is_guess && newest.has_grown_slowly(oldest) {
+        if self.is_dear && self.proven_bps > 0 {
             // Senders follow what comes through, so a rate that is too high makes a queue that grows slowly,
-            // however far too high it is: the line carries what it did before.
+            // however far too high it is. A first cut that is too shallow is a write lost.
             capacity = capacity.min(self.proven_bps);
         }
         self.capacity_bps = Some(capacity);
@@ -211,7 +210,9 @@ impl AdaptiveShaper {
             return true;
         }
         let seen = self.seen(look, &drain, capacity);
-        let follow = |seen| follow_bps(capacity, seen, dt_us, CAPACITY_TAU_US);
+        // Where writes are limited there may be none to correct a cut that was too shallow.
+        let tau_us = if self.is_dear { 0 } else { CAPACITY_TAU_US };
+        let follow = |seen| follow_bps(capacity, seen, dt_us, tau_us);
         let capacity = seen.map_or(capacity, follow).max(1000);
         self.capacity_bps = Some(capacity);
         let delay_us = self
@@ -319,6 +320,11 @@ impl AdaptiveShaper {
             return false;
         }
         let effect_us = drain.since_us.saturating_add(self.lag_us.saturating_mul(2));
+        // Before its shaper was full, a download's senders sent what came through, not what was let in.
+        let effect_us = match self.direction {
+            Direction::Download => effect_us.max(self.flow.full_us()),
+            Direction::Upload => effect_us,
+        };
         let mut halves = [(0_i64, 0_i64); 2];
         let (mut newest_us, mut oldest_us) = (None, 0);
         for round in rounds.take_while(|round| round.sent_us >= effect_us && !round.is_bound) {

@@ -37,7 +37,7 @@ impl Evidence {
 
     /// Returns whether even a direction that does not press against its shaper can be blamed.
     pub(super) const fn is_strong(&self, limit: &Threshold) -> bool {
-        self.sum_us >= limit.alarm_us.saturating_mul(2) && self.rounds >= 3
+        self.sum_us >= limit.alarm_us.saturating_mul(2) && self.rounds >= 5
     }
 
     /// Returns whether anything speaks for a queue.

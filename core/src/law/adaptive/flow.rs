@@ -83,6 +83,8 @@ pub(super) struct Flow {
     span_us: i64,
     at_us: i64,
     use_of_shaper: UseOfShaper,
+    /// Since when the shaper has been full; the end of time if it is not.
+    full_us: i64,
     pressed_us: Option<i64>,
     read_us: Option<i64>,
 }
@@ -96,6 +98,7 @@ impl Empty for Flow {
         span_us: 0,
         at_us: 0,
         use_of_shaper: UseOfShaper::Short,
+        full_us: 0,
         pressed_us: None,
         read_us: None,
     };
@@ -111,6 +114,7 @@ impl Flow {
             span_us: 0,
             at_us: 0,
             use_of_shaper: UseOfShaper::Unclear,
+            full_us: 0,
             pressed_us: None,
             read_us: None,
         }
@@ -174,6 +178,8 @@ impl Flow {
             Some((_, high)) if self.delivered_bps >= scale(high, FULL_PPM) => UseOfShaper::Full,
             _ => UseOfShaper::Unclear,
         };
+        let is_full = self.use_of_shaper == UseOfShaper::Full;
+        self.full_us = if is_full { self.full_us.min(from.at_us) } else { i64::MAX };
         let waits = to.waits && from.waits;
         if share >= PRESSES_PPM || waits {
             self.pressed_us = Some(now_us);
@@ -242,6 +248,12 @@ impl Flow {
     pub(super) fn is_held_back(&self, now_us: i64, age_us: i64) -> bool {
         let is_recent = |reading: &Reading| now_us.saturating_sub(reading.at_us) <= age_us;
         self.readings.back().is_some_and(|reading| reading.is_held_back && is_recent(reading))
+    }
+
+    /// Returns since when the shaper has been full: never before the end of time, if it is not, and since
+    /// ever if there are no counters.
+    pub(super) const fn full_us(&self) -> i64 {
+        self.full_us
     }
 
     /// Returns whether the latest reading is from a moment ago.
@@ -321,6 +333,19 @@ mod tests {
         fn is_held_back(&self) -> bool {
             self.flow.is_held_back(self.now_us.cast_signed(), 150_000)
         }
+    }
+
+    #[test]
+    fn a_shaper_is_full_from_the_reading_on_after_which_no_share_was_missing() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.flow.full_us(), 0, "without counters nobody knows better");
+        (0..6).for_each(|_| reader.read(70, 0, None));
+        assert_eq!(reader.flow.full_us(), i64::MAX);
+        (0..10).for_each(|_| reader.read(100, 0, None));
+        // The readings of the last 90 ms before 1.35 s still had the missing share among them.
+        assert_eq!(reader.flow.full_us(), 1_300_000);
+        reader.read(50, 0, None);
+        assert_eq!(reader.flow.full_us(), i64::MAX);
     }
 
     #[test]

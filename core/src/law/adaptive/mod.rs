@@ -61,11 +61,11 @@ const SHOWN_TAU_US: i64 = 150_000;
 /// How long one direction climbs before it is the other one's turn.
 const TURN_US: i64 = 1_500_000;
 /// The least share of the capacity while draining where writes are limited. There a queue is also drained
-/// half as long again: a deep cut has to be taken back by a second write, and until there is one for it,
-/// the line is not used.
+/// twice as long: a deep cut has to be taken back by a second write, and until there is one for it, the
+/// line is not used.
 const DEAR_LEAST_PPM: u32 = 500_000;
 /// The share of the capacity to run at there: each step upwards is a write.
-const DEAR_RUN_AT_PPM: u32 = 980_000;
+const DEAR_RUN_AT_PPM: u32 = 1_000_000;
 /// The longest step of time that is believed at once.
 const STEP_MAX_US: i64 = 200_000;
 
@@ -139,7 +139,7 @@ impl AdaptiveLaw {
         self.config = *config;
         if config.write_budget.is_some() {
             let gains = &mut self.config.gains;
-            gains.drain_us = gains.drain_us.saturating_add(gains.drain_us / 2);
+            gains.drain_us = gains.drain_us.saturating_mul(2);
             gains.drain_least_ppm = gains.drain_least_ppm.max(DEAR_LEAST_PPM);
             // A cut comes late as it is: no dip is waited out.
             gains.tolerance_us = 0;
@@ -348,6 +348,10 @@ impl AdaptiveLaw {
         i64::try_from(sum).unwrap_or(i64::MAX).min(1_000_000)
     }
 
+    fn target_us(&self) -> i64 {
+        i64::try_from(self.config.target_delay.as_micros()).unwrap_or(i64::MAX)
+    }
+
     /// Learns the noise while nothing can queue: nobody is loaded, or nobody has reached the
     /// capacity. Under load it learns slowly and nothing above the target.
     fn learn(&mut self, round: &Round, limit: &Threshold, dt_us: i64) {
@@ -361,8 +365,7 @@ impl AdaptiveLaw {
         if is_idle {
             self.noise.learn(round.delay_us, dt_us, 3_000_000);
         } else if !self.is_suspicious() || round.delay_us < limit.expected_us {
-            let most_us = i64::try_from(self.config.target_delay.as_micros()).unwrap_or(i64::MAX);
-            self.noise.learn(round.delay_us.min(most_us), dt_us, 20_000_000);
+            self.noise.learn(round.delay_us.min(self.target_us()), dt_us, 20_000_000);
         }
     }
 

@@ -24,7 +24,7 @@ const GROWTH_START_PPM: i64 = 60_000;
 const GROWTH_START_MAX_PPM: i64 = 600_000;
 /// Growth per second at the start, per unsteadiness.
 const GROWTH_PER_UNSTEADINESS_PPM: i64 = 2_000_000;
-/// Growth per second up to what the line usually carries.
+/// Growth per second up to what the line usually carries, on an unsteady line.
 const RECOVERY_PPM: i64 = 2_000_000;
 /// Growth is multiplied by e in this time.
 const GROWTH_TAU_US: i64 = 800_000;
@@ -38,6 +38,8 @@ const USUAL_PPM: i64 = 800_000;
 const QUEUES: i64 = 5;
 /// What the router does not hold yet is not climbed from beyond this share of what it holds.
 const UNTRIED_PPM: i64 = 1_400_000;
+/// Where writes are limited, what the line is known to carry is not passed by more than this at once.
+const BEYOND_PPM: i64 = 1_050_000;
 /// Below this share of it, a rate is low.
 const LOW_PPM: i64 = 900_000;
 
@@ -126,6 +128,7 @@ impl AdaptiveShaper {
         BitsPerSecond::new(self.rate_bps)
     }
 
+    #[inline(never)]
     pub(super) const fn wanted(&self) -> Wanted {
         let (rate, ceiling) = (self.rate(), BitsPerSecond::new(self.ceiling_bps));
         let is_urgent = matches!(self.mode, Mode::Drain(Drain { is_urgent: true, .. }));
@@ -322,15 +325,23 @@ impl AdaptiveShaper {
         }
     }
 
+    /// Returns how far to climb from what the router holds: nothing beyond it has been tried. Where writes
+    /// are limited the next one may be seconds away; on a steady line it goes just beyond the capacity met.
+    fn untried(&self, held_bps: u64) -> u64 {
+        let most = scale(held_bps, UNTRIED_PPM);
+        let met = self.typical_bps.unwrap_or(0);
+        let is_below = self.is_dear && held_bps < met && self.unsteady_ppm() == 0;
+        if is_below { most.min(scale(met, BEYOND_PPM)) } else { most }
+    }
+
     /// Tries more, a little at a time.
     #[inline(never)]
     pub(super) fn climb(&mut self, gains: &AdaptiveGains, dt_us: i64, held: Option<BitsPerSecond>) {
-        let least = if self.is_low() { RECOVERY_PPM } else { 0 };
+        let least = if self.is_low() { part(RECOVERY_PPM, self.unsteady_ppm()) } else { 0 };
         let growth = self.growth_ppm.max(least);
         let grown = self.rate_bps.saturating_add(scale(self.rate_bps, over(growth, dt_us)));
-        // What the router does not hold yet has not been tried; after a queue it goes on as it has been
-        // decided.
-        let most = held.map_or(grown, |held| scale(held.get(), UNTRIED_PPM).max(self.rate_bps));
+        // After a queue it goes on as it has been decided.
+        let most = held.map_or(grown, |held| self.untried(held.get()).max(self.rate_bps));
         self.set(grown.min(most), RateReason::Probe);
         let faster = part(self.growth_ppm, ratio_ppm(dt_us, GROWTH_TAU_US));
         self.growth_ppm =
@@ -366,6 +377,20 @@ mod tests {
         };
         assert_eq!(growth_at(0), GROWTH_START_PPM);
         assert_eq!(growth_at(5 * STEADY_PPM), GROWTH_START_MAX_PPM);
+    }
+
+    #[test]
+    fn where_writes_are_limited_a_steady_line_is_climbed_just_beyond_what_it_is_known_to_carry() {
+        let most_from = |held_mbps, unsteadiness_ppm, is_dear| {
+            let mut shaper = shaper(40 * MBPS, unsteadiness_ppm);
+            (shaper.typical_bps, shaper.is_dear) = (Some(40 * MBPS), is_dear);
+            shaper.untried(held_mbps * MBPS) / MBPS
+        };
+        assert_eq!(most_from(38, 0, true), 42);
+        assert_eq!(most_from(20, 0, true), 28, "not in one go either");
+        assert_eq!(most_from(40, 0, true), 56, "what it is known to carry is tried");
+        assert_eq!(most_from(38, 2 * STEADY_PPM, true), 53, "an unsteady line");
+        assert_eq!(most_from(38, 0, false), 53, "another write is free");
     }
 
     #[test]
