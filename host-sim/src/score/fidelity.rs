@@ -72,18 +72,18 @@ pub const MEASURED: [Measured; 30] = rows! {
     "rig-dual" ClassicTuned "15/6": 6.0 61.3 (61.3 61.3) 64.3, 6.8 4.6;
     "rig-dual" ClassicTuned "40/16": 10.0 50.2 (50.2 50.2) 52.8, 11.9 13.2;
     "rig-dual" ClassicTuned "ALL": 14.5 56.5 (55.9 57.0) 89.7, 10.5 11.3;
-    "rig-dual" Adaptive "50/20": 2.9 9.1 (9.1 9.1) 11.0, 44.7 17.6;
-    "rig-dual" Adaptive "15/6": 7.0 17.9 (17.9 17.9) 21.0, 13.2 5.3;
-    "rig-dual" Adaptive "40/16": 7.5 13.0 (13.0 13.0) 14.6, 35.6 14.1;
-    "rig-dual" Adaptive "ALL": 5.4 17.2 (16.2 18.0) 28.8, 30.6 12.1;
+    "rig-dual" Adaptive "50/20": 2.8 9.1 (9.1 9.1) 10.4, 45.0 17.7;
+    "rig-dual" Adaptive "15/6": 6.5 17.0 (17.0 17.0) 19.6, 13.0 5.3;
+    "rig-dual" Adaptive "40/16": 6.6 13.2 (13.2 13.2) 15.4, 35.8 14.2;
+    "rig-dual" Adaptive "ALL": 4.8 16.5 (16.0 16.8) 37.6, 30.6 12.1;
     "rig-download" ClassicTuned "50/20": 11.1 24.0 (24.0 24.0) 25.5, 45.8 0.0;
     "rig-download" ClassicTuned "15/6": 2.4 33.6 (33.6 33.6) 36.7, 12.1 0.0;
     "rig-download" ClassicTuned "40/16": 1.9 21.6 (21.6 21.6) 22.7, 35.0 0.0;
     "rig-download" ClassicTuned "ALL": 5.2 32.8 (31.1 34.1) 54.0, 30.1 0.0;
-    "rig-download" Adaptive "50/20": 0.2 6.3 (6.3 6.3) 7.5, 46.3 0.0;
-    "rig-download" Adaptive "15/6": 0.7 9.4 (9.4 9.4) 10.9, 13.7 0.0;
-    "rig-download" Adaptive "40/16": 0.4 6.6 (6.6 6.6) 8.1, 37.1 0.0;
-    "rig-download" Adaptive "ALL": 0.6 8.4 (8.2 8.5) 18.0, 31.8 0.0;
+    "rig-download" Adaptive "50/20": 0.4 6.2 (6.2 6.2) 7.8, 46.6 0.0;
+    "rig-download" Adaptive "15/6": 0.7 9.6 (9.6 9.6) 11.0, 13.7 0.0;
+    "rig-download" Adaptive "40/16": 0.4 6.7 (6.7 6.7) 8.1, 37.3 0.0;
+    "rig-download" Adaptive "ALL": 0.6 8.5 (8.3 8.6) 20.2, 32.1 0.0;
 };
 
 /// A measured row and the model's, means over the seeds.
