@@ -15,6 +15,9 @@ use crate::divide::quotient;
 const TOKEN: u64 = 1_000_000;
 /// The least change worth a write, in parts per million, with full buckets.
 const PRICE_LEAST_PPM: u64 = 30_000;
+/// A change by one part in so many is worth a write with full buckets.
+pub(crate) const WORTH_PART: u64 = 32;
+const _: () = assert!(TOKEN / WORTH_PART >= PRICE_LEAST_PPM, "not worth it");
 /// The least change worth a write with nearly empty buckets.
 const PRICE_MOST_PPM: u64 = 300_000;
 

@@ -82,4 +82,5 @@ pub mod tick;
 pub mod trace;
 pub mod units;
 mod wan;
+mod write_limit;
 pub mod zone;

@@ -52,7 +52,7 @@ impl AdaptiveLaw {
 
     /// Returns whether even a direction that does not press against its shaper can be blamed. One that uses
     /// little of it, as a call does, has a queue only if the line has become much slower: then the delay
-    /// soon passes the target.
+    /// soon passes twice the target.
     #[inline(never)]
     fn is_sure(&self, direction: Direction, round: &Round, limit: &Threshold) -> bool {
         let most_us = limit.expected_us.saturating_add(self.target_us().saturating_mul(2));

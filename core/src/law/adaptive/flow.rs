@@ -83,7 +83,7 @@ pub(super) struct Flow {
     span_us: i64,
     at_us: i64,
     use_of_shaper: UseOfShaper,
-    /// Since when the shaper has been full; the end of time if it is not.
+    /// Since when the shaper has been full; `i64::MAX` if it is not.
     full_us: i64,
     pressed_us: Option<i64>,
     read_us: Option<i64>,
@@ -250,8 +250,8 @@ impl Flow {
         self.readings.back().is_some_and(|reading| reading.is_held_back && is_recent(reading))
     }
 
-    /// Returns since when the shaper has been full: never before the end of time, if it is not, and since
-    /// ever if there are no counters.
+    /// Returns since when the shaper has been full: `i64::MAX` if it was not at the latest reading, 0 if
+    /// there are no counters.
     pub(super) const fn full_us(&self) -> i64 {
         self.full_us
     }
@@ -342,7 +342,7 @@ mod tests {
         (0..6).for_each(|_| reader.read(70, 0, None));
         assert_eq!(reader.flow.full_us(), i64::MAX);
         (0..10).for_each(|_| reader.read(100, 0, None));
-        // The readings of the last 90 ms before 1.35 s still had the missing share among them.
+        // The first two rates of a full shaper still reach back to readings before it.
         assert_eq!(reader.flow.full_us(), 1_300_000);
         reader.read(50, 0, None);
         assert_eq!(reader.flow.full_us(), i64::MAX);

@@ -342,7 +342,10 @@ impl AdaptiveShaper {
         let grown = self.rate_bps.saturating_add(scale(self.rate_bps, over(growth, dt_us)));
         // After a queue it goes on as it has been decided.
         let most = held.map_or(grown, |held| self.untried(held.get()).max(self.rate_bps));
-        self.set(grown.min(most), RateReason::Probe);
+        let rate = grown.min(most);
+        // Back to the capacity met, nothing new is tried.
+        let is_back = self.reason == RateReason::Drained && Some(rate) <= self.capacity_bps;
+        self.set(rate, if is_back { RateReason::Drained } else { RateReason::Probe });
         let faster = part(self.growth_ppm, ratio_ppm(dt_us, GROWTH_TAU_US));
         self.growth_ppm =
             self.growth_ppm.saturating_add(faster).min(i64::from(gains.growth_max_ppm));
@@ -351,6 +354,8 @@ impl AdaptiveShaper {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
 
     const MBPS: u64 = 1_000_000;
@@ -391,6 +396,22 @@ mod tests {
         assert_eq!(most_from(40, 0, true), 56, "what it is known to carry is tried");
         assert_eq!(most_from(38, 2 * STEADY_PPM, true), 53, "an unsteady line");
         assert_eq!(most_from(38, 0, false), 53, "another write is free");
+    }
+
+    #[test]
+    fn the_way_back_to_the_capacity_met_is_not_told_as_trying_more() {
+        let mut shaper = shaper(40 * MBPS, 0);
+        shaper.resume(&AdaptiveGains::DEFAULT);
+        let mut told = Vec::new();
+        while shaper.rate_bps <= 41 * MBPS {
+            shaper.climb(&AdaptiveGains::DEFAULT, 50_000, None);
+            told.push((shaper.rate_bps > 40 * MBPS, shaper.reason));
+        }
+        told.dedup();
+        assert_eq!(told, [(false, RateReason::Drained), (true, RateReason::Probe)]);
+        shaper.rate_bps = 39 * MBPS;
+        shaper.climb(&AdaptiveGains::DEFAULT, 50_000, None);
+        assert_eq!(shaper.reason, RateReason::Probe, "no queue has gone since");
     }
 
     #[test]
