@@ -157,6 +157,47 @@ fn one_way_delays_spare_the_direction_that_has_no_queue() {
     assert!(without > 20 && with * 4 < without, "{with} instead of {without}");
 }
 
+/// The upload is full for 0.9 s of every 6 s; then the download begins, on a line that carries less every other
+/// time. Counters that are read four times a second still tell that it is the upload that is full.
+#[test]
+fn one_way_delays_spare_a_direction_that_old_counters_accuse() {
+    let demand = |direction, t: f64| match direction {
+        Direction::Download if (1.0..4.0).contains(&(t % 6.0)) => 80.0,
+        Direction::Upload if t % 6.0 < 0.9 => 30.0,
+        _ => 0.2,
+    };
+    let capacity =
+        |direction, t: f64| pick(direction, if t % 12.0 < 6.0 { 40.0 } else { 36.0 }, 20.0);
+    let mut config = config(Some(WriteBudgetConfig { per_second: 6, per_minute: 120 }));
+    config.wans[0].shapers.upload.ceiling = BitsPerSecond::from_mbps(20);
+    for seed in SEEDS {
+        let (counters_ms, tells_one_way) = (Some(250), true);
+        let scene = Scene { capacity, demand, counters_ms, tells_one_way, ..Scene::default() };
+        let mut line = Line::new(&config, scene, seed);
+        line.run(120.0);
+        let of = |way| line.cuts.iter().filter(move |cut| cut.0 > 1.0 && cut.1 == way);
+        let is_deep = |cut: &&(f64, _, _)| cut.2 < BitsPerSecond::from_mbps(18);
+        let (right, wrong) = (of(Direction::Download), of(Direction::Upload).filter(is_deep));
+        assert!(right.count() > 20, "seed {seed}");
+        assert_eq!(wrong.count(), 0, "seed {seed}: {:?}", line.cuts);
+    }
+}
+
+/// The upload uses a fourteenth of its shaper, and then the line becomes too slow for that.
+#[test]
+fn a_line_too_slow_for_the_little_it_carries_is_noticed_where_one_way_delays_are_told() {
+    let demand = |direction, _: f64| pick(direction, 20.0, 2.9);
+    let capacity = |direction, t| pick(direction, 50.0, if t < 20.0 { 20.0 } else { 2.2 });
+    for seed in SEEDS {
+        let scene = Scene { capacity, demand, tells_one_way: true, ..Scene::default() };
+        let mut line = Line::new(&config(None), scene, seed);
+        line.run(20.0);
+        let cut = until(&mut line, 5.0, |line| line.held_mbps(Direction::Upload) < 2.9);
+        assert!(cut < 1.0, "seed {seed}: cut after {cut} s");
+        assert!(line.cuts.iter().all(|cut| cut.0 < 1.0 || cut.1 == Direction::Upload));
+    }
+}
+
 /// Both directions are loaded, and both lines carry twice as much from 20 s on.
 #[test]
 fn where_one_way_delays_are_told_neither_direction_waits_for_the_other_to_climb() {
@@ -281,6 +322,23 @@ fn a_baseline_that_follows_a_longer_path_is_told_and_no_other() {
         }
         let risen_ms = risen_us as f64 / 1e3;
         assert!((risen_ms - longer_ms).abs() < 6.0, "{risen_ms} ms told of {longer_ms} ms");
+    }
+}
+
+/// Cut as fast as its line slows down, an upload keeps its queue for a while.
+#[test]
+fn a_line_that_slows_down_as_fast_as_it_is_cut_is_not_taken_for_a_longer_path() {
+    let capacity = |direction, t: f64| pick(direction, 90.0, 30.0 + 7.0 * (t * 0.8).sin());
+    let demand = |direction, _: f64| pick(direction, 1.0, f64::INFINITY);
+    let budget = Some(WriteBudgetConfig { per_second: 6, per_minute: 120 });
+    for seed in SEEDS {
+        let scene = Scene { capacity, demand, counters_ms: Some(250), ..Scene::default() };
+        let mut line = Line::new(&config(budget), scene, seed);
+        while line.seconds() < 120.0 {
+            line.tick();
+            let is_told = |event: &Event| matches!(event, Event::BaselineReanchored { .. });
+            assert!(!line.out.events.iter().any(is_told), "seed {seed}: {} s", line.seconds());
+        }
     }
 }
 

@@ -22,6 +22,9 @@ const CREDIBLE_PPM: i64 = 700_000;
 
 /// A delay that does not respond to less traffic for this long is the path's own.
 const FLAT_US: i64 = 400_000;
+/// Below this share of what came in before it is less: what is hardly less may meet a line that has become as
+/// much slower.
+const LESS_PPM: i64 = 830_000;
 /// It may move by this much meanwhile.
 const FLAT_WITHIN_US: i64 = 2_000;
 /// The most a path gets longer at once; more may be a full buffer.
@@ -350,7 +353,7 @@ impl AdaptiveShaper {
         // At the floor it cannot be less still; but a line that carries even less than the floor lets
         // the delay grow, and a download falls short.
         let is_less = self.rate_bps <= self.floor_bps
-            || let_in(middle_us, newest_us) <= scale(before, 930_000);
+            || let_in(middle_us, newest_us) <= scale(before, LESS_PPM);
         let mean = |half: (i64, i64)| (half.1 > 0).then(|| signed_quotient(half.0, half.1));
         let [new, old] = halves.map(mean);
         let (Some(new), Some(old)) = (new, old) else { return false };

@@ -264,10 +264,9 @@ impl AdaptiveLaw {
         let passed_us = self.last_us.map_or(0, |last| now_us.saturating_sub(last));
         self.last_us = Some(now_us);
         let dt_us = passed_us.clamp(0, STEP_MAX_US);
-        // A direction that carries nothing has no queue: then there is nothing to tell apart.
-        let carries = |way| self.shapers.get(way).flow.carries();
-        let one_way = Direction::BOTH.into_iter().all(carries).then_some(&self.one_way);
-        let round = self.signal.close(now_us, one_way).filter(|_| inputs.is_usable)?;
+        let idle = self.idle_direction();
+        let round = self.signal.close(now_us, &self.one_way, idle);
+        let round = round.filter(|_| inputs.is_usable)?;
         let before = self.baseline();
         // Spikes are smoothed; that a queue has gone shows at once.
         let tau_us = if round.delay_us < self.shown_us { SHOWN_TAU_US / 3 } else { SHOWN_TAU_US };
@@ -327,6 +326,16 @@ impl AdaptiveLaw {
     #[inline(never)]
     fn clear_evidence(&mut self) {
         self.evidence = PerDirection { download: Evidence::EMPTY, upload: Evidence::EMPTY };
+    }
+
+    /// Returns the direction that carries nothing, if the other one does.
+    fn idle_direction(&self) -> Option<Direction> {
+        let carries = |way| self.shapers.get(way).flow.carries();
+        match (carries(Direction::Download), carries(Direction::Upload)) {
+            (true, false) => Some(Direction::Upload),
+            (false, true) => Some(Direction::Download),
+            _ => None,
+        }
     }
 
     fn drains(&self, direction: Direction) -> bool {

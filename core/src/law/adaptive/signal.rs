@@ -68,6 +68,17 @@ impl Round {
         Self { delay_us: delay_us.unwrap_or(self.delay_us), ..*self }
     }
 
+    /// Gives the part of a direction that carries nothing to the other one, unless nearly all is said to stand
+    /// in it: its counters may be older than what it carries.
+    fn spare(&mut self, idle: Option<Direction>) {
+        let Some(idle) = idle.filter(|idle| self.culprit() != Some(*idle)) else { return };
+        let others = match idle {
+            Direction::Download => Self::WHOLE,
+            Direction::Upload => 0,
+        };
+        self.upload_share = self.upload_share.and(Some(others));
+    }
+
     /// Returns whether the delay has grown so slowly since then as it does when a rate was tried that is too
     /// high. A line that has become slower lets it grow faster.
     #[inline(never)]
@@ -176,14 +187,21 @@ impl Signal {
         }
     }
 
-    /// Makes a round of what has come in since the last call, if that says anything.
-    pub(super) fn close(&mut self, now_us: i64, one_way: Option<&OneWay>) -> Option<Round> {
+    /// Makes a round of what has come in since the last call, if that says anything. `idle` is the direction
+    /// that carries nothing, if only one does.
+    pub(super) fn close(
+        &mut self,
+        now_us: i64,
+        one_way: &OneWay,
+        idle: Option<Direction>,
+    ) -> Option<Round> {
         let round = self.answered_round(now_us).or_else(|| self.overdue_round(now_us));
         for reflector in &mut self.reflectors {
             reflector.is_fresh = false;
         }
         let mut round = round?;
-        round.upload_share = one_way.and_then(|told| told.upload_share(&round, now_us));
+        round.upload_share = one_way.upload_share(&round, now_us);
+        round.spare(idle);
         if self.rounds.back().is_some_and(|last| last.is_bound) {
             // A bound is only good until something better is known.
             self.rounds.pop_back();
@@ -293,9 +311,9 @@ mod tests {
             answer(&mut signal, 0, 20, sent_ms + 20);
             answer(&mut signal, 1, 30, sent_ms + 30);
         }
-        signal.close(100_000, None);
+        signal.close(100_000, &OneWay::new(), None);
         answer(&mut signal, 0, near_ms, 100 + i64::try_from(near_ms).unwrap());
-        signal.close(now_ms * 1000, None).unwrap()
+        signal.close(now_ms * 1000, &OneWay::new(), None).unwrap()
     }
 
     #[test]
@@ -313,5 +331,21 @@ mod tests {
         };
         assert!(round(150_000, 7_000).has_grown_slowly(&round(0, 1_000)));
         assert!(!round(150_000, 40_000).has_grown_slowly(&round(0, 1_000)));
+    }
+    #[test]
+    fn a_direction_that_carries_nothing_is_spared_unless_the_delay_stands_in_it() {
+        let upload_share = |told: Option<u8>, idle| {
+            let (delay_us, voices, is_bound, upload_share) = (20_000, 2, false, told);
+            let mut round = Round { sent_us: 0, delay_us, voices, is_bound, upload_share };
+            round.spare(idle);
+            round.upload_share
+        };
+        let (down, up) = (Some(Direction::Download), Some(Direction::Upload));
+        assert_eq!(upload_share(Some(100), up), Some(0));
+        assert_eq!(upload_share(Some(100), down), Some(Round::WHOLE));
+        assert_eq!(upload_share(Some(240), up), Some(240), "nearly all is its own");
+        assert_eq!(upload_share(Some(15), down), Some(15), "nearly all is its own");
+        assert_eq!(upload_share(Some(100), None), Some(100), "both carry something");
+        assert_eq!(upload_share(None, up), None, "nobody tells");
     }
 }
