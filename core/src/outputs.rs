@@ -94,8 +94,8 @@ pub enum RateReason {
     /// A queue stands before this direction, or something speaks for one: it is drained, and what the line
     /// carries is tracked.
     Queue,
-    /// The queue has gone: on just below the capacity that was met, on an unsteady line nearer to the usual one,
-    /// and from there up to that capacity.
+    /// The queue has gone: on just below the capacity that was met, on an unsteady line nearer to the usual one;
+    /// and from there back up to the capacity met.
     Drained,
     /// The direction presses against its rate and no queue stands: a little more is tried.
     Probe,

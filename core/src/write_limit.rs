@@ -1,5 +1,5 @@
-//! The classic law's limits on router writes: a token bucket that cuts may overdraw, and the reference's
-//! sliding window. The adaptive law's hard limit is `budget`.
+//! The classic law's limits on router writes: a token bucket that holds back raises only, and the
+//! reference's sliding window. The adaptive law's hard limit is `budget`.
 
 use embassy_time::{Duration, Instant};
 use heapless::Deque;

@@ -304,6 +304,24 @@ fn a_longer_path_is_not_taken_for_a_queue_for_long() {
     }
 }
 
+/// The way there becomes longer while a call, or something more, is all that the upload carries.
+#[test]
+fn where_one_way_delays_are_told_a_longer_path_is_found_by_the_direction_that_has_it() {
+    let path_ms = |t| if t < 20.0 { 0.0 } else { 50.0 };
+    let little: fn(Direction, f64) -> f64 = |direction, _| pick(direction, 20.0, 1.0);
+    let more: fn(Direction, f64) -> f64 = |direction, _| pick(direction, 20.0, 6.0);
+    for (demand, seed) in [little, more].into_iter().flat_map(|way| SEEDS.map(move |s| (way, s))) {
+        let line = Scene { demand, capacity: steady, path_ms, ..Scene::default() };
+        let scene = Scene { is_path_of_upload: true, tells_one_way: true, ..line };
+        let mut line = Line::new(&config(None), scene, seed);
+        line.run(20.0);
+        let cut = until(&mut line, 5.0, |line| line.held_mbps(Direction::Upload) < 10.0);
+        let back = until(&mut line, 20.0, |line| line.held_mbps(Direction::Upload) > 20.0);
+        assert!(cut < 1.0 && back < 2.0, "seed {seed}: cut after {cut} s, back after {back} s");
+        assert!(line.cuts.iter().all(|cut| cut.0 < 1.0 || cut.1 == Direction::Upload));
+    }
+}
+
 #[test]
 fn a_baseline_that_follows_a_longer_path_is_told_and_no_other() {
     for (longer_ms, path_ms) in

@@ -26,6 +26,8 @@ pub(crate) struct Scene {
     pub(crate) is_common: bool,
     pub(crate) spikes: f64,
     pub(crate) path_ms: fn(f64) -> f64,
+    /// Whether it is on the way there that the path is longer, and not on the way back.
+    pub(crate) is_path_of_upload: bool,
     pub(crate) loss: f64,
     /// How often counters are read; `None` never.
     pub(crate) counters_ms: Option<i64>,
@@ -51,6 +53,7 @@ impl Default for Scene {
             is_common: false,
             spikes: 0.0,
             path_ms: |_| 0.0,
+            is_path_of_upload: false,
             loss: 0.0,
             counters_ms: Some(50),
             write_ms: 2.0,
@@ -229,11 +232,14 @@ impl Line {
         let jitter = if self.scene.is_common { common_ms } else { own };
         let t = self.now_us as f64 / 1e6;
         let queues_ms = if self.scene.is_blind { 0.0 } else { self.queue_ms(0) + self.queue_ms(1) };
-        let rtt_ms = self.scene.base_ms[reflector] + (self.scene.path_ms)(t) + jitter + queues_ms;
+        let path_ms = (self.scene.path_ms)(t);
+        let rtt_ms = self.scene.base_ms[reflector] + path_ms + jitter + queues_ms;
         let lost = self.random() < self.scene.loss;
         let sent_us = self.now_us;
         let arrives_us = sent_us + (rtt_ms * 1e3) as i64;
-        let upload_us = ((self.scene.base_ms[reflector] / 2.0 + self.queue_ms(1)) * 1e3) as i64;
+        let path_ms = if self.scene.is_path_of_upload { path_ms } else { 0.0 };
+        let upload_ms = self.scene.base_ms[reflector] / 2.0 + path_ms + self.queue_ms(1);
+        let upload_us = (upload_ms * 1e3) as i64;
         self.probes.push(Probe { reflector, sent_us, arrives_us, upload_us, lost });
     }
 

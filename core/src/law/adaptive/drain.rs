@@ -22,11 +22,11 @@ const CREDIBLE_PPM: i64 = 700_000;
 
 /// A delay that does not respond to less traffic for this long is the path's own.
 const FLAT_US: i64 = 400_000;
-/// Below this share of what came in before it is less: what is hardly less may meet a line that has become as
-/// much slower.
-const LESS_PPM: i64 = 830_000;
 /// It may move by this much meanwhile.
 const FLAT_WITHIN_US: i64 = 2_000;
+/// Less was let in if the later half of that time had at most this share of the earlier one. With hardly less,
+/// a queue stays as well if the line slows down as much.
+const LESS_PPM: i64 = 830_000;
 /// The most a path gets longer at once; more may be a full buffer.
 const LONGER_MAX_US: i64 = 100_000;
 

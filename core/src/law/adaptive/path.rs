@@ -20,17 +20,25 @@ pub(super) struct Standing {
 
 impl AdaptiveLaw {
     /// Re-anchors the baselines when the delay does not respond to cuts at all.
-    pub(super) fn notice_longer_path(&mut self, limit: &Threshold, now_us: i64) -> bool {
+    pub(super) fn notice_longer_path(
+        &mut self,
+        round: &Round,
+        limit: &Threshold,
+        now_us: i64,
+    ) -> bool {
         let is_longer = |way: Direction| {
             let shaper = self.shapers.get(way);
             shaper.is_longer_path(self.signal.newest_first(), limit, now_us)
         };
-        let carries = |way: Direction| self.shapers.get(way).flow.carries();
         let (down, up) = (Direction::Download, Direction::Upload);
-        // A direction that carries something and was not cut may have the queue.
+        // A direction that carries something and was not cut may have the queue, unless it is told to have
+        // none of the delay.
+        let may_have_it = |way: Direction| {
+            self.shapers.get(way).flow.carries() && round.of(way).delay_us > limit.expected_us
+        };
         if !(is_longer(down) || is_longer(up))
-            || (carries(down) && !is_longer(down))
-            || (carries(up) && !is_longer(up))
+            || (may_have_it(down) && !is_longer(down))
+            || (may_have_it(up) && !is_longer(up))
         {
             return false;
         }

@@ -68,8 +68,8 @@ impl Round {
         Self { delay_us: delay_us.unwrap_or(self.delay_us), ..*self }
     }
 
-    /// Gives the part of a direction that carries nothing to the other one, unless nearly all is said to stand
-    /// in it: its counters may be older than what it carries.
+    /// Gives the part of a direction that seems to carry nothing to the other one, unless nearly all of the
+    /// delay is said to stand in it: counters may be old, and it may have begun since.
     fn spare(&mut self, idle: Option<Direction>) {
         let Some(idle) = idle.filter(|idle| self.culprit() != Some(*idle)) else { return };
         let others = match idle {
@@ -332,6 +332,7 @@ mod tests {
         assert!(round(150_000, 7_000).has_grown_slowly(&round(0, 1_000)));
         assert!(!round(150_000, 40_000).has_grown_slowly(&round(0, 1_000)));
     }
+
     #[test]
     fn a_direction_that_carries_nothing_is_spared_unless_the_delay_stands_in_it() {
         let upload_share = |told: Option<u8>, idle| {
