@@ -1,0 +1,79 @@
+//! A path that becomes longer, and what looks like one: neither may cost the line much.
+
+use wanctl_core::config::WriteBudgetConfig;
+use wanctl_core::outputs::Event;
+use wanctl_core::units::Direction;
+
+use crate::fluid::{Line, Scene};
+use crate::{SEEDS, config, downloads, pick, steady, until};
+
+#[test]
+fn a_longer_path_is_not_taken_for_a_queue_for_long() {
+    for seed in SEEDS {
+        let path_ms = |t| if t < 20.0 { 0.0 } else { 25.0 };
+        let scene = Scene { demand: downloads, capacity: steady, path_ms, ..Scene::default() };
+        let mut line = Line::new(&config(None), scene, seed);
+        line.run(25.0);
+        line.forget_stats();
+        line.run(20.0);
+        let stats = &line.stats.download;
+        assert!(stats.utilisation() > 0.9, "seed {seed}: {}", stats.utilisation());
+        assert!(stats.percentile(0.95) < 30.0, "seed {seed}: {} ms", stats.percentile(0.95));
+    }
+}
+
+/// The way there becomes longer while a call, or something more, is all that the upload carries.
+#[test]
+fn where_one_way_delays_are_told_a_longer_path_is_found_by_the_direction_that_has_it() {
+    let path_ms = |t| if t < 20.0 { 0.0 } else { 50.0 };
+    let little: fn(Direction, f64) -> f64 = |direction, _| pick(direction, 20.0, 1.0);
+    let more: fn(Direction, f64) -> f64 = |direction, _| pick(direction, 20.0, 6.0);
+    for (demand, seed) in [little, more].into_iter().flat_map(|way| SEEDS.map(move |s| (way, s))) {
+        let line = Scene { demand, capacity: steady, path_ms, ..Scene::default() };
+        let scene = Scene { is_path_of_upload: true, tells_one_way: true, ..line };
+        let mut line = Line::new(&config(None), scene, seed);
+        line.run(20.0);
+        let cut = until(&mut line, 5.0, |line| line.held_mbps(Direction::Upload) < 10.0);
+        let back = until(&mut line, 20.0, |line| line.held_mbps(Direction::Upload) > 20.0);
+        assert!(cut < 1.0 && back < 2.0, "seed {seed}: cut after {cut} s, back after {back} s");
+        assert!(line.cuts.iter().all(|cut| cut.0 < 1.0 || cut.1 == Direction::Upload));
+    }
+}
+
+#[test]
+fn a_baseline_that_follows_a_longer_path_is_told_and_no_other() {
+    for (longer_ms, path_ms) in
+        [(0.0, (|_| 0.0) as fn(f64) -> f64), (25.0, |t| if t < 20.0 { 0.0 } else { 25.0 })]
+    {
+        let scene = Scene { demand: downloads, capacity: steady, path_ms, ..Scene::default() };
+        let mut line = Line::new(&config(None), scene, 1);
+        let mut risen_us = 0;
+        while line.seconds() < 40.0 {
+            line.tick();
+            for event in &line.out.events {
+                if let Event::BaselineReanchored { from, to, .. } = event {
+                    risen_us += to.as_micros_rounded() - from.as_micros_rounded();
+                }
+            }
+        }
+        let risen_ms = risen_us as f64 / 1e3;
+        assert!((risen_ms - longer_ms).abs() < 6.0, "{risen_ms} ms told of {longer_ms} ms");
+    }
+}
+
+/// Cut as fast as its line slows down, an upload keeps its queue for a while.
+#[test]
+fn a_line_that_slows_down_as_fast_as_it_is_cut_is_not_taken_for_a_longer_path() {
+    let capacity = |direction, t: f64| pick(direction, 90.0, 30.0 + 7.0 * (t * 0.8).sin());
+    let demand = |direction, _: f64| pick(direction, 1.0, f64::INFINITY);
+    let budget = Some(WriteBudgetConfig { per_second: 6, per_minute: 120 });
+    for seed in SEEDS {
+        let scene = Scene { capacity, demand, counters_ms: Some(250), ..Scene::default() };
+        let mut line = Line::new(&config(budget), scene, seed);
+        while line.seconds() < 120.0 {
+            line.tick();
+            let is_told = |event: &Event| matches!(event, Event::BaselineReanchored { .. });
+            assert!(!line.out.events.iter().any(is_told), "seed {seed}: {} s", line.seconds());
+        }
+    }
+}
