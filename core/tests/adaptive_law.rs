@@ -432,3 +432,20 @@ proptest! {
         prop_assert_eq!(run(), rates);
     }
 }
+
+/// Where nobody tells whose the first queue is, one direction is cut by mistake and waits for it to go.
+#[test]
+fn a_queue_that_was_blamed_on_both_directions_goes_altogether_and_both_get_on() {
+    let budget = Some(WriteBudgetConfig { per_second: 6, per_minute: 120 });
+    for seed in SEEDS {
+        let scene = Scene { capacity: steady, counters_ms: Some(250), ..Scene::default() };
+        let mut line = Line::new(&config(budget), scene, seed);
+        line.run(20.0);
+        line.forget_stats();
+        line.run(40.0);
+        for stats in [&line.stats.download, &line.stats.upload] {
+            assert!(stats.utilisation() > 0.7, "seed {seed}: {}", stats.utilisation());
+            assert!(stats.percentile(0.5) < 10.0, "seed {seed}: {} ms", stats.percentile(0.5));
+        }
+    }
+}

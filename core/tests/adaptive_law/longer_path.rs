@@ -22,6 +22,69 @@ fn a_longer_path_is_not_taken_for_a_queue_for_long() {
     }
 }
 
+/// A path that is longer by so much from 20 s on.
+const LONGER: [fn(f64) -> f64; 3] = [
+    |t| if t < 20.0 { 0.0 } else { 12.0 },
+    |t| if t < 20.0 { 0.0 } else { 25.0 },
+    |t| if t < 20.0 { 0.0 } else { 50.0 },
+];
+
+/// Limits of writes, and how often counters are read: on this machine, and on a router.
+const BACKENDS: [(Option<WriteBudgetConfig>, i64); 2] =
+    [(None, 50), (Some(WriteBudgetConfig { per_second: 6, per_minute: 120 }), 250)];
+
+/// Returns lines with each of these paths on each backend, 20 s old.
+fn lines(tells_one_way: bool, demand: fn(Direction, f64) -> f64) -> impl Iterator<Item = Line> {
+    let each = LONGER.into_iter().flat_map(|path_ms| BACKENDS.map(|backend| (path_ms, backend)));
+    let each = each.flat_map(|(path_ms, backend)| SEEDS.map(move |seed| (path_ms, backend, seed)));
+    each.map(move |(path_ms, (budget, every_ms), seed)| {
+        let counters_ms = Some(every_ms);
+        let scene = Scene { demand, capacity: steady, path_ms, ..Scene::default() };
+        let scene = Scene { counters_ms, tells_one_way, ..scene };
+        let mut line = Line::new(&config(budget), scene, seed);
+        line.run(20.0);
+        line.forget_stats();
+        line
+    })
+}
+
+/// Small cuts that follow each other slowly let a delay stand as well.
+#[test]
+fn a_download_gets_its_rate_back_soon_after_its_path_became_longer() {
+    for mut line in lines(false, downloads) {
+        let mut low_ticks = 0;
+        while line.seconds() < 60.0 {
+            line.tick();
+            low_ticks += u32::from(line.held_mbps(Direction::Download) < 30.0);
+        }
+        assert!(low_ticks <= 60, "{low_ticks} ticks");
+        assert!(line.stats.download.utilisation() > 0.92, "{}", line.stats.download.utilisation());
+    }
+}
+
+#[test]
+fn where_one_way_delays_are_told_an_upload_does_not_pay_for_a_longer_way_back() {
+    for mut line in lines(true, |direction, _| pick(direction, 1.0, f64::INFINITY)) {
+        let back = |line: &Line| line.held_mbps(Direction::Download) > 50.0;
+        line.run(3.0);
+        assert!(until(&mut line, 20.0, back) < 20.0, "the download is not held down either");
+        line.run(30.0);
+        let stats = &line.stats.upload;
+        assert!(stats.utilisation() > 0.8, "{}", stats.utilisation());
+        assert!(stats.percentile(0.95) < 30.0, "{} ms", stats.percentile(0.95));
+    }
+}
+
+#[test]
+fn two_loaded_directions_get_over_a_longer_path() {
+    for mut line in lines(false, |_, _| f64::INFINITY) {
+        line.run(45.0);
+        for stats in [&line.stats.download, &line.stats.upload] {
+            assert!(stats.utilisation() > 0.6, "{}", stats.utilisation());
+        }
+    }
+}
+
 /// The way there becomes longer while a call, or something more, is all that the upload carries.
 #[test]
 fn where_one_way_delays_are_told_a_longer_path_is_found_by_the_direction_that_has_it() {
@@ -71,6 +134,31 @@ fn a_line_that_slows_down_as_fast_as_it_is_cut_is_not_taken_for_a_longer_path() 
         let scene = Scene { capacity, demand, counters_ms: Some(250), ..Scene::default() };
         let mut line = Line::new(&config(budget), scene, seed);
         while line.seconds() < 120.0 {
+            line.tick();
+            let is_told = |event: &Event| matches!(event, Event::BaselineReanchored { .. });
+            assert!(!line.out.events.iter().any(is_told), "seed {seed}: {} s", line.seconds());
+        }
+    }
+}
+
+/// The upload uses less than a tenth of its shaper, and then its line becomes too slow for that, by far or by
+/// little.
+#[test]
+fn a_line_slower_than_the_floor_is_not_taken_for_a_longer_path() {
+    let far: [fn(Direction, f64) -> f64; 2] = [
+        |direction, _| pick(direction, 20.0, 2.9),
+        |direction, t| pick(direction, 50.0, if t < 20.0 { 20.0 } else { 1.7 }),
+    ];
+    let little: [fn(Direction, f64) -> f64; 2] = [
+        |direction, _| pick(direction, 20.0, 2.05),
+        |direction, t| pick(direction, 50.0, if t < 20.0 { 20.0 } else { 1.93 }),
+    ];
+    for ([demand, capacity], seed) in
+        [far, little].into_iter().flat_map(|line| SEEDS.map(move |seed| (line, seed)))
+    {
+        let scene = Scene { capacity, demand, tells_one_way: true, ..Scene::default() };
+        let mut line = Line::new(&config(None), scene, seed);
+        while line.seconds() < 40.0 {
             line.tick();
             let is_told = |event: &Event| matches!(event, Event::BaselineReanchored { .. });
             assert!(!line.out.events.iter().any(is_told), "seed {seed}: {} s", line.seconds());

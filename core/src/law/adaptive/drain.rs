@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::arith::{ONE_PPM, follow_bps, ratio_ppm, scale, share_ppm, to_i64};
-use super::flow::{Load, UseOfShaper};
+use super::flow::{CARRIES_PPM, Load, UseOfShaper};
 use super::gains::AdaptiveGains;
 use super::noise::Threshold;
 use super::shaper::{AdaptiveShaper, Mode, TYPICAL_TAU_US};
@@ -27,8 +27,10 @@ const FLAT_WITHIN_US: i64 = 2_000;
 /// Less was let in if the later half of that time had at most this share of the earlier one. With hardly less,
 /// a queue stays as well if the line slows down as much.
 const LESS_PPM: i64 = 830_000;
+/// So far below the capacity the rate goes if a delay stands still: then less is let in than this.
+const STUCK_PPM: i64 = 200_000;
 /// The most a path gets longer at once; more may be a full buffer.
-const LONGER_MAX_US: i64 = 100_000;
+pub(super) const LONGER_MAX_US: i64 = 100_000;
 
 /// A queue that is being emptied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,8 @@ pub(super) struct Drain {
     pub(super) is_settled: bool,
     /// Whether the rate held will not empty it within a second.
     pub(super) is_urgent: bool,
+    /// Whether the delay has stood still although it should have fallen.
+    is_stuck: bool,
     /// The first probe that meets the effect of the cut, and its delay.
     effect: Option<Round>,
 }
@@ -90,6 +94,7 @@ impl Empty for Drain {
         is_on_trial: false,
         is_settled: false,
         is_urgent: false,
+        is_stuck: false,
         effect: Some(Round {
             sent_us: 0,
             delay_us: 0,
@@ -191,6 +196,7 @@ impl AdaptiveShaper {
             is_on_trial,
             is_settled: false,
             is_urgent: false,
+            is_stuck: false,
             effect: None,
         });
     }
@@ -226,6 +232,8 @@ impl AdaptiveShaper {
         let typical = self.typical_bps.unwrap_or(capacity);
         self.typical_bps = Some(follow_bps(typical, capacity, dt_us, TYPICAL_TAU_US));
         let drained = ratio_ppm(delay_us, i64::from(gains.drain_us));
+        // What stands still either goes then, or is no queue.
+        let drained = if drain.is_stuck { drained.max(STUCK_PPM) } else { drained };
         let share = i64::from(gains.run_at_ppm).saturating_sub(drained);
         let share = share.max(i64::from(gains.drain_least_ppm));
         let rate = scale(capacity, share);
@@ -271,6 +279,17 @@ impl AdaptiveShaper {
         }
     }
 
+    /// Returns whether a delay may be a queue of this direction: not if it carries next to nothing, or did
+    /// when it was cut. After a deep cut little is a large share.
+    pub(super) fn may_queue(&self, now_us: i64) -> bool {
+        match self.mode {
+            Mode::Drain(drain) if drain.used_ppm < CARRIES_PPM => false,
+            Mode::Climb | Mode::Drain(_) | Mode::Acquitted(_) => {
+                self.flow.carries() || self.flow.presses(now_us)
+            }
+        }
+    }
+
     /// Returns the delay there will be when a command of now takes effect.
     #[inline(never)]
     fn predicted(&self, newest: &Round, capacity_bps: u64, now_us: i64) -> i64 {
@@ -307,21 +326,24 @@ impl AdaptiveShaper {
             let tried_us = truth.sent_us.saturating_sub(effect.sent_us);
             return tried_us >= least_us.saturating_mul(5) && dropped_us < least_us;
         }
-        expected_us >= least_us && dropped_us < signed_quotient(expected_us.min(effect.delay_us), 3)
+        let has_moved = dropped_us >= signed_quotient(expected_us.min(effect.delay_us), 3);
+        if has_moved && expected_us >= least_us.saturating_mul(2) {
+            // From here on it has to go on.
+            drain.effect = Some(*truth);
+        }
+        expected_us >= least_us && !has_moved
     }
 
     /// Returns whether the delay has stood still while so much less came in that any queue would have
-    /// shrunk: then it is not a queue but a longer path. `rounds` are newest first.
+    /// shrunk: then it is not a queue but a longer path. Notes whether it has stood still at all, so that
+    /// less is tried. `rounds` are newest first.
+    #[inline(never)]
     pub(super) fn is_longer_path<'a>(
-        &self,
+        &mut self,
         rounds: impl Iterator<Item = &'a Round>,
         limit: &Threshold,
-        now_us: i64,
     ) -> bool {
         let Mode::Drain(drain) = self.mode else { return false };
-        if !self.knows_inflow(now_us) {
-            return false;
-        }
         let effect_us = drain.since_us.saturating_add(self.lag_us.saturating_mul(2));
         // Before its shaper was full, a download's senders sent what came through, not what was let in.
         let effect_us = match self.direction {
@@ -329,21 +351,18 @@ impl AdaptiveShaper {
             Direction::Upload => effect_us,
         };
         let mut halves = [(0_i64, 0_i64); 2];
-        let (mut newest_us, mut oldest_us) = (None, 0);
+        let (mut newest, mut passed_us) = (None, 0);
         for round in rounds.take_while(|round| round.sent_us >= effect_us && !round.is_bound) {
-            let newest = *newest_us.get_or_insert(round.sent_us);
-            oldest_us = round.sent_us;
+            passed_us = newest.get_or_insert(*round).sent_us.saturating_sub(round.sent_us);
             let [new, old] = &mut halves;
-            let half = if newest.saturating_sub(oldest_us) < FLAT_US / 2 { new } else { old };
+            let half = if passed_us < FLAT_US / 2 { new } else { old };
             *half = (half.0.saturating_add(round.delay_us), half.1.saturating_add(1));
-            if newest.saturating_sub(oldest_us) >= FLAT_US {
+            if passed_us >= FLAT_US {
                 break;
             }
         }
-        let Some(newest_us) = newest_us else { return false };
-        if newest_us.saturating_sub(oldest_us) < FLAT_US {
-            return false;
-        }
+        let Some(newest) = newest.filter(|_| passed_us >= FLAT_US) else { return false };
+        let newest_us = newest.sent_us;
         let middle_us = newest_us.saturating_sub(FLAT_US / 2);
         let let_in = |from_us: i64, to_us: i64| {
             let lag_us = self.lag_us;
@@ -354,10 +373,16 @@ impl AdaptiveShaper {
         // the delay grow, and a download falls short.
         let is_less = self.rate_bps <= self.floor_bps
             || let_in(middle_us, newest_us) <= scale(before, LESS_PPM);
-        let mean = |half: (i64, i64)| (half.1 > 0).then(|| signed_quotient(half.0, half.1));
-        let [new, old] = halves.map(mean);
-        let (Some(new), Some(old)) = (new, old) else { return false };
+        // Both have a round at least: the newest, and the one that made the time long enough.
+        let [new, old] = halves.map(|half| signed_quotient(half.0, half.1));
         let quiet_us = limit.expected_us.saturating_sub(limit.mean_us).max(FLAT_WITHIN_US);
-        is_less && new.saturating_sub(old).abs() <= quiet_us && new < LONGER_MAX_US
+        let stands = new.saturating_sub(old).abs() <= quiet_us && new < LONGER_MAX_US;
+        if stands
+            && self.is_unmoved(&newest, quiet_us)
+            && let Mode::Drain(drain) = &mut self.mode
+        {
+            drain.is_stuck = true;
+        }
+        stands && is_less
     }
 }

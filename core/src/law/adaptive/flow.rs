@@ -16,8 +16,9 @@ const READINGS: usize = 8;
 /// From this share of the shaper rate on, a direction presses against it.
 const PRESSES_PPM: i64 = 900_000;
 /// From this share of the shaper rate on, a direction's traffic can cause a queue.
-const CARRIES_PPM: i64 = 80_000;
-/// Below this share of the lowest rate held, a direction's delivery falls short.
+pub(super) const CARRIES_PPM: i64 = 80_000;
+/// Below this share of the lowest rate held, a direction's delivery falls short; from it on, of what was let
+/// in, the shaper is full.
 const SHORT_PPM: i64 = 930_000;
 /// While a queue stands, less than this share is what the line carries.
 const REDUCED_PPM: i64 = 970_000;
@@ -83,7 +84,7 @@ pub(super) struct Flow {
     span_us: i64,
     at_us: i64,
     use_of_shaper: UseOfShaper,
-    /// Since when the shaper has been full; `i64::MAX` if it is not.
+    /// Since when the shaper has been full, whatever rates were held; `i64::MAX` if it is not.
     full_us: i64,
     pressed_us: Option<i64>,
     read_us: Option<i64>,
@@ -178,7 +179,7 @@ impl Flow {
             Some((_, high)) if self.delivered_bps >= scale(high, FULL_PPM) => UseOfShaper::Full,
             _ => UseOfShaper::Unclear,
         };
-        let is_full = self.use_of_shaper == UseOfShaper::Full;
+        let is_full = share >= SHORT_PPM;
         self.full_us = if is_full { self.full_us.min(from.at_us) } else { i64::MAX };
         let waits = to.waits && from.waits;
         if share >= PRESSES_PPM || waits {
@@ -216,6 +217,7 @@ impl Flow {
     }
 
     /// Returns whether the direction carries enough to be able to cause a queue.
+    #[inline(never)]
     pub(super) const fn carries(&self) -> bool {
         match self.load {
             Load::Unknown => true,
@@ -286,6 +288,7 @@ impl Flow {
     }
 
     /// Returns what is delivered, if it is known over a span not longer than this.
+    #[inline(never)]
     pub(super) fn delivered_within(&self, span_us: i64) -> Option<u64> {
         // The latest reading counts if it is higher: what has just grown is not at its limit.
         let delivered = self.delivered_bps.max(self.latest_bps);

@@ -20,6 +20,7 @@ struct Point {
 }
 
 impl Point {
+    #[inline(never)]
     fn sum_at(&self, at_us: i64) -> u64 {
         let passed = u64::try_from(at_us.saturating_sub(self.at_us)).unwrap_or(0);
         self.sum.wrapping_add(self.rate_kbps.saturating_mul(passed))
@@ -74,6 +75,7 @@ impl Inflow {
 
     /// Returns what went through before a point in time, in kbit/s x µs from an arbitrary origin.
     /// The oldest known rate stands for everything before it, the newest for everything after.
+    #[inline(never)]
     fn sum_at(&self, at_us: i64) -> u64 {
         let newest = self.count_until(at_us).checked_sub(1);
         if let Some(point) = newest.and_then(|newest| self.points.get(newest)) {

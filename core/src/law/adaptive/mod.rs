@@ -391,7 +391,7 @@ impl AdaptiveLaw {
         let oldest = oldest.copied().unwrap_or(*round);
         let truth = self.signal.newest_first().find(|past| !past.is_bound);
         let truth = truth.copied().unwrap_or(*round);
-        if self.notice_longer_path(round, limit, now_us) {
+        if self.notice_longer_path(round, limit) {
             return true;
         }
         self.reconsider(round, &truth, limit, now_us);

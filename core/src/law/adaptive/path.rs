@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::AdaptiveLaw;
+use super::drain::LONGER_MAX_US;
 use super::noise::Threshold;
 use super::one_way::OneWay;
 use super::signal::Round;
@@ -20,25 +21,21 @@ pub(super) struct Standing {
 
 impl AdaptiveLaw {
     /// Re-anchors the baselines when the delay does not respond to cuts at all.
-    pub(super) fn notice_longer_path(
-        &mut self,
-        round: &Round,
-        limit: &Threshold,
-        now_us: i64,
-    ) -> bool {
-        let is_longer = |way: Direction| {
-            let shaper = self.shapers.get(way);
-            shaper.is_longer_path(self.signal.newest_first(), limit, now_us)
-        };
+    pub(super) fn notice_longer_path(&mut self, round: &Round, limit: &Threshold) -> bool {
         let (down, up) = (Direction::Download, Direction::Upload);
+        let [longer_down, longer_up] = [down, up].map(|way| {
+            let shaper = self.shapers.get_mut(way);
+            shaper.is_longer_path(self.signal.newest_first(), limit)
+        });
         // A direction that carries something and was not cut may have the queue, unless it is told to have
         // none of the delay.
-        let may_have_it = |way: Direction| {
-            self.shapers.get(way).flow.carries() && round.of(way).delay_us > limit.expected_us
+        let is_in_doubt = |way: Direction, is_longer: bool| {
+            let carries = self.shapers.get(way).flow.carries();
+            !is_longer && carries && round.of(way).delay_us > limit.expected_us
         };
-        if !(is_longer(down) || is_longer(up))
-            || (may_have_it(down) && !is_longer(down))
-            || (may_have_it(up) && !is_longer(up))
+        if !(longer_down || longer_up)
+            || is_in_doubt(down, longer_down)
+            || is_in_doubt(up, longer_up)
         {
             return false;
         }
@@ -61,23 +58,35 @@ impl AdaptiveLaw {
     /// A delay that stands although nobody can have caused it is the path's own. Returns whether that
     /// has been found.
     pub(super) fn watch_path(&mut self, round: &Round, limit: &Threshold, now_us: i64) -> bool {
-        let presses = |direction: &Direction| {
-            let flow = &self.shapers.get(*direction).flow;
-            flow.carries() || flow.presses(now_us)
+        let is_innocent = |law: &Self, way| !law.shapers.get(way).may_queue(now_us);
+        let [down, up] = Direction::BOTH.map(|way| is_innocent(self, way));
+        let is_told = round.upload_share.is_some();
+        let delay_us = match (down, up) {
+            (true, true) => round.delay_us,
+            (true, false) if is_told => round.of(Direction::Download).delay_us,
+            (false, true) if is_told => round.of(Direction::Upload).delay_us,
+            (true | false, true | false) => 0,
         };
-        if round.delay_us <= limit.expected_us || Direction::BOTH.iter().any(presses) {
+        let before_us = self.standing.map_or(i64::MAX, |standing| standing.least_us);
+        let grows = delay_us / 2 > before_us || delay_us >= LONGER_MAX_US;
+        if delay_us <= limit.expected_us || (self.is_draining() && grows) {
             self.standing = None;
             return false;
         }
         let new = Standing { since_us: now_us, least_us: i64::MAX };
         let standing = self.standing.get_or_insert(new);
-        standing.least_us = standing.least_us.min(round.delay_us);
-        if now_us.saturating_sub(standing.since_us) >= PATH_US {
-            let by_us = standing.least_us.saturating_sub(limit.mean_us);
-            self.lengthen(by_us);
-            self.standing = None;
-            return true;
+        standing.least_us = standing.least_us.min(delay_us);
+        let standing = *standing;
+        if now_us.saturating_sub(standing.since_us) < PATH_US {
+            return false;
         }
-        false
+        self.lengthen(standing.least_us.saturating_sub(limit.mean_us));
+        self.standing = None;
+        for way in Direction::BOTH {
+            if is_innocent(self, way) {
+                self.shapers.get_mut(way).give_back();
+            }
+        }
+        true
     }
 }

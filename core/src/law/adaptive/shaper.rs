@@ -266,6 +266,7 @@ impl AdaptiveShaper {
     }
 
     /// Ends a draining that was a mistake; the rate stays until the delay has gone.
+    #[inline(never)]
     pub(super) const fn suspend(&mut self) {
         if let Mode::Drain(drain) = self.mode {
             self.mode = Mode::Acquitted(drain.before_bps);
