@@ -276,7 +276,7 @@ impl AdaptiveLaw {
         self.notice(&round, &limit, now_us);
         let mut is_longer =
             self.is_draining() && self.go_on_draining(&round, &limit, now_us, dt_us);
-        is_longer |= self.watch_path(&round, &limit, now_us);
+        is_longer |= self.watch_path(&round, &limit, now_us, dt_us);
         self.look_behind(inputs, dt_us);
         self.climb(inputs, round.upload_share.is_some(), now_us, dt_us);
         before.filter(|_| is_longer)

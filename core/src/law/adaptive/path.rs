@@ -9,13 +9,14 @@ use super::one_way::OneWay;
 use super::signal::Round;
 use crate::units::Direction;
 
-/// A delay that stands for this long on an idle line is the path's own.
+/// A delay that stands for this long where nothing is carried is the path's own.
 const PATH_US: i64 = 1_500_000;
 
 /// A delay that has been standing although nobody can have caused it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Standing {
-    since_us: i64,
+    /// As long as it was not hidden by a queue of the other direction.
+    for_us: i64,
     least_us: i64,
 }
 
@@ -57,7 +58,13 @@ impl AdaptiveLaw {
 
     /// A delay that stands although nobody can have caused it is the path's own. Returns whether that
     /// has been found.
-    pub(super) fn watch_path(&mut self, round: &Round, limit: &Threshold, now_us: i64) -> bool {
+    pub(super) fn watch_path(
+        &mut self,
+        round: &Round,
+        limit: &Threshold,
+        now_us: i64,
+        dt_us: i64,
+    ) -> bool {
         let is_innocent = |law: &Self, way| !law.shapers.get(way).may_queue(now_us);
         let [down, up] = Direction::BOTH.map(|way| is_innocent(self, way));
         let is_told = round.upload_share.is_some();
@@ -69,15 +76,20 @@ impl AdaptiveLaw {
         };
         let before_us = self.standing.map_or(i64::MAX, |standing| standing.least_us);
         let grows = delay_us / 2 > before_us || delay_us >= LONGER_MAX_US;
-        if delay_us <= limit.expected_us || (self.is_draining() && grows) {
+        if round.delay_us <= limit.expected_us || (self.is_draining() && grows) {
             self.standing = None;
             return false;
         }
-        let new = Standing { since_us: now_us, least_us: i64::MAX };
+        // It may be hidden.
+        if delay_us <= limit.expected_us {
+            return false;
+        }
+        let new = Standing { for_us: 0, least_us: i64::MAX };
         let standing = self.standing.get_or_insert(new);
+        standing.for_us = standing.for_us.saturating_add(dt_us);
         standing.least_us = standing.least_us.min(delay_us);
         let standing = *standing;
-        if now_us.saturating_sub(standing.since_us) < PATH_US {
+        if standing.for_us < PATH_US {
             return false;
         }
         self.lengthen(standing.least_us.saturating_sub(limit.mean_us));

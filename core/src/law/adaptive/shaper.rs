@@ -38,8 +38,10 @@ const USUAL_PPM: i64 = 800_000;
 const QUEUES: i64 = 5;
 /// What the router does not hold yet is not climbed from beyond this share of what it holds.
 const UNTRIED_PPM: i64 = 1_400_000;
-/// Where writes are limited, what the line is known to carry is not passed by more than this at once.
+/// Where writes are limited, what a steady line is known to carry is not passed by more than this at once, a
+/// wholly unsteady line's by so much more.
 const BEYOND_PPM: i64 = 1_050_000;
+const MORE_BEYOND_PPM: i64 = UNTRIED_PPM - BEYOND_PPM;
 /// Below this share of it, a rate is low.
 const LOW_PPM: i64 = 900_000;
 
@@ -327,12 +329,13 @@ impl AdaptiveShaper {
     }
 
     /// Returns how far to climb from what the router holds: nothing beyond it has been tried. Where writes
-    /// are limited the next one may be seconds away; on a steady line it goes just beyond the capacity met.
+    /// are limited the next one may be seconds away; the steadier the line, the less it goes beyond the capacity met.
     fn untried(&self, held_bps: u64) -> u64 {
         let most = scale(held_bps, UNTRIED_PPM);
         let met = self.typical_bps.unwrap_or(0);
-        let is_below = self.is_dear && held_bps < met && self.unsteady_ppm() == 0;
-        if is_below { most.min(scale(met, BEYOND_PPM)) } else { most }
+        let is_below = self.is_dear && held_bps < met;
+        let beyond = BEYOND_PPM.saturating_add(part(MORE_BEYOND_PPM, self.unsteady_ppm()));
+        if is_below { most.min(scale(met, beyond)) } else { most }
     }
 
     /// Tries more, a little at a time.
@@ -395,6 +398,7 @@ mod tests {
         assert_eq!(most_from(38, 0, true), 42);
         assert_eq!(most_from(20, 0, true), 28, "not in one go either");
         assert_eq!(most_from(40, 0, true), 56, "what it is known to carry is tried");
+        assert_eq!(most_from(38, 3 * STEADY_PPM / 2, true), 49, "a rather unsteady line");
         assert_eq!(most_from(38, 2 * STEADY_PPM, true), 53, "an unsteady line");
         assert_eq!(most_from(38, 0, false), 53, "another write is free");
     }

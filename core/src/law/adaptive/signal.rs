@@ -254,6 +254,7 @@ impl Signal {
     }
 
     /// Returns the rounds, newest first.
+    #[inline(never)]
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Round> {
         self.rounds.iter().rev()
     }
