@@ -27,7 +27,8 @@ const FLAT_WITHIN_US: i64 = 2_000;
 /// Less was let in if the later half of that time had at most this share of the earlier one. With hardly less,
 /// a queue stays as well if the line slows down as much.
 const LESS_PPM: i64 = 830_000;
-/// So far below the capacity the rate goes if a delay stands still: then less is let in than this.
+/// At least so far below the capacity the rate goes from then on if a delay stands still: after a step or
+/// two less is let in than this.
 const STUCK_PPM: i64 = 200_000;
 /// The most a path gets longer at once; more may be a full buffer.
 pub(super) const LONGER_MAX_US: i64 = 100_000;
@@ -280,10 +281,10 @@ impl AdaptiveShaper {
     }
 
     /// Returns whether a delay may be a queue of this direction: not if it carries next to nothing, or did
-    /// when it was cut. After a deep cut little is a large share.
+    /// when it was cut and does not press since. After a deep cut little is a large share.
     pub(super) fn may_queue(&self, now_us: i64) -> bool {
         match self.mode {
-            Mode::Drain(drain) if drain.used_ppm < CARRIES_PPM => false,
+            Mode::Drain(drain) if drain.used_ppm < CARRIES_PPM => self.flow.presses(now_us),
             Mode::Climb | Mode::Drain(_) | Mode::Acquitted(_) => {
                 self.flow.carries() || self.flow.presses(now_us)
             }

@@ -53,6 +53,7 @@ impl AdaptiveLaw {
     pub(super) fn lengthen(&mut self, by_us: i64) {
         self.signal.lengthen(by_us);
         self.one_way = OneWay::new();
+        self.standing = None;
         self.clear_evidence();
     }
 
@@ -72,7 +73,10 @@ impl AdaptiveLaw {
             (true, true) => round.delay_us,
             (true, false) if is_told => round.of(Direction::Download).delay_us,
             (false, true) if is_told => round.of(Direction::Upload).delay_us,
-            (true | false, true | false) => 0,
+            (true | false, true | false) => {
+                self.standing = None;
+                return false;
+            }
         };
         let before_us = self.standing.map_or(i64::MAX, |standing| standing.least_us);
         let grows = delay_us / 2 > before_us || delay_us >= LONGER_MAX_US;
@@ -93,11 +97,13 @@ impl AdaptiveLaw {
             return false;
         }
         self.lengthen(standing.least_us.saturating_sub(limit.mean_us));
-        self.standing = None;
         for way in Direction::BOTH {
             if is_innocent(self, way) {
                 self.shapers.get_mut(way).give_back();
             }
+        }
+        if !self.is_draining() {
+            Direction::BOTH.into_iter().for_each(|way| self.shapers.get_mut(way).acquit());
         }
         true
     }
