@@ -7,21 +7,6 @@ use wanctl_core::units::Direction;
 use crate::fluid::{Line, Scene};
 use crate::{SEEDS, config, downloads, pick, steady, until};
 
-#[test]
-fn a_longer_path_is_not_taken_for_a_queue_for_long() {
-    for seed in SEEDS {
-        let path_ms = |t| if t < 20.0 { 0.0 } else { 25.0 };
-        let scene = Scene { demand: downloads, capacity: steady, path_ms, ..Scene::default() };
-        let mut line = Line::new(&config(None), scene, seed);
-        line.run(25.0);
-        line.forget_stats();
-        line.run(20.0);
-        let stats = &line.stats.download;
-        assert!(stats.utilisation() > 0.9, "seed {seed}: {}", stats.utilisation());
-        assert!(stats.percentile(0.95) < 30.0, "seed {seed}: {} ms", stats.percentile(0.95));
-    }
-}
-
 /// A path that is longer by so much from 20 s on.
 const LONGER: [fn(f64) -> f64; 3] = [
     |t| if t < 20.0 { 0.0 } else { 12.0 },

@@ -27,8 +27,7 @@ const FLAT_WITHIN_US: i64 = 2_000;
 /// Less was let in if the later half of that time had at most this share of the earlier one. With hardly less,
 /// a queue stays as well if the line slows down as much.
 const LESS_PPM: i64 = 830_000;
-/// At least so far below the capacity the rate goes from then on if a delay stands still: after a step or
-/// two less is let in than this.
+/// Once a delay has stood still, the rate is at least so far below the share to run at until the draining ends.
 const STUCK_PPM: i64 = 200_000;
 /// The most a path gets longer at once; more may be a full buffer.
 pub(super) const LONGER_MAX_US: i64 = 100_000;
@@ -58,7 +57,8 @@ pub(super) struct Drain {
     pub(super) is_urgent: bool,
     /// Whether the delay has stood still although it should have fallen.
     is_stuck: bool,
-    /// The first probe that meets the effect of the cut, and its delay.
+    /// From here on the delay has to fall: the first probe that met the effect of the cut, later a probe that
+    /// had met a shorter queue.
     effect: Option<Round>,
 }
 
@@ -307,8 +307,8 @@ impl AdaptiveShaper {
         newest.delay_us.saturating_add(to_i64(serve_us)).saturating_sub(passed_us)
     }
 
-    /// Returns whether the delay has not fallen although the cut should have emptied the queue by
-    /// `least_us` meanwhile.
+    /// Returns whether the delay has not fallen, or not any further, although the cut should have emptied the
+    /// queue by `least_us` meanwhile.
     pub(super) fn is_unmoved(&mut self, truth: &Round, least_us: i64) -> bool {
         let Mode::Drain(drain) = &mut self.mode else { return false };
         let base_us = self.lag_us.saturating_mul(2).max(30_000);

@@ -277,6 +277,7 @@ impl AdaptiveLaw {
         let mut is_longer =
             self.is_draining() && self.go_on_draining(&round, &limit, now_us, dt_us);
         is_longer |= self.watch_path(&round, &limit, now_us, dt_us);
+        self.acquit(&round, &limit);
         self.look_behind(inputs, dt_us);
         self.climb(inputs, round.upload_share.is_some(), now_us, dt_us);
         before.filter(|_| is_longer)
@@ -410,6 +411,11 @@ impl AdaptiveLaw {
                 self.evidence.get_mut(direction).clear();
             }
         }
+        false
+    }
+
+    /// Gives back what was taken by mistake once the queue has gone, or is told to stand elsewhere.
+    fn acquit(&mut self, round: &Round, limit: &Threshold) {
         let is_over = !self.is_draining();
         for direction in Direction::BOTH {
             let part = round.of(direction);
@@ -417,7 +423,6 @@ impl AdaptiveLaw {
                 self.shapers.get_mut(direction).acquit();
             }
         }
-        false
     }
 
     /// Returns whether nothing speaks against trying more: where nobody tells whose a queue is, in

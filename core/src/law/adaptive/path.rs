@@ -102,9 +102,6 @@ impl AdaptiveLaw {
                 self.shapers.get_mut(way).give_back();
             }
         }
-        if !self.is_draining() {
-            Direction::BOTH.into_iter().for_each(|way| self.shapers.get_mut(way).acquit());
-        }
         true
     }
 }
