@@ -5,7 +5,7 @@ use wanctl_core::outputs::Event;
 use wanctl_core::units::Direction;
 
 use crate::fluid::{Line, Scene};
-use crate::{SEEDS, config, downloads, pick, steady, until};
+use crate::{BACKENDS, SEEDS, config, downloads, pick, steady, until};
 
 /// A path that is longer by so much from 20 s on.
 const LONGER: [fn(f64) -> f64; 3] = [
@@ -13,10 +13,6 @@ const LONGER: [fn(f64) -> f64; 3] = [
     |t| if t < 20.0 { 0.0 } else { 25.0 },
     |t| if t < 20.0 { 0.0 } else { 50.0 },
 ];
-
-/// Limits of writes, and how often counters are read: on this machine, and on a router.
-const BACKENDS: [(Option<WriteBudgetConfig>, i64); 2] =
-    [(None, 50), (Some(WriteBudgetConfig { per_second: 6, per_minute: 120 }), 250)];
 
 /// Returns lines with each of these paths on each backend, 20 s old.
 fn lines(tells_one_way: bool, demand: fn(Direction, f64) -> f64) -> impl Iterator<Item = Line> {

@@ -22,7 +22,7 @@ pub(crate) struct Scene {
     pub(crate) base_ms: [f64; 3],
     /// Mean of the gamma-like jitter.
     pub(crate) jitter_ms: f64,
-    /// Share of that jitter all reflectors have in common.
+    /// Whether all reflectors have that jitter in common, as an upload's that waits for its turn to send.
     pub(crate) is_common: bool,
     pub(crate) spikes: f64,
     pub(crate) path_ms: fn(f64) -> f64,
@@ -34,7 +34,7 @@ pub(crate) struct Scene {
     pub(crate) write_ms: f64,
     /// Without any load at first.
     pub(crate) quiet_s: f64,
-    /// Whether reflectors tell when probes reach them.
+    /// Whether the farthest reflector, which answers last, tells when probes reach it.
     pub(crate) tells_one_way: bool,
     /// Whether probes overtake the queues.
     pub(crate) is_blind: bool,
@@ -238,7 +238,9 @@ impl Line {
         let sent_us = self.now_us;
         let arrives_us = sent_us + (rtt_ms * 1e3) as i64;
         let path_ms = if self.scene.is_path_of_upload { path_ms } else { 0.0 };
-        let upload_ms = self.scene.base_ms[reflector] / 2.0 + path_ms + self.queue_ms(1);
+        let jitter_ms = if self.scene.is_common { jitter } else { 0.0 };
+        let upload_ms =
+            self.scene.base_ms[reflector] / 2.0 + path_ms + jitter_ms + self.queue_ms(1);
         let upload_us = (upload_ms * 1e3) as i64;
         self.probes.push(Probe { reflector, sent_us, arrives_us, upload_us, lost });
     }
@@ -247,7 +249,7 @@ impl Line {
     fn upload_owd(&self, probe: &Probe) -> Option<RelativeOwd> {
         let reached_us = probe.sent_us + probe.upload_us + 1_234_567;
         let owd = RelativeOwd::from_micros(reached_us / 1000 * 1000 - probe.sent_us);
-        owd.filter(|_| self.scene.tells_one_way)
+        owd.filter(|_| self.scene.tells_one_way && probe.reflector == 2)
     }
 
     /// Runs one tick.

@@ -22,6 +22,8 @@ const TRIAL_US: i64 = 6_000;
 const DARE_PPM: i64 = 100_000;
 /// From this share of its shaper rate on, a direction uses much of it.
 const MUCH_PPM: i64 = 500_000;
+/// A direction that has pressed this lately may have begun again: counters may be too old to tell.
+const AGAIN_US: i64 = 30_000_000;
 /// After so many changes of mind both directions are to blame.
 const FLIPS_MAX: u8 = 3;
 
@@ -81,6 +83,9 @@ impl AdaptiveLaw {
             // The line may have stopped carrying what was pressing a moment ago.
             (down, up) = (presses(Direction::Download), presses(Direction::Upload));
         }
+        if self.is_open(now_us) && self.signal.tells_soon() {
+            return;
+        }
         let both = down && up;
         let suspect = match (down, up) {
             (false, false) => return,
@@ -95,6 +100,14 @@ impl AdaptiveLaw {
         self.clear_evidence();
         self.flips = 0;
         self.shapers.get_mut(suspect).begin_drain(round, &oldest, now_us, both);
+    }
+
+    /// Returns whether either direction can have made a queue.
+    fn is_open(&self, now_us: i64) -> bool {
+        Direction::BOTH.into_iter().all(|way| {
+            let flow = &self.shapers.get(way).flow;
+            flow.carries() || flow.has_pressed_within(now_us, AGAIN_US)
+        })
     }
 
     /// Both directions carry something: chooses the likelier one.
@@ -185,21 +198,29 @@ impl AdaptiveLaw {
                 continue;
             }
             let least_us = self.trial_us(other, limit, now_us);
-            let is_unmoved = self.shapers.get_mut(direction).is_unmoved(truth, least_us);
+            let other_presses = self.shapers.get(other).flow.presses(now_us);
+            let shaper = self.shapers.get_mut(direction);
+            let is_unmoved = shaper.is_unmoved(truth, least_us);
             let told = round.culprit();
-            if told == Some(direction) {
-                self.shapers.get_mut(direction).convict();
-            }
-            if !told.map_or(is_unmoved, |culprit| culprit == other) {
+            let is_others = match told {
+                Some(culprit) if culprit == direction => {
+                    shaper.convict();
+                    false
+                }
+                // Who does not press is accused by what its own part says over some rounds.
+                Some(_) => {
+                    if drain.is_on_trial {
+                        shaper.suspend();
+                    }
+                    other_presses
+                }
+                None => is_unmoved && !self.signal.tells_soon(),
+            };
+            if !is_others || round.of(other).delay_us <= limit.expected_us {
                 continue;
             }
             if self.drains(other) {
-                let shaper = self.shapers.get_mut(direction);
-                if told == Some(other) && drain.is_on_trial {
-                    shaper.suspend();
-                } else {
-                    shaper.end_trial();
-                }
+                self.shapers.get_mut(direction).end_trial();
                 continue;
             }
             self.flips = self.flips.saturating_add(1);
@@ -211,8 +232,8 @@ impl AdaptiveLaw {
             } else {
                 self.shapers.get_mut(direction).end_trial();
             }
-            let from = self.since(3, round).shared_like(round).of(other);
             let is_open = is_open && told.is_none();
+            let from = self.since(3, round).shared_like(round).of(other);
             self.shapers.get_mut(other).begin_drain(&round.of(other), &from, now_us, is_open);
             if !is_open {
                 self.shapers.get_mut(other).end_trial();

@@ -346,11 +346,8 @@ impl AdaptiveShaper {
     ) -> bool {
         let Mode::Drain(drain) = self.mode else { return false };
         let effect_us = drain.since_us.saturating_add(self.lag_us.saturating_mul(2));
-        // Before its shaper was full, a download's senders sent what came through, not what was let in.
-        let effect_us = match self.direction {
-            Direction::Download => effect_us.max(self.flow.full_us()),
-            Direction::Upload => effect_us,
-        };
+        // Before its shaper was full, senders sent what came through, not what was let in.
+        let effect_us = effect_us.max(self.flow.full_us());
         let mut halves = [(0_i64, 0_i64); 2];
         let (mut newest, mut passed_us) = (None, 0);
         for round in rounds.take_while(|round| round.sent_us >= effect_us && !round.is_bound) {
@@ -385,5 +382,66 @@ impl AdaptiveShaper {
             drain.is_stuck = true;
         }
         stands && is_less
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use embassy_time::{Duration, Instant};
+
+    use super::super::arith::micros;
+    use super::super::flow::Flow;
+    use super::super::noise::Noise;
+    use super::*;
+    use crate::tick::CounterReading;
+    use crate::units::{BitsPerSecond, WanId};
+
+    /// Returns whether a delay of 40 ms that stands while a direction is cut from 20 to 16 Mbit/s is the path's, if
+    /// what comes through is this share of what is let in.
+    fn is_path_of(direction: Direction, used_ppm: i64) -> bool {
+        let mut shaper = AdaptiveShaper::EMPTY;
+        (shaper.direction, shaper.flow) = (direction, Flow::new());
+        let mut delivered_bytes = 0;
+        for ms in (0..=1000).step_by(50) {
+            let now = Instant::MIN + Duration::from_millis(ms);
+            shaper.rate_bps = if ms < 800 { 20_000_000 } else { 16_000_000 };
+            shaper.hold(Some(BitsPerSecond::new(shaper.rate_bps)), 0, 0, micros(now));
+            shaper.flow.read(
+                &CounterReading {
+                    wan: WanId(0),
+                    direction,
+                    delivered_bytes,
+                    dropped_packets: 0,
+                    backlog_bytes: 0,
+                    backlog_packets: 0,
+                    age_us: 0,
+                    queue_delay_us: None,
+                },
+                now,
+                &shaper.inflow,
+                0,
+            );
+            delivered_bytes += scale(shaper.rate_bps, used_ppm) / 8 / 20;
+        }
+        let round = |at: i64| Round {
+            sent_us: at * 50_000,
+            delay_us: 40_000,
+            voices: 3,
+            is_bound: false,
+            upload_share: None,
+        };
+        let rounds: Vec<_> = (0..=20).rev().map(round).collect();
+        let limit = Noise::new().threshold(&AdaptiveGains::DEFAULT, 731);
+        shaper.is_longer_path(rounds.iter(), &limit)
+    }
+
+    #[test]
+    fn a_delay_that_stands_is_a_queue_if_less_came_in_than_was_let_in_before_as_well() {
+        for direction in Direction::BOTH {
+            assert!(is_path_of(direction, 990_000), "{direction:?}");
+            assert!(!is_path_of(direction, 800_000), "{direction:?}");
+        }
     }
 }

@@ -160,6 +160,7 @@ impl Flow {
         self.read_us = Some(micros(now));
     }
 
+    #[inline(never)]
     fn rate(&mut self, from: &Reading, to: &Reading, inflow: &Inflow, lag_us: i64, now_us: i64) {
         let span_us = to.at_us.saturating_sub(from.at_us);
         let bits = to.bytes.saturating_sub(from.bytes).saturating_mul(8);
@@ -202,9 +203,7 @@ impl Flow {
         let memory_us = MEMORY_US.saturating_add(self.span_us.saturating_mul(2));
         match self.load {
             Load::Unknown => true,
-            Load::Share(_) => {
-                self.pressed_us.is_some_and(|then| now_us.saturating_sub(then) <= memory_us)
-            }
+            Load::Share(_) => self.has_pressed_within(now_us, memory_us),
         }
     }
 
@@ -212,8 +211,12 @@ impl Flow {
     /// line has become slower.
     #[inline(never)]
     pub(super) fn has_just_pressed(&self, now_us: i64) -> bool {
-        let memory_us = FALL_US.saturating_add(self.span_us);
-        self.pressed_us.is_some_and(|then| now_us.saturating_sub(then) <= memory_us)
+        self.has_pressed_within(now_us, FALL_US.saturating_add(self.span_us))
+    }
+
+    #[inline(never)]
+    pub(super) fn has_pressed_within(&self, now_us: i64, time_us: i64) -> bool {
+        self.pressed_us.is_some_and(|then| now_us.saturating_sub(then) <= time_us)
     }
 
     /// Returns whether the direction carries enough to be able to cause a queue.

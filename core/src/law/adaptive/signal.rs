@@ -47,6 +47,8 @@ pub(super) struct Round {
 impl Round {
     /// All of the delay.
     pub(super) const WHOLE: u8 = u8::MAX;
+    /// Most of it: two thirds.
+    const MOST: u8 = Self::WHOLE / 3 * 2;
 
     /// Returns the round with its delay shared like another one's, as far as nobody has told about it.
     #[inline(never)]
@@ -68,15 +70,17 @@ impl Round {
         Self { delay_us: delay_us.unwrap_or(self.delay_us), ..*self }
     }
 
-    /// Gives the part of a direction that seems to carry nothing to the other one, unless nearly all of the
+    /// Gives the part of a direction that seems to carry nothing to the other one, unless most of the
     /// delay is said to stand in it: counters may be old, and it may have begun since.
     fn spare(&mut self, idle: Option<Direction>) {
-        let Some(idle) = idle.filter(|idle| self.culprit() != Some(*idle)) else { return };
-        let others = match idle {
-            Direction::Download => Self::WHOLE,
-            Direction::Upload => 0,
+        let (Some(idle), Some(upload)) = (idle, self.upload_share) else { return };
+        let (part, others) = match idle {
+            Direction::Download => (Self::WHOLE.saturating_sub(upload), Self::WHOLE),
+            Direction::Upload => (upload, 0),
         };
-        self.upload_share = self.upload_share.and(Some(others));
+        if part < Self::MOST {
+            self.upload_share = Some(others);
+        }
     }
 
     /// Returns whether the delay has grown so slowly since then as it does when a rate was tried that is too
@@ -88,6 +92,7 @@ impl Round {
     }
 
     /// Returns in which direction the delay stands, if nearly all of it is said to stand in one.
+    #[inline(never)]
     pub(super) fn culprit(&self) -> Option<Direction> {
         self.upload_share?;
         told_apart(self.of(Direction::Download).delay_us, self.of(Direction::Upload).delay_us)
@@ -253,6 +258,14 @@ impl Signal {
         self.fell_us.is_some_and(|then| now_us.saturating_sub(then) < DEEPER_US)
     }
 
+    /// Returns whether a reflector that has told lately whose the delay is has not told about the newest
+    /// round yet: its answer comes a moment after those of nearer ones.
+    #[inline(never)]
+    pub(super) fn tells_soon(&self) -> bool {
+        let mut told = self.newest_first().map(|round| round.upload_share.is_some()).take(3);
+        told.next() == Some(false) && told.any(|is_told| is_told)
+    }
+
     /// Returns the rounds, newest first.
     #[inline(never)]
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Round> {
@@ -288,6 +301,7 @@ impl Signal {
     }
 
     /// Forgets everything: the path is another one.
+    #[inline(never)]
     pub(super) fn forget(&mut self) {
         *self = Self::new(Duration::from_micros(u64::try_from(self.tick_us).unwrap_or(0)));
     }
@@ -347,6 +361,7 @@ mod tests {
         assert_eq!(upload_share(Some(100), down), Some(Round::WHOLE));
         assert_eq!(upload_share(Some(240), up), Some(240), "nearly all is its own");
         assert_eq!(upload_share(Some(15), down), Some(15), "nearly all is its own");
+        assert_eq!(upload_share(Some(80), down), Some(80), "most is its own");
         assert_eq!(upload_share(Some(100), None), Some(100), "both carry something");
         assert_eq!(upload_share(None, up), None, "nobody tells");
     }
