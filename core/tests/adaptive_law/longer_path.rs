@@ -159,3 +159,31 @@ fn a_line_slower_than_the_floor_is_not_taken_for_a_longer_path() {
         }
     }
 }
+
+/// The path is longer by 40 ms from 20 s on; then the upload wants less than its floor.
+#[test]
+fn a_longer_path_is_found_although_the_upload_wants_less_than_its_floor() {
+    let demand = |direction, t: f64| {
+        pick(
+            direction,
+            if t < 30.0 { 1.0 } else { f64::INFINITY },
+            if t < 20.3 { f64::INFINITY } else { 1.2 },
+        )
+    };
+    for (budget, every_ms) in BACKENDS {
+        for seed in SEEDS {
+            let scene = Scene {
+                counters_ms: Some(every_ms),
+                demand,
+                capacity: |direction, _| pick(direction, 50.0, 20.0),
+                path_ms: |t| if t < 20.0 { 0.0 } else { 40.0 },
+                is_path_of_upload: true,
+                ..Scene::default()
+            };
+            let mut line = Line::new(&config(budget), scene, seed);
+            line.run(60.0);
+            let held = line.held_mbps(Direction::Download);
+            assert!(held > 30.0, "seed {seed}, {every_ms} ms: {held} Mbit/s of 50");
+        }
+    }
+}

@@ -136,3 +136,70 @@ fn a_queue_that_does_not_shrink_is_not_held_against_a_direction_that_is_told_to_
         }
     }
 }
+
+/// Both are full; from 20 s on the upload's line carries a tenth. The download's carries more than its ceiling.
+#[test]
+fn a_line_that_breaks_down_is_cut_before_the_first_probe_has_crossed_its_queue() {
+    let capacity = |direction, t| pick(direction, 60.0, if t < 20.0 { 25.0 } else { 2.5 });
+    for (budget, every_ms) in BACKENDS {
+        let mut config = config(budget);
+        config.wans[0].shapers.download.ceiling = BitsPerSecond::from_mbps(50);
+        config.wans[0].shapers.upload.ceiling = BitsPerSecond::from_mbps(20);
+        for seed in SEEDS {
+            let (counters_ms, tells_one_way) = (Some(every_ms), true);
+            let scene = Scene { capacity, counters_ms, tells_one_way, ..Scene::default() };
+            let mut line = Line::new(&config, scene, seed);
+            line.run(20.0);
+            let cut = until(&mut line, 5.0, |line| line.held_mbps(Direction::Upload) < 19.0);
+            line.run(5.0);
+            let wrong =
+                line.cuts.iter().filter(|cut| cut.0 > 20.0 && cut.1 == Direction::Download).count();
+            assert!(cut < 0.2 && wrong == 0, "seed {seed}, {every_ms} ms: {cut} s, {wrong} wrong");
+        }
+    }
+}
+
+/// The reflector that tells is 110 ms farther away than the others; the upload's line carries half from 20 s on.
+#[test]
+fn a_word_that_comes_after_three_ticks_is_not_held_against_who_it_spares() {
+    let capacity = |direction, t| pick(direction, 60.0, if t < 20.0 { 25.0 } else { 10.0 });
+    let mut config = config(None);
+    config.wans[0].shapers.download.ceiling = BitsPerSecond::from_mbps(50);
+    config.wans[0].shapers.upload.ceiling = BitsPerSecond::from_mbps(20);
+    for seed in SEEDS {
+        let scene = Scene {
+            capacity,
+            base_ms: [20.0, 22.0, 130.0],
+            tells_one_way: true,
+            ..Scene::default()
+        };
+        let mut line = Line::new(&config, scene, seed);
+        line.run(30.0);
+        let wrong: Vec<_> =
+            line.cuts.iter().filter(|cut| cut.0 > 20.0 && cut.1 == Direction::Download).collect();
+        assert!(wrong.is_empty(), "seed {seed}: {wrong:?}");
+    }
+}
+
+/// A reflector that answers every 400 ms; the upload uses a quarter of its shaper and its line becomes too slow.
+#[test]
+fn a_reflector_that_tells_now_and_then_does_not_hide_a_queue() {
+    let capacity = |direction, t| pick(direction, 60.0, if t < 20.0 { 25.0 } else { 4.5 });
+    let demand = |direction, _: f64| pick(direction, f64::INFINITY, 5.0);
+    let mut config = config(None);
+    config.wans[0].shapers.download.ceiling = BitsPerSecond::from_mbps(50);
+    config.wans[0].shapers.upload.ceiling = BitsPerSecond::from_mbps(20);
+    for seed in SEEDS {
+        let scene = Scene {
+            capacity,
+            demand,
+            tells_one_way: true,
+            tells: |r, s| r == 2 && s / 50_000 % 8 == 0,
+            ..Scene::default()
+        };
+        let mut line = Line::new(&config, scene, seed);
+        line.run(20.0);
+        let cut = until(&mut line, 10.0, |line| line.held_mbps(Direction::Upload) < 5.0);
+        assert!(cut < 3.0, "seed {seed}: {cut} s, queue {} ms", line.true_ms(Direction::Upload));
+    }
+}

@@ -34,8 +34,10 @@ pub(crate) struct Scene {
     pub(crate) write_ms: f64,
     /// Without any load at first.
     pub(crate) quiet_s: f64,
-    /// Whether the farthest reflector, which answers last, tells when probes reach it.
+    /// Whether a reflector tells when probes reach it: the farthest, which answers last, if `tells` does not say otherwise.
     pub(crate) tells_one_way: bool,
+    /// Which probe's answer does, by reflector and time in µs.
+    pub(crate) tells: fn(usize, i64) -> bool,
     /// Whether probes overtake the queues.
     pub(crate) is_blind: bool,
     /// Whether what a download's shaper holds up waits in it, a third of what leaves is dropped meanwhile,
@@ -59,6 +61,7 @@ impl Default for Scene {
             write_ms: 2.0,
             quiet_s: 2.0,
             tells_one_way: false,
+            tells: |reflector, _| reflector == 2,
             is_blind: false,
             cake: None,
         }
@@ -249,7 +252,8 @@ impl Line {
     fn upload_owd(&self, probe: &Probe) -> Option<RelativeOwd> {
         let reached_us = probe.sent_us + probe.upload_us + 1_234_567;
         let owd = RelativeOwd::from_micros(reached_us / 1000 * 1000 - probe.sent_us);
-        owd.filter(|_| self.scene.tells_one_way && probe.reflector == 2)
+        let tells = (self.scene.tells)(probe.reflector, probe.sent_us);
+        owd.filter(|_| self.scene.tells_one_way && tells)
     }
 
     /// Runs one tick.

@@ -40,15 +40,16 @@ impl AdaptiveLaw {
         let flow = &self.shapers.get(direction).flow;
         let carries = |way| self.shapers.get(way).flow.carries();
         let is_loaded = Direction::BOTH.into_iter().any(carries);
-        let evidence = self.evidence.get(direction);
+        let newest = round.of(direction);
         let is_likely =
-            flow.presses(now_us) || (is_loaded && self.is_sure(direction, round, limit));
-        if !is_likely {
+            flow.presses(now_us) || (is_loaded && self.is_sure(direction, &newest, limit));
+        // What speaks against it may have been gathered before anybody told.
+        if !is_likely || newest.delay_us <= limit.expected_us {
             return;
         }
-        let oldest = self.since(evidence.rounds(), round);
+        let oldest = self.since(self.evidence.get(direction).rounds(), round);
         self.evidence.get_mut(direction).clear();
-        let (newest, oldest) = (round.of(direction), oldest.shared_like(round).of(direction));
+        let oldest = oldest.shared_like(round).of(direction);
         self.shapers.get_mut(direction).begin_drain(&newest, &oldest, now_us, false);
     }
 
@@ -56,14 +57,19 @@ impl AdaptiveLaw {
     /// little of it, as a call does, has a queue only if the line has become much slower: then the delay
     /// soon passes twice the target.
     #[inline(never)]
-    fn is_sure(&self, direction: Direction, round: &Round, limit: &Threshold) -> bool {
-        let most_us = limit.expected_us.saturating_add(self.target_us().saturating_mul(2));
+    fn is_sure(&self, direction: Direction, part: &Round, limit: &Threshold) -> bool {
         let uses_much = match self.shapers.get(direction).flow.load() {
             Load::Unknown => true,
             Load::Share(share) => share >= MUCH_PPM,
         };
-        self.evidence.get(direction).is_strong(limit)
-            && (uses_much || round.of(direction).delay_us > most_us)
+        self.evidence.get(direction).is_strong(limit) && (uses_much || self.is_large(part, limit))
+    }
+
+    /// Returns whether a delay has passed twice the target.
+    #[inline(never)]
+    fn is_large(&self, round: &Round, limit: &Threshold) -> bool {
+        let most_us = limit.expected_us.saturating_add(self.target_us().saturating_mul(2));
+        round.delay_us > most_us
     }
 
     /// Returns the last round before these.
@@ -83,7 +89,8 @@ impl AdaptiveLaw {
             // The line may have stopped carrying what was pressing a moment ago.
             (down, up) = (presses(Direction::Download), presses(Direction::Upload));
         }
-        if self.is_open(now_us) && self.signal.tells_soon() {
+        let is_early = self.evidence.download.rounds() < 3 && !self.is_large(round, limit);
+        if is_early && self.may_be_either(now_us) && self.signal.tells_soon() {
             return;
         }
         let both = down && up;
@@ -102,8 +109,9 @@ impl AdaptiveLaw {
         self.shapers.get_mut(suspect).begin_drain(round, &oldest, now_us, both);
     }
 
-    /// Returns whether either direction can have made a queue.
-    fn is_open(&self, now_us: i64) -> bool {
+    /// Returns whether each of the two directions can have made a queue.
+    #[inline(never)]
+    fn may_be_either(&self, now_us: i64) -> bool {
         Direction::BOTH.into_iter().all(|way| {
             let flow = &self.shapers.get(way).flow;
             flow.carries() || flow.has_pressed_within(now_us, AGAIN_US)
@@ -111,6 +119,7 @@ impl AdaptiveLaw {
     }
 
     /// Both directions carry something: chooses the likelier one.
+    #[inline(never)]
     fn suspect(&self, round: &Round, oldest: &Round, now_us: i64) -> Direction {
         let is_slow = round.has_grown_slowly(oldest);
         if self.shapers.download.flow.load() == Load::Unknown {
@@ -198,7 +207,8 @@ impl AdaptiveLaw {
                 continue;
             }
             let least_us = self.trial_us(other, limit, now_us);
-            let other_presses = self.shapers.get(other).flow.presses(now_us);
+            let is_likely = self.shapers.get(other).flow.presses(now_us)
+                || self.is_large(&round.of(other), limit);
             let shaper = self.shapers.get_mut(direction);
             let is_unmoved = shaper.is_unmoved(truth, least_us);
             let told = round.culprit();
@@ -208,19 +218,19 @@ impl AdaptiveLaw {
                     false
                 }
                 // Who does not press is accused by what its own part says over some rounds.
-                Some(_) => {
-                    if drain.is_on_trial {
-                        shaper.suspend();
-                    }
-                    other_presses
-                }
+                Some(_) => is_likely,
                 None => is_unmoved && !self.signal.tells_soon(),
             };
             if !is_others || round.of(other).delay_us <= limit.expected_us {
                 continue;
             }
             if self.drains(other) {
-                self.shapers.get_mut(direction).end_trial();
+                let shaper = self.shapers.get_mut(direction);
+                if told == Some(other) && drain.is_on_trial {
+                    shaper.suspend();
+                } else {
+                    shaper.end_trial();
+                }
                 continue;
             }
             self.flips = self.flips.saturating_add(1);

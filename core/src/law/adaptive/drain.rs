@@ -270,6 +270,7 @@ impl AdaptiveShaper {
 
     /// Returns whether most of the delay has gone since this direction was cut: if the rest does not
     /// respond, it has another cause, but the cut was no mistake.
+    #[inline(never)]
     pub(super) const fn has_helped(&self, truth: &Round) -> bool {
         match self.mode {
             Mode::Drain(drain) => {
@@ -346,8 +347,10 @@ impl AdaptiveShaper {
     ) -> bool {
         let Mode::Drain(drain) = self.mode else { return false };
         let effect_us = drain.since_us.saturating_add(self.lag_us.saturating_mul(2));
-        // Before its shaper was full, senders sent what came through, not what was let in.
-        let effect_us = effect_us.max(self.flow.full_us());
+        // Before its shaper was full, senders sent what came through, not what was let in. An upload at its
+        // floor may never fill that, and a download that does not is on a line that is slower still.
+        let is_least = self.direction == Direction::Upload && self.rate_bps <= self.floor_bps;
+        let effect_us = if is_least { effect_us } else { effect_us.max(self.flow.full_us()) };
         let mut halves = [(0_i64, 0_i64); 2];
         let (mut newest, mut passed_us) = (None, 0);
         for round in rounds.take_while(|round| round.sent_us >= effect_us && !round.is_bound) {

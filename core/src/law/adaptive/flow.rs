@@ -122,6 +122,7 @@ impl Flow {
     }
 
     /// Takes a reading. A counter that stands still although packets wait has not been refreshed.
+    #[inline(never)]
     pub(super) fn read(
         &mut self,
         reading: &CounterReading,

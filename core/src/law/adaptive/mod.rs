@@ -284,6 +284,7 @@ impl AdaptiveLaw {
     }
 
     /// Looks for a queue that is not being drained: where reflectors tell, in each direction.
+    #[inline(never)]
     fn notice(&mut self, round: &Round, limit: &Threshold, now_us: i64) {
         let (is_told, is_draining) = (round.upload_share.is_some(), self.is_draining());
         if is_draining && !is_told {

@@ -105,3 +105,31 @@ impl AdaptiveLaw {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use embassy_time::{Duration, Instant};
+
+    use super::super::LawInputs;
+    use super::super::shaper::Mode;
+    use super::*;
+    use crate::example;
+    use crate::places::Empty;
+    use crate::tick::RttSample;
+    use crate::units::{BitsPerSecond, PerDirection, ReflectorId, RttNanos, WanId};
+
+    /// What drained got its rate back because its delay was the path's; the other direction was waiting for that.
+    #[test]
+    fn who_waits_for_a_queue_to_go_gets_the_rate_back_also_when_nothing_drains_any_more() {
+        let (mut law, before_bps) = (AdaptiveLaw::EMPTY, 9_000_000);
+        law.begin(&example::adaptive(), &example::config().wans[0], Duration::from_millis(50));
+        law.start_at(Direction::Upload, BitsPerSecond::new(3_000_000));
+        law.shapers.upload.mode = Mode::Acquitted(before_bps);
+        let now = Instant::from_millis(1_000);
+        let (wan, reflector, rtt) = (WanId(0), ReflectorId(0), RttNanos::from_micros(20_000));
+        law.answer(&RttSample { wan, reflector, rtt, age_us: 0, upload_owd: None }, now);
+        law.step(&LawInputs { now, held: PerDirection::default(), is_usable: true });
+        assert_eq!(law.shapers.upload.mode, Mode::Climb);
+        assert_eq!(law.wanted(Direction::Upload).rate.get(), before_bps);
+    }
+}

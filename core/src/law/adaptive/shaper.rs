@@ -253,6 +253,7 @@ impl AdaptiveShaper {
     }
 
     /// Whether the other direction may be to blame does not matter any more.
+    #[inline(never)]
     pub(super) const fn end_trial(&mut self) {
         if let Mode::Drain(drain) = &mut self.mode {
             drain.is_on_trial = false;
@@ -314,6 +315,7 @@ impl AdaptiveShaper {
     }
 
     /// Returns how far the rate held is above what the line has proven to carry.
+    #[inline(never)]
     pub(super) fn dare_ppm(&self) -> i64 {
         share_ppm(self.inflow.newest_bps(), self.proven_bps)
     }

@@ -92,7 +92,6 @@ impl Round {
     }
 
     /// Returns in which direction the delay stands, if nearly all of it is said to stand in one.
-    #[inline(never)]
     pub(super) fn culprit(&self) -> Option<Direction> {
         self.upload_share?;
         told_apart(self.of(Direction::Download).delay_us, self.of(Direction::Upload).delay_us)
@@ -120,6 +119,7 @@ impl Empty for Reflector {
 }
 
 impl Reflector {
+    #[inline(never)]
     const fn new() -> Self {
         Self {
             baseline: Baseline::new(),
@@ -258,8 +258,8 @@ impl Signal {
         self.fell_us.is_some_and(|then| now_us.saturating_sub(then) < DEEPER_US)
     }
 
-    /// Returns whether a reflector that has told lately whose the delay is has not told about the newest
-    /// round yet: its answer comes a moment after those of nearer ones.
+    /// Returns whether someone has told lately whose the delay is, and not about the newest round: the answer
+    /// of the reflector that tells may come a moment after those of nearer ones.
     #[inline(never)]
     pub(super) fn tells_soon(&self) -> bool {
         let mut told = self.newest_first().map(|round| round.upload_share.is_some()).take(3);
