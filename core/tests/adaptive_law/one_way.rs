@@ -11,6 +11,21 @@ fn cuts(line: &Line, direction: Direction) -> usize {
     line.cuts.iter().filter(|cut| cut.0 > 6.0 && cut.1 == direction).count()
 }
 
+/// The cuts of download and upload in two minutes, where a reflector tells and the upload's ceiling is 20 Mbit/s.
+fn cuts_in_two_minutes(
+    (budget, every_ms): (Option<WriteBudgetConfig>, i64),
+    (demand, capacity): (fn(Direction, f64) -> f64, fn(Direction, f64) -> f64),
+    seed: u64,
+) -> (usize, usize) {
+    let mut config = config(budget);
+    config.wans[0].shapers.upload.ceiling = BitsPerSecond::from_mbps(20);
+    let (counters_ms, tells_one_way) = (Some(every_ms), true);
+    let scene = Scene { capacity, demand, counters_ms, tells_one_way, ..Scene::default() };
+    let mut line = Line::new(&config, scene, seed);
+    line.run(120.0);
+    (cuts(&line, Direction::Download), cuts(&line, Direction::Upload))
+}
+
 /// Both directions are loaded, there are no counters, and only the upload becomes slower.
 #[test]
 fn one_way_delays_spare_the_direction_that_has_no_queue() {
@@ -39,14 +54,9 @@ fn one_way_delays_spare_a_direction_that_old_counters_accuse() {
     };
     let capacity =
         |direction, t: f64| pick(direction, if t % 12.0 < 6.0 { 40.0 } else { 36.0 }, 20.0);
-    let mut config = config(Some(WriteBudgetConfig { per_second: 6, per_minute: 120 }));
-    config.wans[0].shapers.upload.ceiling = BitsPerSecond::from_mbps(20);
+    let [_, router] = BACKENDS;
     for seed in SEEDS {
-        let (counters_ms, tells_one_way) = (Some(250), true);
-        let scene = Scene { capacity, demand, counters_ms, tells_one_way, ..Scene::default() };
-        let mut line = Line::new(&config, scene, seed);
-        line.run(120.0);
-        let (right, wrong) = (cuts(&line, Direction::Download), cuts(&line, Direction::Upload));
+        let (right, wrong) = cuts_in_two_minutes(router, (demand, capacity), seed);
         assert!(right > 20 && wrong == 0, "seed {seed}: {wrong} beside {right}");
     }
 }
@@ -95,15 +105,9 @@ fn where_either_may_have_made_a_queue_the_reflector_that_tells_is_waited_for() {
     };
     let capacity =
         |direction, t: f64| pick(direction, if t % 9.0 < 6.0 { 40.0 } else { 28.0 }, 25.0);
-    for (budget, every_ms) in BACKENDS {
-        let mut config = config(budget);
-        config.wans[0].shapers.upload.ceiling = BitsPerSecond::from_mbps(20);
+    for backend in BACKENDS {
         for seed in SEEDS {
-            let (counters_ms, tells_one_way) = (Some(every_ms), true);
-            let scene = Scene { capacity, demand, counters_ms, tells_one_way, ..Scene::default() };
-            let mut line = Line::new(&config, scene, seed);
-            line.run(120.0);
-            let (right, wrong) = (cuts(&line, Direction::Download), cuts(&line, Direction::Upload));
+            let (right, wrong) = cuts_in_two_minutes(backend, (demand, capacity), seed);
             assert!(right > 50 && wrong == 0, "seed {seed}: {wrong} beside {right}");
         }
     }

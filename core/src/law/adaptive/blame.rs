@@ -24,6 +24,8 @@ const DARE_PPM: i64 = 100_000;
 const MUCH_PPM: i64 = 500_000;
 /// A direction that has pressed this lately may have begun again: counters may be too old to tell.
 const AGAIN_US: i64 = 30_000_000;
+/// So many rounds of a queue are enough, whoever has not told yet.
+const ENOUGH_ROUNDS: u8 = 3;
 /// After so many changes of mind both directions are to blame.
 const FLIPS_MAX: u8 = 3;
 
@@ -89,7 +91,8 @@ impl AdaptiveLaw {
             // The line may have stopped carrying what was pressing a moment ago.
             (down, up) = (presses(Direction::Download), presses(Direction::Upload));
         }
-        let is_early = self.evidence.download.rounds() < 3 && !self.is_large(round, limit);
+        let is_early =
+            self.evidence.download.rounds() < ENOUGH_ROUNDS && !self.is_large(round, limit);
         if is_early && self.may_be_either(now_us) && self.signal.tells_soon() {
             return;
         }
