@@ -14,7 +14,8 @@ fn cuts(line: &Line, direction: Direction) -> usize {
 /// The cuts of download and upload in two minutes, where a reflector tells and the upload's ceiling is 20 Mbit/s.
 fn cuts_in_two_minutes(
     (budget, every_ms): (Option<WriteBudgetConfig>, i64),
-    (demand, capacity): (fn(Direction, f64) -> f64, fn(Direction, f64) -> f64),
+    demand: fn(Direction, f64) -> f64,
+    capacity: fn(Direction, f64) -> f64,
     seed: u64,
 ) -> (usize, usize) {
     let mut config = config(budget);
@@ -56,7 +57,7 @@ fn one_way_delays_spare_a_direction_that_old_counters_accuse() {
         |direction, t: f64| pick(direction, if t % 12.0 < 6.0 { 40.0 } else { 36.0 }, 20.0);
     let [_, router] = BACKENDS;
     for seed in SEEDS {
-        let (right, wrong) = cuts_in_two_minutes(router, (demand, capacity), seed);
+        let (right, wrong) = cuts_in_two_minutes(router, demand, capacity, seed);
         assert!(right > 20 && wrong == 0, "seed {seed}: {wrong} beside {right}");
     }
 }
@@ -107,7 +108,7 @@ fn where_either_may_have_made_a_queue_the_reflector_that_tells_is_waited_for() {
         |direction, t: f64| pick(direction, if t % 9.0 < 6.0 { 40.0 } else { 28.0 }, 25.0);
     for backend in BACKENDS {
         for seed in SEEDS {
-            let (right, wrong) = cuts_in_two_minutes(backend, (demand, capacity), seed);
+            let (right, wrong) = cuts_in_two_minutes(backend, demand, capacity, seed);
             assert!(right > 50 && wrong == 0, "seed {seed}: {wrong} beside {right}");
         }
     }
